@@ -1,0 +1,218 @@
+"""The configuration as values. Names are a contract; every key has a meaning, a unit and a default here."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.units import Duration, Size
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+
+class Model(BaseModel):
+    """Base: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ServerConfig(Model):
+    """[server]: who we are and how we run."""
+
+    name: str = "localhost"
+    """Name in greeting, EHLO and Received. A listener beyond loopback needs a full name."""
+    authserv_id: str = ""
+    """Our name in Authentication-Results (RFC 8601 2.5); default: `name`. One for all nodes."""
+    workers: int = Field(default=0, ge=0, le=256)
+    """Worker processes; 0: one for each CPU."""
+    state_directory: str = "var"
+    """Everything that must survive a restart lies below it."""
+    state: Literal["durable", "ephemeral"] = "durable"
+    """`ephemeral` says that losing quarantine and journal with the container is accepted."""
+    drain_limit: Duration = 30.0
+    """After SIGTERM, sessions under way get this long."""
+    loop_limit: Duration = 10.0
+    """A worker whose loop is blocked longer than this is replaced."""
+    uvloop: bool = True
+    """Use uvloop when it is installed."""
+    log_format: Literal["auto", "text", "json"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class TlsConfig(Model):
+    """tls = { certificate, key }: STARTTLS is offered."""
+
+    certificate: str
+    """PEM file with the certificate and its chain."""
+    key: str
+    """PEM file with the private key."""
+    minimum: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
+
+
+class ListenerConfig(Model):
+    """[[listener]]: where mail comes in."""
+
+    name: str = "default"
+    bind: str = "127.0.0.1:2525"
+    """`host:port`, `[::1]:port`."""
+    protocol: Literal["smtp"] = "smtp"
+    tls: TlsConfig | None = None
+    trusted_networks: tuple[str, ...] = ()
+    """Clients that may relay to wherever the routes lead. Empty by default."""
+    lenient_networks: tuple[str, ...] = LOOPBACK
+    """Clients whose bare LF and CR are taken as line ends. Says nothing about relaying."""
+    plugins: tuple[Any, ...] | None = None
+    """Another chain for this listener."""
+    default_route: str = ""
+    """Route of `<postmaster>` without a domain; default: the first route."""
+    routed_local_parts: bool = False
+    """Allow `%`, `!` and `@` in a stranger's local part."""
+
+
+class RouteConfig(Model):
+    """[[route]]: where mail goes."""
+
+    name: str = "default"
+    domains: tuple[str, ...]
+    """Domains whose recipients strangers may name; no default. `*.example.org` takes subdomains."""
+    servers: tuple[str, ...] = Field(min_length=1)
+    """In order of preference: `host:port`, `unix:/path`, `inbox:` (the development next hop)."""
+    next_hop_decides: bool | Literal["without client address"] = False
+    """Needed for `domains = ["*"]`: the next hop itself refuses strangers' relaying."""
+
+
+class RelayConfig(Model):
+    """[relay]: links to next hops."""
+
+    max_links: int = Field(default=100, ge=1)
+    """Links to one server, for each worker."""
+    wait_limit: Duration = 10.0
+    """How long a transaction waits for a free link."""
+    connect_timeout: Duration = 10.0
+    reply_timeout: Duration = 300.0
+    """For the replies to MAIL and RCPT (RFC 5321 4.5.3.2)."""
+    final_reply_timeout: Duration = 600.0
+    """For the reply to the final dot."""
+    idle_limit: Duration = 30.0
+    """A link that was idle for longer is closed."""
+    max_messages: int = Field(default=100, ge=1)
+    max_age: Duration = 300.0
+    max_refusals: int = Field(default=5, ge=1)
+    """Refusals on one link since its last delivery, then it is retired."""
+    rest: Duration = 5.0
+    """A server that failed is not tried first again for this long."""
+
+
+class LimitsConfig(Model):
+    """[limits]: bounds on what comes from outside."""
+
+    message_size: Size = 50_000_000
+    header_size: Size = 1_000_000
+    """Octets of the header section; more is refused with 552 5.3.4."""
+    spool_memory: Size = 1_000_000
+    """Content up to this stays in memory, then goes to a file."""
+    command_line: Size = 4096
+    """Octets of a command line with CRLF."""
+    text_line: Size = 1_000_000
+    """Octets of a line of content."""
+    recipients: int = Field(default=1000, ge=100)
+    commands: int = Field(default=100_000, ge=100)
+    """Commands in a session."""
+    errors: int = Field(default=20, ge=1)
+    """Refused or misspelt commands in a session, then 421."""
+    unknown_recipients: int = Field(default=50, ge=1)
+    """Recipients refused for good in a session, then 421."""
+    connections: int = Field(default=1000, ge=1)
+    """Sessions at once, for each worker."""
+    idle: Duration = 300.0
+    """Silence of the client, for each read."""
+    session_time: Duration = 3600.0
+    transaction_time: Duration = 1800.0
+    """From MAIL to the reply after the content."""
+    check_budget: Duration = 60.0
+    """For all hooks of one stage after the content."""
+    envelope_budget: Duration = 20.0
+    """For all hooks of one stage before the content."""
+    max_classes: int = Field(default=4, ge=1)
+    """Policy classes in a transaction."""
+    max_received: int = Field(default=100, ge=10)
+    """Received fields; more is a loop (RFC 5321 6.3)."""
+    threads: int = Field(default=16, ge=1)
+    """Threads for `def` hooks; when all are hung the plugin's circuit opens."""
+
+
+class DnsConfig(Model):
+    """[dns]."""
+
+    nameservers: tuple[str, ...] = ()
+    """`host:port` each; default: the system's."""
+    timeout: Duration = 5.0
+    """For one look-up with all its tries."""
+    cache_size: int = Field(default=10_000, ge=0)
+    zones: dict[str, dict[str, list[Any]]] = {}
+    """Static answers: `"name" = { A = ["192.0.2.1"], TXT = ["v=spf1 -all"] }`."""
+
+
+class QuarantineConfig(Model):
+    """[quarantine]: held messages and kept copies."""
+
+    path: str = ""
+    """Directory; default: `quarantine` below the state directory."""
+    retention: Duration = 30 * 86400.0
+    """Held messages and kept copies end after this (journalled)."""
+    lease: Duration = 60.0
+    """A pending copy whose worker has not renewed for this long is an orphan."""
+
+
+class JournalConfig(Model):
+    """[journal]: decision records."""
+
+    path: str = ""
+    """SQLite file; default: `journal.sqlite` below the state directory."""
+    retention: Duration = 30 * 86400.0
+    queue: int = Field(default=10_000, ge=10)
+    """Records waiting to be written; more are dropped and counted."""
+
+
+class AdminConfig(Model):
+    """[admin]: `/live`, `/ready`, `/metrics`."""
+
+    bind: str = "127.0.0.1:8025"
+    """`` turns it off."""
+
+
+class PluginUse(Model):
+    """Settings that every plugin has, beside its own options."""
+
+    use: str = ""
+    """Another plugin's name, or `package.module:Class`."""
+    mode: Literal["enforce", "monitor"] = "enforce"
+    timeout: Duration = 10.0
+    on_error: Literal["defer", "ignore"] | dict[str, Literal["defer", "ignore"]] = "defer"
+    """What a fault costs; may differ by client class: `{ authenticated = "ignore" }`."""
+    skip: tuple[str, ...] = ()
+    """Client classes this plugin is not run for: `["authenticated", "trusted"]`."""
+
+
+class Config(Model):
+    """The whole configuration."""
+
+    plugins: tuple[Any, ...] = ()
+    """The chain, in order: names, or `{ name = "…", use = "…" }`."""
+    plugin_path: tuple[str, ...] = ()
+    """Directories with single-file plugins."""
+    server: ServerConfig = ServerConfig()
+    listener: tuple[ListenerConfig, ...] = (ListenerConfig(),)
+    route: tuple[RouteConfig, ...] = ()
+    relay: RelayConfig = RelayConfig()
+    limits: LimitsConfig = LimitsConfig()
+    dns: DnsConfig = DnsConfig()
+    quarantine: QuarantineConfig = QuarantineConfig()
+    journal: JournalConfig = JournalConfig()
+    admin: AdminConfig = AdminConfig()
+    plugin: dict[str, dict[str, Any]] = {}
+    """`[plugin.NAME]`: options of the plugin and of its use."""
+    rule: tuple[dict[str, Any], ...] = ()
+    """`[[rule]]`: content rules of the group `rules`."""
+    rule_files: tuple[str, ...] = ()

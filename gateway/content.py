@@ -1,0 +1,55 @@
+"""Content: the octets after DATA, dots removed (RFC 5321 2.3.1), in memory or in a spool file."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from typing import BinaryIO, TypeAlias
+
+Octets: TypeAlias = bytes | mmap.mmap
+"""Both have `find`, `rfind`, `len` and slices that give bytes."""
+
+CHUNK = 256 * 1024
+
+
+class Content:
+    """The octets of one message, exactly as received. Closing it removes the spool file."""
+
+    __slots__ = ("_file", "octets", "size", "was_normalised")
+
+    def __init__(self, octets: Octets, *, file: BinaryIO | None = None, was_normalised: bool = False) -> None:
+        self.octets = octets
+        self.size = len(octets)
+        self._file = file
+        self.was_normalised = was_normalised
+        """True when bare CR or LF of a lenient client were made CRLF."""
+
+    @classmethod
+    def from_file(cls, file: BinaryIO, *, was_normalised: bool = False) -> Content:
+        """Map a spool file; the file is closed with the content."""
+        file.flush()
+        if file.seek(0, 2) == 0:
+            file.close()
+            return cls(b"", was_normalised=was_normalised)
+        return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), file=file, was_normalised=was_normalised)
+
+    def chunks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The octets from start to end in pieces of at most CHUNK."""
+        stop = self.size if end is None else end
+        octets = self.octets
+        if start == 0 and stop <= CHUNK and isinstance(octets, bytes):
+            yield octets if stop == self.size else octets[:stop]
+            return
+        while start < stop:
+            upto = min(start + CHUNK, stop)
+            yield octets[start:upto]
+            start = upto
+
+    def close(self) -> None:
+        """Give memory and spool file back. Twice is harmless."""
+        octets, self.octets = self.octets, b""
+        if isinstance(octets, mmap.mmap):
+            octets.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None

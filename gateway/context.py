@@ -1,0 +1,109 @@
+"""What a plugin gets beside its options: interfaces only, so that tests and other back ends can stand in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsAnswer:
+    """An answer of DNS. Absence is an answer (`records` empty); failure is DnsError."""
+
+    name: str
+    kind: str
+    """`A`, `AAAA`, `MX`, `TXT`, `PTR`, `CNAME`, `NS`, `SOA`."""
+    records: tuple[Any, ...] = ()
+    """A, AAAA, PTR, CNAME, NS: str without trailing dot; MX: (preference, host); TXT: tuple of bytes strings."""
+    exists: bool = True
+    """False for NXDOMAIN; True with empty records for NODATA."""
+    authenticated: bool = False
+    """The AD bit."""
+    cached: bool = False
+    canonical: str = ""
+    """The name at the end of the CNAME chain, or ``."""
+
+
+class Resolver(Protocol):
+    """Shared, cached DNS."""
+
+    async def query(self, name: str, kind: str) -> DnsAnswer:
+        """Look up. Raises DnsError for a temporary failure; never anything else."""
+        ...
+
+
+class Store(Protocol):
+    """Small shared state with a time to live; shared by all workers, survives a restart."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Value, or None when absent or expired."""
+        ...
+
+    async def put(self, key: str, value: bytes, *, ttl: float) -> None:
+        """Set for `ttl` seconds."""
+        ...
+
+    async def put_if_absent(self, key: str, value: bytes, *, ttl: float) -> bool:
+        """Set unless there; True when this call set it. Atomic over all workers."""
+        ...
+
+    async def incr(self, key: str, amount: int = 1, *, ttl: float) -> int:
+        """Add to a counter; the new value. The first incr sets the time to live. Atomic."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Forget."""
+        ...
+
+
+class Log(Protocol):
+    """A structured logger bound to the plugin."""
+
+    def debug(self, event: str, **facts: object) -> object: ...
+    def info(self, event: str, **facts: object) -> object: ...
+    def warning(self, event: str, **facts: object) -> object: ...
+    def error(self, event: str, **facts: object) -> object: ...
+
+
+class Metrics(Protocol):
+    """Counters and times of a plugin; names are prefixed with `mailgateway_plugin_<name>_`."""
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+        ...
+
+    def observe(self, name: str, seconds: float, **labels: str) -> None:
+        """Add to a histogram of seconds."""
+        ...
+
+
+class Context(Protocol):
+    """Handed to `startup`, and as `self.context` to every plugin before."""
+
+    resolver: Resolver
+    store: Store
+    log: Log
+    metrics: Metrics
+    server_name: str
+    """`[server] name`."""
+    authserv_id: str
+    """RFC 8601 2.5: our name in Authentication-Results."""
+    limits: Mapping[str, int]
+    base_directory: str
+    """Relative file names in options start here: the directory of the configuration file."""
+
+    def clock(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    async def run_in_process(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run CPU-heavy work in the worker's process pool; function and arguments must pickle."""
+        ...
+
+    def spawn(self, work: Awaitable[None], *, name: str) -> None:
+        """Run in the background until shutdown; an error is logged."""
+        ...

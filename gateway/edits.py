@@ -1,0 +1,100 @@
+"""Edits: changes of a message that a plugin asks for, as values. `splice` carries them out by offset."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TypeAlias
+
+_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 3.6.8: ftext
+_MAX_LINE = 998  # RFC 5322 2.1.1
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        msg = f"{name!r} is not a field name (RFC 5322 3.6.8)"
+        raise ValueError(msg)
+
+
+def _check_body(name: str, value: str) -> None:
+    """A field body: folded lines may be given with CRLF followed by a space or tab, nothing else."""
+    lines = f"{name}: {value}".split("\r\n")
+    for number, line in enumerate(lines):
+        if "\r" in line or "\n" in line or "\0" in line:
+            msg = f"the body of field {name} has a bare CR, LF or NUL"
+            raise ValueError(msg)
+        if number and (line[:1] not in {" ", "\t"} or not line.strip()):
+            msg = f"a folded line of field {name} must begin with a space or tab and not be blank"
+            raise ValueError(msg)
+        if len(line.encode()) > _MAX_LINE:
+            msg = f"a line of field {name} is longer than {_MAX_LINE} octets"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddHeader:
+    """A new header field on top."""
+
+    name: str
+    value: str
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        _check_body(self.name, self.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceHeader:
+    """Another body for the field of this name; `occurrence` counts from the top, from 0."""
+
+    name: str
+    value: str
+    occurrence: int = 0
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        _check_body(self.name, self.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveHeader:
+    """The field goes: one occurrence (from the top, from 0) or, with None, all of this name."""
+
+    name: str
+    occurrence: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagSubject:
+    """A tag in front of the subject (RFC 2047 decoded and encoded), never twice."""
+
+    tag: str
+
+    def __post_init__(self) -> None:
+        _check_body("Subject", self.tag)
+
+
+Edit: TypeAlias = AddHeader | ReplaceHeader | RemoveHeader | TagSubject
+
+
+def add_header(name: str, value: str) -> AddHeader:
+    """A new header field on top. ValueError for a name or body that cannot be."""
+    return AddHeader(name=name, value=value)
+
+
+def replace_header(name: str, value: str, occurrence: int = 0) -> ReplaceHeader:
+    """Another body for one header field."""
+    return ReplaceHeader(name=name, value=value, occurrence=occurrence)
+
+
+def remove_header(name: str, occurrence: int | None = None) -> RemoveHeader:
+    """Cut header fields."""
+    return RemoveHeader(name=name, occurrence=occurrence)
+
+
+def tag_subject(tag: str) -> TagSubject:
+    """Put a tag in front of the subject."""
+    return TagSubject(tag=tag)

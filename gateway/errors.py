@@ -1,0 +1,72 @@
+"""The three families of errors: of the configuration, of the protocol (ours or theirs), of a plugin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class GatewayError(Exception):
+    """Base of every error the gateway raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigProblem:
+    """One mistake in the configuration: where, what was found, what is allowed."""
+
+    file: str
+    line: int | None
+    key: str
+    found: str
+    allowed: str
+    hint: str = ""
+    """The nearest right name, or ``."""
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        text = f"{where}: {self.key}: found {self.found}; allowed: {self.allowed}"
+        return f"{text} (did you mean {self.hint!r}?)" if self.hint else text
+
+
+class ConfigError(GatewayError):
+    """The configuration cannot be used: all problems at once."""
+
+    def __init__(self, problems: list[ConfigProblem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+class PluginError(GatewayError):
+    """A plugin cannot be loaded, or did what a plugin may not do."""
+
+    def __init__(self, plugin: str, what: str) -> None:
+        super().__init__(f"plugin {plugin}: {what}")
+        self.plugin = plugin
+        self.what = what
+
+
+class LinkError(GatewayError):
+    """The link to a next hop failed: nobody's verdict on the message. Becomes 451 4.4.x."""
+
+    def __init__(self, next_hop: str, what: str, *, enhanced: str = "4.4.2") -> None:
+        super().__init__(f"{next_hop}: {what}")
+        self.next_hop = next_hop
+        self.what = what
+        self.enhanced = enhanced
+
+
+class StorageError(GatewayError):
+    """Quarantine, journal, ledger or spool could not write durably. `full` when the disk is."""
+
+    def __init__(self, what: str, *, full: bool = False) -> None:
+        super().__init__(what)
+        self.full = full
+
+
+class DnsError(GatewayError):
+    """A temporary failure of DNS: time-out, SERVFAIL, no server. Absence is an answer, not an error."""
+
+    def __init__(self, name: str, kind: str, what: str) -> None:
+        super().__init__(f"{name} {kind}: {what}")
+        self.name = name
+        self.kind = kind
+        self.what = what

@@ -1,0 +1,95 @@
+"""Findings: what checks found out. Judges and rules read them; they decide nothing by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+Scalar = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Base of every finding; plugins may derive their own frozen dataclasses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthResult(Finding):
+    """One result of an authentication method (RFC 8601 2.2)."""
+
+    method: str
+    """`spf`, `dkim`, `dmarc`, `auth`, …"""
+    result: str
+    """`pass`, `fail`, `softfail`, `neutral`, `none`, `temperror`, `permerror`, `policy`, …"""
+    reason: str = ""
+    """For people: why."""
+    properties: tuple[tuple[str, str], ...] = ()
+    """(`smtp.mailfrom`, value) … in the order they are written."""
+
+    def property(self, name: str) -> str | None:
+        """Value of `ptype.property`, or None."""
+        for key, value in self.properties:
+            if key == name:
+                return value
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score(Finding):
+    """A symbol with a weight; rules sum them."""
+
+    symbol: str
+    weight: float
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label(Finding):
+    """A word put on the message."""
+
+    name: str
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact(Finding):
+    """One named value of a plugin: `Fact(name="geoip.country", value="NL")`."""
+
+    name: str
+    value: Scalar
+
+
+F = TypeVar("F", bound=Finding)
+
+
+@dataclass(slots=True)
+class Findings:
+    """The findings of a transaction, each with the plugin that gave it, in the order they came."""
+
+    _items: list[tuple[str, Finding]] = field(default_factory=list)
+
+    def add(self, plugin: str, finding: Finding) -> None:
+        """Only the chain calls this: plugins answer with findings."""
+        self._items.append((plugin, finding))
+
+    def of(self, kind: type[F], *, method: str | None = None) -> list[F]:
+        """All findings of a type; for AuthResult optionally of one method."""
+        found = [f for _, f in self._items if isinstance(f, kind)]
+        if method is not None:
+            found = [f for f in found if getattr(f, "method", None) == method]
+        return found
+
+    def attributed(self) -> Iterator[tuple[str, Finding]]:
+        """Pairs of plugin name and finding."""
+        return iter(tuple(self._items))
+
+    def extend(self, plugin: str, findings: Iterable[Finding]) -> None:
+        """Several at once."""
+        self._items.extend((plugin, f) for f in findings)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter([f for _, f in self._items])
+
+    def __len__(self) -> int:
+        return len(self._items)

@@ -1,0 +1,71 @@
+"""A plugin: a class with options and hooks. `Plugin[Options]`, or `Plugin` alone where there are no options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, cast, get_args, get_origin, overload
+
+import pluggy
+from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
+
+from gateway.context import Context
+
+PROJECT = "mailgateway"
+_mark = pluggy.HookimplMarker(PROJECT)
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+@overload
+def hook(function: H, /) -> H: ...
+@overload
+def hook(*, cheap: bool = False) -> Callable[[H], H]: ...
+def hook(function: H | None = None, /, *, cheap: bool = False) -> H | Callable[[H], H]:
+    """Mark a method as the implementation of the hook of its name.
+
+    A `def` hook runs in a thread; with `cheap=True` it runs on the loop itself and must not block.
+    """
+
+    def mark(target: H) -> H:
+        cast("Any", target).mailgateway_cheap = cheap
+        return _mark(target)
+
+    return mark if function is None else mark(function)
+
+
+class PluginOptions(BaseModel):
+    """Base of a plugin's options: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+O = TypeVar("O", bound=PluginOptions, default=PluginOptions)
+
+
+class Plugin(Generic[O]):
+    """Base of every plugin. One object for each use in the configuration."""
+
+    options_type: ClassVar[type[PluginOptions]] = PluginOptions
+    gives: ClassVar[tuple[str, ...]] = ()
+    """Findings its `check` gives: `("auth.spf",)`."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Findings its `check` waits for, where something in the chain gives them."""
+
+    options: O
+    context: Context
+    name: str
+
+    def __init__(self, options: O | None = None, *, name: str = "", context: Context | None = None) -> None:
+        self.options = cast("O", self.options_type()) if options is None else options
+        self.name = name or type(self).__name__.lower()
+        if context is not None:
+            self.context = context
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in getattr(cls, "__orig_bases__", ()):
+            if get_origin(base) is not None and issubclass(get_origin(base), Plugin):
+                arguments = get_args(base)
+                if arguments and isinstance(arguments[0], type) and issubclass(arguments[0], PluginOptions):
+                    cls.options_type = arguments[0]

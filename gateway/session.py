@@ -1,0 +1,54 @@
+"""A session: what is known of the client of one connection (RFC 5321 3.1). Facts for hooks, read-only to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class ClientClass(StrEnum):
+    """How far a client is trusted; decides relaying and `on_error`."""
+
+    AUTHENTICATED = "authenticated"
+    TRUSTED = "trusted"
+    """In the listener's `trusted_networks`."""
+    STRANGER = "stranger"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Facts of a TLS session."""
+
+    version: str
+    """`TLSv1.3`."""
+    cipher: str
+    server_name: str = ""
+    peer_subject: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One connection of a client. The server changes it; a plugin only reads."""
+
+    id: str
+    listener: str = "default"
+    protocol: str = "smtp"
+    """`smtp` or `lmtp`."""
+    client_address: str = ""
+    """IP address in text form; `` when it is not known (such a client is a stranger)."""
+    client_port: int = 0
+    client_name: str = ""
+    """Verified reverse name, when something looked it up."""
+    helo: str = ""
+    esmtp: bool = False
+    tls: Tls | None = None
+    identity: str = ""
+    """Authenticated identity, `` when there is none."""
+    client_class: ClientClass = ClientClass.STRANGER
+    started: float = 0.0
+    """Seconds since the epoch."""
+    transactions: int = 0
+    unknown_recipients: int = 0
+    """Recipients the next hop (or a plugin) refused for good in this session."""
+    state: dict[str, object] = field(default_factory=dict)
+    """Room for the server's own bookkeeping; not for plugins."""

@@ -1,0 +1,60 @@
+"""Paths and parameters of MAIL and RCPT as values: RFC 5321 4.1.2. Octets are kept; nothing is looked up.
+
+The strict parser is `grammar`; this module holds only what it makes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A reverse-path or forward-path."""
+
+    octets: bytes
+    """As received, with the angle brackets: `<"a b"@example.org>`, `<>`, `<@relay:a@example.org>`."""
+    local_part: str
+    """Local part as received, quotes and all; `` for the null reverse-path."""
+    domain: str
+    """Domain or address literal as received; `` for `<>` and `<postmaster>`."""
+
+    @property
+    def is_null(self) -> bool:
+        """The null reverse-path `<>` (RFC 5321 4.5.5)."""
+        return not self.local_part and not self.domain
+
+    @property
+    def mailbox(self) -> str:
+        """`local-part@domain` as received, without source route; `` for the null reverse-path."""
+        return f"{self.local_part}@{self.domain}" if self.domain else self.local_part
+
+    @property
+    def domain_key(self) -> str:
+        """The domain for comparing: lower case, no trailing dot."""
+        return self.domain.lower().rstrip(".")
+
+    def __str__(self) -> str:
+        return self.octets.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """An ESMTP parameter of MAIL or RCPT, octets kept (RFC 5321 4.1.2 esmtp-param)."""
+
+    octets: bytes
+    """As received: `NOTIFY=SUCCESS,failure`."""
+
+    @property
+    def keyword(self) -> str:
+        """In upper case, for comparing."""
+        return self.octets.partition(b"=")[0].decode("ascii", "replace").upper()
+
+    @property
+    def value(self) -> str | None:
+        """As received, None without `=`."""
+        _, equals, value = self.octets.partition(b"=")
+        return value.decode("utf-8", "replace") if equals else None
+
+
+NULL = Path(b"<>", "", "")

@@ -1,0 +1,70 @@
+"""Replies: RFC 5321 4.2, enhanced status codes of RFC 3463. Octets kept as the next hop sent them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_ENHANCED = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
+_UNPRINTABLE = re.compile(rb"[^ -~\t]+")
+_UNPRINTABLE_UTF8 = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+")
+
+MAX_LINE = 512
+"""Octets in a reply line with CRLF: RFC 5321 4.5.3.1.5."""
+MAX_LINES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply: code and the text of each line (without code, separator and CRLF)."""
+
+    code: int
+    lines: tuple[bytes, ...]
+
+    @property
+    def enhanced(self) -> str | None:
+        """The enhanced status code at the front of the text, if there is one."""
+        found = _ENHANCED.match(self.lines[0]) if self.lines else None
+        return found[1].decode() if found else None
+
+    @property
+    def text(self) -> str:
+        """All lines with their enhanced codes, joined by a space; for logs."""
+        return b" ".join(self.lines).decode("utf-8", "replace")
+
+    @property
+    def first(self) -> int:
+        """First digit: 2 done, 3 go on, 4 not now, 5 never (RFC 5321 4.2.1)."""
+        return self.code // 100
+
+    @property
+    def is_positive(self) -> bool:
+        """2xx."""
+        return self.code // 100 == 2  # noqa: PLR2004 - RFC 5321 4.2.1
+
+    def render(self) -> bytes:
+        """The octets for the wire."""
+        if len(self.lines) == 1:
+            return b"%d %s\r\n" % (self.code, self.lines[0])
+        last = len(self.lines) - 1
+        return b"".join(b"%d%s%s\r\n" % (self.code, b" " if n == last else b"-", line) for n, line in enumerate(self.lines))
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}"
+
+
+def reply(code: int, enhanced: str | None, *texts: str) -> Reply:
+    """A reply of our own; every line bears the enhanced code (RFC 2034 4)."""
+    front = f"{enhanced} " if enhanced else ""
+    return Reply(code, tuple(clean((front + text).encode("ascii", "replace")) for text in texts))
+
+
+def clean(text: bytes, *, utf8: bool = False) -> bytes:
+    """Text for one reply line: nothing unprintable, bounded in length (RFC 5321 4.2, 4.5.3.1.5)."""
+    pattern = _UNPRINTABLE_UTF8 if utf8 else _UNPRINTABLE
+    return pattern.sub(b"?", text)[: MAX_LINE - 6]
+
+
+def passed_on(theirs: Reply, *, utf8: bool = False) -> Reply:
+    """A next hop's reply, word for word, as it may be sent to a client: cleaned and bounded."""
+    return Reply(theirs.code, tuple(clean(line, utf8=utf8) for line in theirs.lines[:MAX_LINES]) or (b"",))

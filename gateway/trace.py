@@ -1,0 +1,149 @@
+"""The decision record of one transaction: every stage, hook, finding, timing, verdict and reply.
+
+Steps are kept as tuples until somebody asks (`record()`); the JSON form is what journal, `explain` and `check` share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from gateway.findings import Finding
+
+MAX_STEPS = 2_000
+"""Steps kept for one transaction; what comes after is counted only."""
+
+
+class StepRecord(TypedDict):
+    """One step in JSON form."""
+
+    at_ms: float
+    stage: str
+    plugin: str
+    outcome: str
+    duration_ms: float
+    mode: str
+    recipient: str
+    verdict: dict[str, Any] | None
+    findings: list[dict[str, Any]]
+    evidence: str
+
+
+class RecipientRecord(TypedDict):
+    """One recipient in JSON form."""
+
+    forward_path: str
+    sent_path: str
+    route: str
+    fate: str
+    verdict: str
+    plugin: str
+    reason: str
+    evidence: str
+    reply: str
+
+
+class Record(TypedDict):
+    """A decision record in JSON form. `verdict`: the strongest fate, for searching."""
+
+    id: str
+    session: str
+    time: float
+    duration_ms: float
+    listener: str
+    client: str
+    helo: str
+    identity: str
+    tls: str
+    reverse_path: str
+    parameters: list[str]
+    recipients: list[RecipientRecord]
+    message_id: str
+    subject: str
+    size: int
+    verdict: str
+    plugin: str
+    reason: str
+    reply: str
+    next_hop: str
+    next_hop_reply: str
+    queue_id: str
+    generation: str
+    steps: list[StepRecord]
+    steps_dropped: int
+
+
+class Trace:
+    """The steps of one transaction, appended as they happen."""
+
+    __slots__ = ("_clock", "_started", "dropped", "steps")
+
+    def __init__(self) -> None:
+        self._clock = time.perf_counter
+        self._started = time.perf_counter()
+        self.steps: list[tuple[float, str, str, str, float, str, str, Any, tuple[Finding, ...], str]] = []
+        self.dropped = 0
+
+    def step(  # one row of the record; keyword-only so that no two are mixed up
+        self,
+        *,
+        stage: str,
+        plugin: str,
+        outcome: str,
+        duration: float = 0.0,
+        mode: str = "enforce",
+        recipient: str = "",
+        verdict: object = None,
+        findings: tuple[Finding, ...] = (),
+        evidence: str = "",
+    ) -> None:
+        """Append a step. `outcome` is a word: `none`, `verdict`, `would`, `finding`, `edit`, `error`, `timeout`, …
+
+        `plugin` is `` for the gateway's own steps; durations are seconds.
+        """
+        if len(self.steps) >= MAX_STEPS:
+            self.dropped += 1
+            return
+        at = self._clock() - self._started
+        self.steps.append((at, stage, plugin, outcome, duration, mode, recipient, verdict, findings, evidence[:2000]))
+
+    def elapsed(self) -> float:
+        """Seconds since the transaction began."""
+        return self._clock() - self._started
+
+    def step_records(self) -> list[StepRecord]:
+        """All steps in JSON form."""
+        return [
+            StepRecord(
+                at_ms=round(at * 1000, 3),
+                stage=stage,
+                plugin=plugin,
+                outcome=outcome,
+                duration_ms=round(duration * 1000, 3),
+                mode=mode,
+                recipient=recipient,
+                verdict=jsonable(verdict),
+                findings=[jsonable(finding) or {} for finding in findings],
+                evidence=evidence,
+            )
+            for at, stage, plugin, outcome, duration, mode, recipient, verdict, findings, evidence in self.steps
+        ]
+
+
+def jsonable(value: object) -> dict[str, Any] | None:
+    """A frozen dataclass (verdict, finding, edit) as a JSON object with its `kind`; None stays None."""
+    if value is None:
+        return None
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return {"kind": type(value).__name__, "value": str(value)[:2000]}
+    result: dict[str, Any] = {"kind": type(value).__name__}
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        if isinstance(item, frozenset):
+            item = sorted(item)
+        elif not isinstance(item, (str, int, float, bool, tuple, list, type(None))):
+            item = str(item)
+        result[field.name] = item
+    return result

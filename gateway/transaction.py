@@ -1,0 +1,80 @@
+"""A transaction: MAIL to the reply after the content (RFC 5321 3.3). Facts for hooks, read-only to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gateway.findings import Findings
+from gateway.smtp.paths import NULL, Parameter, Path
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from gateway.session import Session
+    from gateway.smtp.replies import Reply
+    from gateway.trace import Trace
+    from gateway.verdict import Decision
+
+
+@dataclass(slots=True, kw_only=True)
+class Recipient:
+    """One recipient of a transaction, as the client named it and as it goes on."""
+
+    forward_path: Path
+    parameters: tuple[Parameter, ...] = ()
+    sent_path: bytes = b""
+    """The path octets for the next hop; the client's own unless a plugin rewrote it."""
+    route: str = ""
+    """Name of the route it goes to."""
+    policy_class: tuple[Hashable, ...] = ()
+    reply: Reply | None = None
+    """What the client was told at RCPT."""
+    added: bool = False
+    """True when a plugin added it: the client does not know of it."""
+    decision: Decision | None = None
+    """The first verdict on this recipient, with its author."""
+
+    @property
+    def mailbox(self) -> str:
+        """`local-part@domain` as the client named it."""
+        return self.forward_path.mailbox
+
+    @property
+    def domain(self) -> str:
+        """Domain in lower case."""
+        return self.forward_path.domain_key
+
+
+@dataclass(slots=True, kw_only=True)
+class Transaction:
+    """One mail transaction."""
+
+    id: str
+    session: Session
+    reverse_path: Path = NULL
+    parameters: tuple[Parameter, ...] = ()
+    sent_reverse_path: bytes = b""
+    """The reverse-path octets for the next hop."""
+    recipients: list[Recipient] = field(default_factory=list)
+    """Accepted at RCPT, in order."""
+    findings: Findings = field(default_factory=Findings)
+    started: float = 0.0
+    """Seconds since the epoch."""
+    deadline: float | None = None
+    """Loop time at which the transaction must have ended; None: no limit."""
+    trace: Trace | None = None
+    """The decision record in the making; not for plugins."""
+    declared_size: int | None = None
+
+    @property
+    def undecided(self) -> list[Recipient]:
+        """Recipients without a verdict."""
+        return [r for r in self.recipients if r.decision is None]
+
+    def parameter(self, keyword: str) -> Parameter | None:
+        """The MAIL parameter of this keyword (upper case), or None."""
+        for parameter in self.parameters:
+            if parameter.keyword == keyword:
+                return parameter
+        return None

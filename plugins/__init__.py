@@ -1,0 +1,1 @@
+"""Bundled plugins, one module or small package each. They import `gateway` only and have no privilege."""
