@@ -1,0 +1,1 @@
+"""The admin pages: `/live`, `/ready`, `/metrics`, in a process of their own."""

@@ -1,0 +1,94 @@
+"""`/live`, `/ready` and `/metrics` over HTTP (Starlette on uvicorn). Read only, bounded, on an address of its own."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from gateway.admin.health import Health
+from gateway.server.children import AdminTask
+
+MAX_REQUESTS = 64
+"""Requests at once; more get 503."""
+_MAX_HEAD = 16_384
+
+
+class _WorkerCollector(Collector):
+    """What the slots tell, as metrics."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        report = self._health.report()
+        routes = GaugeMetricFamily("mailgateway_route_up", "1 when a next hop of the route answered lately.", labels=["route"])
+        for route, up in report["routes"].items():
+            routes.add_metric([route], float(up))
+        return [
+            GaugeMetricFamily("mailgateway_workers_up", "Workers whose loop turns.", value=report["workers_up"]),
+            GaugeMetricFamily("mailgateway_workers", "Workers that are configured.", value=report["workers"]),
+            GaugeMetricFamily("mailgateway_ready", "1 when /ready says so.", value=float(report["ready"])),
+            routes,
+        ]
+
+
+def make_app(health: Health, metrics_directory: Path) -> Starlette:
+    """The pages. The metrics are the sums over the files of all processes below `metrics_directory`."""
+
+    async def live(_: Request) -> Response:
+        return PlainTextResponse("alive\n") if health.live() else PlainTextResponse("not alive\n", status_code=503)
+
+    async def ready(_: Request) -> Response:
+        report = health.report()
+        return JSONResponse(report, status_code=200 if report["ready"] else 503)
+
+    def metrics(_: Request) -> Response:  # a plain function: Starlette runs it in a thread, it reads files
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=str(metrics_directory))  # type: ignore[no-untyped-call] # the library's own gap
+        registry.register(_WorkerCollector(health))
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(
+        routes=[
+            Route("/live", live, methods=["GET"]),
+            Route("/ready", ready, methods=["GET"]),
+            Route("/metrics", metrics, methods=["GET"]),
+        ]
+    )
+
+
+def serve(task: AdminTask) -> int:
+    """The life of the admin process; the supervisor ends it by a signal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    health = Health(
+        slots=task.slots,
+        supervisor=task.supervisor,
+        ephemeral=task.ephemeral,
+        accepted=task.config.server.state == "ephemeral",
+    )
+    settings = uvicorn.Config(
+        make_app(health, task.metrics_directory),
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MAX_REQUESTS,
+        timeout_keep_alive=5,
+        h11_max_incomplete_event_size=_MAX_HEAD,
+    )
+    uvicorn.Server(settings).run(sockets=[task.listening])
+    return 0

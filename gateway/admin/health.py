@@ -1,0 +1,82 @@
+"""Is the gateway alive, is it ready, and why not: read from the shared slots. Nothing is asked over the network here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypedDict
+
+from gateway.server.slots import Slots, WorkerState
+
+BEAT_LIMIT = 5.0
+"""A worker whose loop has been silent for longer is not counted as up."""
+ANSWER_LIMIT = 60.0
+"""A next hop that was last seen to answer longer ago than this is not counted as up."""
+
+
+class Report(TypedDict):
+    """The body of `/ready`."""
+
+    ready: bool
+    reasons: list[str]
+    """Why it is not ready."""
+    warnings: list[str]
+    workers: int
+    workers_up: int
+    sessions: int
+    routes: dict[str, bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What the answers are made from."""
+
+    slots: Slots
+    supervisor: int
+    """Process id; when it is not our parent any more, the gateway is gone."""
+    ephemeral: str = ""
+    """Kind of file system when the state directory ends with the container; ``."""
+    accepted: bool = False
+    """`state = "ephemeral"`: the site knows."""
+    parent: Callable[[], int] = os.getppid
+
+    def live(self) -> bool:
+        """The supervisor is there and at least one worker's loop turns."""
+        return self.parent() == self.supervisor and bool(self.slots.beating(BEAT_LIMIT))
+
+    def report(self) -> Report:
+        """Ready or not, with the reasons."""
+        up = [slot for slot in self.slots.beating(BEAT_LIMIT) if slot.state == WorkerState.READY]
+        reasons = []
+        if self.slots.draining:
+            reasons.append("draining")
+        if self.parent() != self.supervisor:
+            reasons.append("the supervisor has ended")
+        if not up:
+            reasons.append("no worker is up")
+        elif len(up) < len(self.slots):
+            starting = len(self.slots) - len(up)
+            reasons += [f"{starting} of {len(self.slots)} workers not up"] if starting * 2 > len(self.slots) else []
+        routes = {}
+        for route in self.slots.routes:
+            answers = (slot.answered(route) for slot in up)
+            routes[route] = any(age is not None and age <= ANSWER_LIMIT for age in answers)
+            if up and not routes[route]:
+                reasons.append(f"no next hop of route {route!r} answers")
+        return Report(
+            ready=not reasons,
+            reasons=reasons,
+            warnings=self._warnings(),
+            workers=len(self.slots),
+            workers_up=len(up),
+            sessions=sum(slot.sessions for slot in up),
+            routes=routes,
+        )
+
+    def _warnings(self) -> list[str]:
+        if not self.ephemeral:
+            return []
+        if self.accepted:
+            return [f"state is ephemeral ({self.ephemeral}): what is held and the journal end with it, as configured"]
+        return [f'state is ephemeral ({self.ephemeral}): nothing is held; mount a volume or set state = "ephemeral"']

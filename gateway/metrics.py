@@ -1,0 +1,107 @@
+"""The gateway's metrics, as module-level objects of prometheus_client. Written down in docs/metrics.md.
+
+With `PROMETHEUS_MULTIPROC_DIR` in the environment when this is first imported, every process writes to files of its own there and
+`/metrics` sums over them; without it (tests, `mailgateway check`) the numbers stay in this process. The number of different values of
+a label that may come from outside is bounded.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from prometheus_client import Counter, Gauge, Histogram
+
+MAX_LABEL_VALUES = 200
+OTHER = "other"
+COMMANDS = frozenset(
+    [
+        "CONNECT",
+        "HELO",
+        "EHLO",
+        "LHLO",
+        "MAIL",
+        "RCPT",
+        "DATA",
+        "CONTENT",
+        "BDAT",
+        "RSET",
+        "NOOP",
+        "VRFY",
+        "EXPN",
+        "HELP",
+        "QUIT",
+        "STARTTLS",
+        "AUTH",
+        "XCLIENT",
+        "XFORWARD",
+    ]
+)
+_SECONDS = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
+
+SESSIONS = Counter("mailgateway_sessions", "Sessions of clients since the start; probes that connect and leave are among them.")
+SESSIONS_OPEN = Gauge("mailgateway_sessions_open", "Sessions at this moment.", multiprocess_mode="livesum")
+TRANSACTIONS = Counter("mailgateway_transactions", "Transactions by their outcome.", ["verdict"])
+TRANSACTION_SECONDS = Histogram(
+    "mailgateway_transaction_seconds", "From the end of the content to the reply for it.", buckets=_SECONDS
+)
+OCTETS = Counter("mailgateway_content_octets", "Octets of content taken in.")
+REPLIES = Counter("mailgateway_replies", "Replies given to clients.", ["command", "code"])
+PLUGIN_SECONDS = Histogram("mailgateway_plugin_seconds", "Time in a plugin's hook.", ["plugin", "hook"], buckets=_SECONDS)
+PLUGIN_ERRORS = Counter("mailgateway_plugin_errors", "Faults of plugins: error, timeout, answer, circuit.", ["plugin", "kind"])
+JOURNAL_DROPPED = Counter("mailgateway_journal_dropped", "Decision records that were lost: the journal was full or broken.")
+LOG_DROPPED = Counter("mailgateway_log_dropped", "Log lines that were lost: the reader of the log was too slow.")
+LINK_ERRORS = Counter("mailgateway_link_errors", "Failures of links to a next hop.", ["next_hop"])
+LINKS = Gauge("mailgateway_links", "Open links to next hops.", multiprocess_mode="livesum")
+DUPLICATES = Counter("mailgateway_duplicates", "Recipients that may have got a message twice (a lost reply, a crash).")
+WORKERS_ENDED = Counter("mailgateway_workers_ended", "Workers that ended unasked: exited, killed, blocked.", ["reason"])
+
+
+class BoundedLabel:
+    """Lets the first `limit` values of a label through; every later one becomes `other`."""
+
+    def __init__(self, limit: int = MAX_LABEL_VALUES) -> None:
+        self._limit = limit
+        self._seen: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        """`value`, or `other` when too many were seen before it."""
+        if value not in self._seen:
+            if len(self._seen) >= self._limit:
+                return OTHER
+            self._seen.add(value)
+        return value
+
+
+_plugin = BoundedLabel()
+_next_hop = BoundedLabel()
+_verdict = BoundedLabel(30)
+
+
+@lru_cache(maxsize=2048)
+def _reply(command: str, code: int) -> Counter:
+    return REPLIES.labels(command if command in COMMANDS else OTHER, str(code) if 200 <= code <= 599 else OTHER)
+
+
+def count_reply(command: str, code: int) -> None:
+    """A reply to a client. Unknown verbs are counted as `other`; `CONNECT` is the greeting, `CONTENT` the final dot."""
+    _reply(command, code).inc()
+
+
+def count_transaction(verdict: str) -> None:
+    """A transaction has ended: delivered, held, rejected, deferred, discarded, mixed, vanished."""
+    TRANSACTIONS.labels(_verdict(verdict)).inc()
+
+
+def observe_plugin(plugin: str, hook: str, seconds: float) -> None:
+    """A hook of a plugin took so long. `hook` is a name of a hook specification."""
+    PLUGIN_SECONDS.labels(_plugin(plugin), hook).observe(seconds)
+
+
+def count_plugin_error(plugin: str, kind: str) -> None:
+    """A fault of a plugin; `kind` is one of our words, never text of an exception."""
+    PLUGIN_ERRORS.labels(_plugin(plugin), kind).inc()
+
+
+def count_link_error(next_hop: str) -> None:
+    """A link to `next_hop` (host:port) failed."""
+    LINK_ERRORS.labels(_next_hop(next_hop)).inc()

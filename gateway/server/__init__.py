@@ -1,0 +1,1 @@
+"""How the gateway runs: a supervisor, its workers, their logs. Design §7."""

@@ -1,0 +1,114 @@
+"""The state directory: made at the start, its kind of file system told, and this run's own place below it.
+
+`<state_directory>/run/<pid>/` belongs to one supervisor for its life: files of the metrics, stacks of blocked workers. A lock that the
+kernel drops with the last of its processes tells the living from the dead; what the dead left is removed at the next start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from gateway.errors import GatewayError
+
+EPHEMERAL = frozenset({"overlay", "aufs", "tmpfs", "ramfs"})
+"""File systems that end with their container or machine."""
+_MOUNTS = Path("/proc/self/mountinfo")
+_ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
+
+
+class DirectoryError(GatewayError):
+    """The state directory cannot be used: which one and why."""
+
+
+def make_state_directory(path: Path) -> Path:
+    """Make it where it is missing, for us alone; the absolute path. DirectoryError when it cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o750)
+        probe = path / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise DirectoryError(f"state directory {path}: {error.strerror or error}") from error
+    return path.resolve()
+
+
+def ephemeral_kind(path: Path, mounts: Path = _MOUNTS) -> str:
+    """`overlay`, `tmpfs`, … when what is written at `path` ends with the container or the machine; `` when it is kept."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return ""  # no such file but on Linux: nothing is known
+    best, kind = -1, ""
+    target = path.resolve()
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        fields = left.split(" ")
+        if len(fields) < 5 or not right:
+            continue
+        point = fields[4]
+        for escape, character in _ESCAPES.items():
+            point = point.replace(escape, character)
+        if target.is_relative_to(point) and len(point) >= best:
+            best, kind = len(point), right.split(" ")[0]
+    return kind if kind in EPHEMERAL else ""
+
+
+class RunDirectory:
+    """This run's place below the state directory. The lock is inherited by the workers."""
+
+    def __init__(self, state: Path) -> None:
+        parent = state / "run"
+        try:
+            parent.mkdir(exist_ok=True, mode=0o750)
+            _remove_dead(parent)
+            self.path = parent / str(os.getpid())
+            self.path.mkdir(exist_ok=True, mode=0o750)
+            self.metrics = self.path / "metrics"
+            self.metrics.mkdir(exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DirectoryError(f"state directory {state}: {error.strerror or error}") from error
+
+    def stack_file(self, worker: int) -> Path:
+        """Where a blocked worker writes its stack when asked by a signal."""
+        return self.path / f"worker-{worker}.stack"
+
+    def modules_file(self, worker: int) -> Path:
+        """Where a worker says which file belongs to which plugin (JSON)."""
+        return self.path / f"worker-{worker}.plugins.json"
+
+    def forget_gauges(self, pid: int) -> None:
+        """A process ended: its gauges are no longer summed, its counters stay."""
+        for file in self.metrics.glob(f"gauge_live*_{pid}.db"):
+            file.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """The end of the run."""
+        with suppress(OSError):
+            os.close(self._lock)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _remove_dead(parent: Path) -> None:
+    for entry in parent.iterdir():
+        if not entry.is_dir():
+            continue
+        try:
+            lock = os.open(entry / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if not Path(f"/proc/{entry.name}").exists():
+                shutil.rmtree(entry, ignore_errors=True)
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue  # its processes live
+        else:
+            shutil.rmtree(entry, ignore_errors=True)
+        finally:
+            os.close(lock)

@@ -1,0 +1,225 @@
+r"""Logs: structlog, key=value on a terminal and JSON otherwise, written by a thread so that a slow reader never blocks the loop.
+
+Lines go to standard error. The queue is bounded: what finds it full is dropped and counted, and a line says how many. Text from the
+network cannot forge lines or drive a terminal: control characters, line ends and direction marks come out as `\x1b` (in JSON as JSON
+writes them), long values are cut.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import re
+import sys
+import threading
+from collections.abc import Callable, MutableMapping
+from typing import Any, cast
+
+import structlog
+
+from gateway.config.models import ServerConfig
+
+QUEUE_SIZE = 10_000
+MAX_VALUE = 2_000
+MAX_ITEMS = 100
+MAX_TRACE = 8_000
+_FLUSH_LIMIT = 2.0
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
+_PLAIN = re.compile(r"[^\s\"'=\\]+")
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+_stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
+
+Event = MutableMapping[str, Any]
+Render = Callable[[Event], str]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…({len(text)} characters)"
+
+
+def escape(text: str) -> str:
+    """`text` without anything that ends a line or drives a terminal; at most MAX_VALUE characters."""
+    text = _cut(text)
+    return text if text.isascii() and text.isprintable() else _UNSAFE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return {10: "\\n", 13: "\\r", 9: "\\t"}.get(code) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+def _bounded(value: object) -> object:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case bytes() | bytearray():
+            return _cut(bytes(value[: MAX_VALUE + 1]).decode("utf-8", "backslashreplace"))
+        case str():
+            return _cut(value)
+        case tuple() | list() | set() | frozenset():
+            return [_bounded(item) for item in list(value)[:MAX_ITEMS]]
+        case dict():
+            return {_cut(str(key)): _bounded(item) for key, item in list(value.items())[:MAX_ITEMS]}
+        case _:
+            return _cut(str(value))
+
+
+def render_json(event: Event) -> str:
+    """One JSON object, in ASCII: nothing in it ends a line, and a reader gets the very text back."""
+    exception = event.pop("exception", None)
+    found = {_cut(str(key)): _bounded(value) for key, value in event.items()}
+    if exception is not None:
+        found["exception"] = str(exception)[-MAX_TRACE:]
+    return json.dumps(found)
+
+
+def render_text(event: Event) -> str:
+    """`time level event key=value …`, quoted where a value is not one plain word."""
+    words = [str(event.get(key, "")) for key in ("time", "level")] + [escape(str(event.get("event", "")))]
+    for key, value in event.items():
+        if key not in ("time", "level", "event"):
+            bounded = value[-MAX_TRACE:] if key == "exception" and isinstance(value, str) else _bounded(value)
+            text = bounded if isinstance(bounded, str) else json.dumps(bounded, ensure_ascii=False)
+            text = _UNSAFE.sub(_escaped, text)
+            if not _PLAIN.fullmatch(text):
+                text = '"' + text.replace('"', '\\"') + '"'
+            words.append(f"{escape(str(key))}={text}")
+    return " ".join(words)
+
+
+class Writer:
+    """Writes lines to a file descriptor: at once, or by a thread after `start`. Never blocks after `start`, never raises."""
+
+    def __init__(
+        self,
+        descriptor: int,
+        *,
+        size: int = QUEUE_SIZE,
+        dropped: Callable[[], None] = lambda: None,
+        render: Render | None = None,
+    ) -> None:
+        self._descriptor = descriptor
+        self._render = render or render_json
+        self._queue: queue.Queue[str | None] = queue.Queue(size)
+        self._dropped = dropped
+        self._lost = 0
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """From here on a thread writes."""
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def line(self, text: str) -> None:
+        """One line, without its end."""
+        if self._thread is None:
+            self._write(text)
+            return
+        try:
+            self._queue.put_nowait(text)
+        except queue.Full:
+            self._lost += 1
+            self._dropped()
+
+    def stop(self) -> None:
+        """Write what waits, for two seconds at most."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            try:
+                self._queue.put(None, timeout=_FLUSH_LIMIT)
+            except queue.Full:
+                return  # nobody reads: the thread is a daemon and ends with the process
+            thread.join(_FLUSH_LIMIT)
+
+    def _run(self) -> None:
+        while (text := self._queue.get()) is not None:
+            self._write(text)
+            if self._lost and self._queue.empty():
+                lost, self._lost = self._lost, 0
+                self._write(self._render(_stamp(None, "", {"level": "warning", "event": "log.dropped", "lines": lost})))
+
+    def _write(self, text: str) -> None:
+        octets = (text + "\n").encode("utf-8", "backslashreplace")
+        try:
+            while octets:
+                octets = octets[os.write(self._descriptor, octets) :]
+        except OSError:
+            self._lost += 1  # a closed pipe or a full disk: mail goes on without its log
+
+
+class _Lines:
+    """What structlog calls with the finished line."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def msg(self, line: str) -> None:
+        self._writer.line(line)
+
+    debug = info = warning = error = critical = exception = failure = fatal = warn = log = msg
+
+
+class _Foreign(logging.Handler):
+    """Lines of libraries that log by `logging`, in our form."""
+
+    def __init__(self, writer: Writer, render: Render) -> None:
+        super().__init__()
+        self._writer = writer
+        self._render = render
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event: dict[str, Any] = {"logger": record.name, "level": record.levelname.lower(), "event": record.getMessage()}
+        if record.exc_info:
+            event["exception"] = logging.Formatter().formatException(record.exc_info)
+        self._writer.line(self._render(_stamp(None, "", event)))
+
+
+def configure(
+    settings: ServerConfig,
+    *,
+    process: str,
+    queued: bool,
+    descriptor: int = 2,
+    dropped: Callable[[], None] = lambda: None,
+) -> Writer:
+    """Set up logging for this process; `queued` where a loop runs. The caller stops the writer that is given back."""
+    text = settings.log_format == "text" or (settings.log_format == "auto" and os.isatty(descriptor))
+    render = render_text if text else render_json
+    level = _LEVELS[settings.log_level]
+    writer = Writer(descriptor, dropped=dropped, render=render)
+
+    def finish(_logger: object, _method: str, event: Event) -> str:
+        event.setdefault("process", process)
+        ordered = {"time": event.pop("time"), "level": event.pop("level"), "event": event.pop("event", "")}
+        return render({**ordered, **event})
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            _stamp,
+            structlog.processors.format_exc_info,
+            cast("structlog.typing.Processor", finish),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: _Lines(writer),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_Foreign(writer, render)]
+    root.setLevel(max(level, logging.WARNING))
+    for name in ("mail.log", "mail.debug"):  # aiosmtpd logs each line of a session here
+        silent = logging.getLogger(name)
+        silent.setLevel(logging.CRITICAL + 1)
+        silent.propagate = False
+    sys.excepthook = _log_uncaught
+    if queued:
+        writer.start()
+    return writer
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    structlog.get_logger().error("process.uncaught", exc_info=(kind, error, trace))

@@ -1,0 +1,155 @@
+"""What workers tell the supervisor and the admin pages: slots in memory that all processes share. No locks.
+
+The memory is made before the fork. Each field has one writer (the worker, or the supervisor before the worker runs), is eight octets
+long and aligned, so that a reader sees the old value or the new one. Times are of the monotonic clock, which is one for all processes.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
+
+_NUMBER = struct.Struct("@q")
+_SECONDS = struct.Struct("@d")
+_NAME_SIZE = 64
+_HEADER_SIZE = 16
+_ROUTES_AT = 48 + _NAME_SIZE + 8
+
+
+class WorkerState(IntEnum):
+    """Where a worker is in its life."""
+
+    EMPTY = 0
+    STARTING = 1
+    READY = 2
+    DRAINING = 3
+
+
+class Slot:
+    """The part of the shared memory that belongs to one worker."""
+
+    def __init__(self, memory: mmap.mmap, index: int, offset: int, routes: tuple[str, ...], clock: Callable[[], float]) -> None:
+        self.index = index
+        self._memory = memory
+        self._at = offset
+        self._routes = {route: offset + _ROUTES_AT + 8 * n for n, route in enumerate(routes)}
+        self._clock = clock
+
+    def _number(self, at: int) -> int:
+        return int(_NUMBER.unpack_from(self._memory, self._at + at)[0])
+
+    def _seconds(self, at: int) -> float:
+        return float(_SECONDS.unpack_from(self._memory, self._at + at)[0])
+
+    def take(self, pid: int = 0) -> None:
+        """A worker begins here: everything its predecessor wrote is gone."""
+        for route in self._routes.values():
+            _SECONDS.pack_into(self._memory, route, 0.0)
+        self.sessions = 0
+        self.note_blocking("")
+        self.beat()
+        _NUMBER.pack_into(self._memory, self._at, pid or os.getpid())
+        self.state = WorkerState.STARTING
+
+    def empty(self) -> None:
+        """No worker is here."""
+        self.state = WorkerState.EMPTY
+        _NUMBER.pack_into(self._memory, self._at, 0)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker; 0 for none."""
+        return self._number(0)
+
+    @property
+    def state(self) -> WorkerState:
+        """Where the worker is in its life."""
+        return WorkerState(self._number(8))
+
+    @state.setter
+    def state(self, state: WorkerState) -> None:
+        _NUMBER.pack_into(self._memory, self._at + 8, state)
+
+    def beat(self) -> None:
+        """The worker's loop turns."""
+        _SECONDS.pack_into(self._memory, self._at + 16, self._clock())
+
+    @property
+    def last_beat(self) -> float:
+        """When the loop turned last (monotonic clock)."""
+        return self._seconds(16)
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the loop turned last."""
+        return self._clock() - self.last_beat
+
+    @property
+    def sessions(self) -> int:
+        """Sessions under way."""
+        return self._number(24)
+
+    @sessions.setter
+    def sessions(self, sessions: int) -> None:
+        _NUMBER.pack_into(self._memory, self._at + 24, sessions)
+
+    def note_health(self, route: str, healthy: bool) -> None:
+        """A next hop of `route` answered just now, or none of them does. An unknown route is passed over."""
+        at = self._routes.get(route)
+        if at is not None:
+            _SECONDS.pack_into(self._memory, at, self._clock() if healthy else 0.0)
+
+    def answered(self, route: str) -> float | None:
+        """Seconds since a next hop of `route` was last seen to answer; None when none does or nobody knows."""
+        when = float(_SECONDS.unpack_from(self._memory, self._routes[route])[0])
+        return self._clock() - when if when else None
+
+    def note_blocking(self, plugin: str) -> None:
+        """The watchdog saw this plugin block the loop; `` when the loop turns again."""
+        octets = plugin.encode("utf-8", "replace")[:_NAME_SIZE]
+        _NUMBER.pack_into(self._memory, self._at + 40, 0)
+        self._memory[self._at + 48 : self._at + 48 + len(octets)] = octets
+        _NUMBER.pack_into(self._memory, self._at + 40, len(octets))
+
+    @property
+    def blocking(self) -> str:
+        """Plugin that was last seen blocking the loop, or ``."""
+        length = min(max(self._number(40), 0), _NAME_SIZE)
+        return self._memory[self._at + 48 : self._at + 48 + length].decode("utf-8", "replace")
+
+
+class Slots:
+    """All slots, and what the supervisor says of the whole."""
+
+    def __init__(self, workers: int, routes: Sequence[str] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.routes = tuple(routes)
+        size = _ROUTES_AT + 8 * len(self.routes)
+        self._memory = mmap.mmap(-1, _HEADER_SIZE + size * workers)
+        self._all = tuple(Slot(self._memory, n, _HEADER_SIZE + size * n, self.routes, clock) for n in range(workers))
+
+    def __getitem__(self, index: int) -> Slot:
+        return self._all[index]
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._all)
+
+    @property
+    def draining(self) -> bool:
+        """The gateway is about to end: not ready, though its sessions go on."""
+        return bool(_NUMBER.unpack_from(self._memory, 0)[0])
+
+    def drain(self) -> None:
+        """Say that the gateway is about to end."""
+        _NUMBER.pack_into(self._memory, 0, 1)
+
+    def beating(self, limit: float) -> list[Slot]:
+        """Slots of workers that serve and whose loop has turned in the last `limit` seconds."""
+        serving = (WorkerState.READY, WorkerState.DRAINING)
+        return [slot for slot in self._all if slot.state in serving and slot.silence <= limit]

@@ -1,0 +1,328 @@
+"""The supervisor: checks ports, forks workers, replaces those that end or block, drains. It has no loop and no threads: it forks.
+
+It also starts the processes beside the workers (the admin pages, the development next hop) and starts them again when they end. When
+the supervisor itself is killed the kernel ends all of them.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from gateway.server import logs
+from gateway.server.children import Admin, AdminTask, Child, Place
+from gateway.server.directory import DirectoryError, RunDirectory, ephemeral_kind, make_state_directory
+from gateway.server.listeners import BindError, Reserved, cpu_count, open_listening, reserve, show_address
+from gateway.server.process import CLOSING_LIMIT, EXIT_CONFIG, Assignment, Loaded, end_with_parent
+from gateway.server.signals import ENDING, Signals, forget_signals
+from gateway.server.slots import Slot, Slots, WorkerState
+from gateway.server.watchdog import ASK_FOR_STACK, plugin_in_stack
+
+TICK = 0.1
+START_LIMIT = 60.0
+"""A worker that starts may keep its loop busy for this long."""
+FIRST_WORKER_LIMIT = 10.0
+"""The others wait for the first one, so that a plugin that cannot be loaded is told once."""
+_SHORT_LIFE = 5.0
+_MAX_REST = 10.0
+_STACK_WAIT = 0.2
+
+
+@dataclass(kw_only=True)
+class _Resources:
+    slots: Slots
+    run: RunDirectory
+    reserved: list[Reserved] = field(default_factory=list)
+    admin: socket.socket | None = None
+    inbox: socket.socket | None = None
+
+
+def run(loaded: Loaded, *, admin: Admin | None = None, announce: Callable[[Place], None] = lambda _: None) -> int:
+    """Run the gateway until it is told to end; the exit status. 2: it cannot start, and one line says why.
+
+    `announce` is called once, when the first worker accepts. Nothing may have imported prometheus_client before.
+    """
+    config = loaded.config
+    workers = config.server.workers or cpu_count()
+    writer = logs.configure(config.server, process="supervisor", queued=False)
+    with ExitStack() as undo:
+        try:
+            state = make_state_directory(loaded.state_directory)
+            resources = _Resources(slots=Slots(workers, [route.name for route in config.route]), run=RunDirectory(state))
+            undo.callback(resources.run.remove)
+            resources.reserved = reserve(config.listener)
+            if admin is not None and config.admin.bind:
+                resources.admin = undo.enter_context(open_listening(config.admin.bind, "[admin]"))
+            if any(server.startswith("inbox:") for route in config.route for server in route.servers):
+                resources.inbox = undo.enter_context(open_listening("127.0.0.1:0", "development next hop"))
+        except (BindError, DirectoryError) as error:
+            print(f"mailgateway: {error}", file=sys.stderr)  # noqa: T201 - to the person who starts the gateway
+            return EXIT_CONFIG
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(resources.run.metrics)
+        status = Supervisor(loaded, resources, state=state, admin=admin, announce=announce).run()
+    writer.stop()
+    return status
+
+
+class Supervisor:
+    """The processes of one gateway and their life. `run` above is the way in."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        resources: _Resources,
+        *,
+        state: Path,
+        admin: Admin | None,
+        announce: Callable[[Place], None],
+    ) -> None:
+        self._loaded = loaded
+        self._config = loaded.config
+        self._resources = resources
+        self._slots = resources.slots
+        self._state = state
+        self._ephemeral = ephemeral_kind(state)
+        self._announce = announce
+        self._log = structlog.get_logger()
+        self._pid = os.getpid()
+        self._ending: float | None = None
+        """When the drain ends by force."""
+        self._announced = False
+        self._status = 0
+        self._inbox_address: tuple[str, int] | None = None
+        if resources.inbox is not None:
+            self._inbox_address = resources.inbox.getsockname()[:2]
+        self._workers = [self._worker(slot) for slot in self._slots]
+        self._beside = self._processes_beside(admin)
+        self._first_worker_due = time.monotonic() + FIRST_WORKER_LIMIT
+
+    def run(self) -> int:
+        """Start everything and stay until all has ended."""
+        importlib.import_module("gateway.server.worker")  # once, before the fork: the workers share the pages
+        from gateway import metrics
+
+        self._ended = metrics.WORKERS_ENDED
+        if self._ephemeral and self._config.server.state != "ephemeral":
+            self._log.warning("state.ephemeral", directory=str(self._state), file_system=self._ephemeral)
+        gc.collect()
+        gc.freeze()
+        with selectors.DefaultSelector() as selector, Signals(selector) as signals:
+            last = time.monotonic()
+            while True:
+                selector.select(TICK)
+                for number in signals.taken():
+                    self._signalled(number)
+                now = time.monotonic()
+                self._reap(now)
+                self._watch(now, min(now - last, 5 * TICK))
+                last = now
+                if self._ending is not None and self._drained(now):
+                    break
+                self._start_due(now)
+        self._log.info("gateway.stopped", status=self._status)
+        return self._status
+
+    def _worker(self, slot: Slot) -> Child:
+        run = self._resources.run
+        assignment = Assignment(
+            loaded=self._loaded,
+            slot=slot,
+            reserved=self._resources.reserved,
+            state_directory=self._state,
+            inbox_address=self._inbox_address,
+            stack_file=run.stack_file(slot.index),
+            modules_file=run.modules_file(slot.index),
+        )
+
+        def work() -> int:
+            from gateway.server import worker
+
+            for sock in (self._resources.admin, self._resources.inbox):
+                if sock is not None:
+                    sock.close()
+            return worker.main(assignment)
+
+        return Child(name=f"worker-{slot.index}", work=work, slot=slot)
+
+    def _processes_beside(self, admin: Admin | None) -> list[Child]:
+        found = []
+        if (listening := self._resources.inbox) is not None:
+
+            def inbox() -> int:
+                from gateway.server.inbox import serve
+
+                return serve(listening, self._state / "inbox", size_limit=self._config.limits.message_size + 1_000_000)
+
+            found.append(Child(name="inbox", work=inbox))
+        if admin is not None and self._resources.admin is not None:
+            task = AdminTask(
+                config=self._config,
+                listening=self._resources.admin,
+                slots=self._slots,
+                supervisor=self._pid,
+                ephemeral=self._ephemeral,
+                metrics_directory=self._resources.run.metrics,
+            )
+
+            def pages() -> int:
+                logs.configure(self._config.server, process="admin", queued=False)
+                return admin(task)
+
+            found.append(Child(name="admin", work=pages))
+        return found
+
+    # -- starting ----------------------------------------------------------------------------------------------------
+
+    def _start_due(self, now: float) -> None:
+        if self._ending is not None:
+            return
+        first_is_up = self._announced or now > self._first_worker_due
+        for child in [*self._beside, self._workers[0], *(self._workers[1:] if first_is_up else [])]:
+            if child.due is not None and child.due <= now:
+                self._fork(child, now)
+        if not self._announced and any(slot.state == WorkerState.READY for slot in self._slots):
+            self._announced = True
+            self._announce(self._place())
+            for place in self._resources.reserved:
+                self._log.info("gateway.listening", listener=place.name, address=str(place))
+
+    def _place(self) -> Place:
+        admin = self._resources.admin
+        return Place(
+            listeners=self._resources.reserved,
+            inbox=self._inbox_address,
+            admin="" if admin is None else show_address(*admin.getsockname()[:2]),
+            state_directory=self._state,
+            ephemeral=self._ephemeral,
+            workers=len(self._slots),
+        )
+
+    def _fork(self, child: Child, now: float) -> None:
+        if child.slot is not None:
+            child.slot.take(pid=0)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                end_with_parent(self._pid)
+                forget_signals()
+                if child.slot is not None:
+                    child.slot.take()
+                status = child.work()
+                for stream in (sys.stdout, sys.stderr):
+                    stream.flush()
+            except BaseException:  # noqa: BLE001 - the border of the process: nothing of the parent may run in the child
+                self._log.exception("process.failed", child=child.name)
+            finally:
+                os._exit(status)
+        child.pid, child.started, child.due, child.silence = pid, now, None, 0.0
+        self._log.debug("process.started", child=child.name, pid=pid)
+
+    # -- watching ----------------------------------------------------------------------------------------------------
+
+    def _reap(self, now: float) -> None:
+        for child in [*self._workers, *self._beside]:
+            if child.pid:
+                with suppress(ChildProcessError):
+                    pid, status = os.waitpid(child.pid, os.WNOHANG)
+                    if pid:
+                        self._child_ended(child, os.waitstatus_to_exitcode(status), now)
+
+    def _child_ended(self, child: Child, code: int, now: float) -> None:
+        pid, child.pid = child.pid, 0
+        if child.slot is not None:
+            blocking = child.slot.blocking
+            child.slot.empty()
+            self._resources.run.forget_gauges(pid)
+            if code == EXIT_CONFIG and not self._announced:
+                self._status = EXIT_CONFIG
+                self._end(now, limit=1.0)
+        else:
+            blocking = ""
+        if self._ending is not None:
+            return
+        child.rest = min(max(0.1, child.rest * 2), _MAX_REST) if now - child.started < _SHORT_LIFE else 0.0
+        child.due = now + child.rest
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+        self._log.error("process.ended", child=child.name, pid=pid, how=how, plugin=blocking, again_in=child.rest)
+        if child.slot is not None:
+            self._ended.labels("blocked" if code == -signal.SIGKILL and blocking else "killed" if code < 0 else "exited").inc()
+
+    def _watch(self, now: float, elapsed: float) -> None:
+        limit = self._config.server.loop_limit
+        for child in self._workers:
+            if not child.pid or child.slot is None:
+                continue
+            beat = child.slot.last_beat
+            child.silence = child.silence + elapsed if beat == child.beat else 0.0
+            child.beat = beat
+            starting = child.slot.state in (WorkerState.STARTING, WorkerState.EMPTY)
+            if child.silence > (max(limit, START_LIMIT) if starting else limit):
+                self._end_blocked(child, child.slot, now)
+
+    def _end_blocked(self, child: Child, slot: Slot, now: float) -> None:
+        plugin, place = slot.blocking, ""
+        if not plugin:
+            run = self._resources.run
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, ASK_FOR_STACK)
+                time.sleep(_STACK_WAIT)
+            plugin, place = plugin_in_stack(run.stack_file(slot.index), run.modules_file(slot.index))
+            slot.note_blocking(plugin)
+        self._log.error(
+            "worker.blocked", child=child.name, pid=child.pid, plugin=plugin, place=place, seconds=round(child.silence, 1)
+        )
+        child.silence = 0.0
+        child.started = min(child.started, now - _SHORT_LIFE)  # replaced at once: its port waits
+        with suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    def _signalled(self, number: int) -> None:
+        if number not in ENDING:
+            return
+        now = time.monotonic()
+        if self._ending is not None and number != signal.SIGHUP:
+            self._ending = now  # asked twice: at once
+        elif self._ending is None:
+            self._log.info("gateway.draining", signal=signal.Signals(number).name, limit=self._config.server.drain_limit)
+            self._end(now, limit=self._config.server.drain_limit + CLOSING_LIMIT + 1.0)
+
+    def _end(self, now: float, *, limit: float) -> None:
+        self._slots.drain()  # not ready first, then the listeners close
+        self._ending = now + limit
+        for place in self._resources.reserved:
+            place.held.close()
+        for child in self._workers:
+            if child.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGTERM)
+
+    def _drained(self, now: float) -> bool:
+        assert self._ending is not None
+        alive = [child for child in self._workers if child.pid]
+        if alive and now < self._ending:
+            return False
+        for child in [*alive, *self._beside]:
+            if child.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
+                os.waitpid(child.pid, 0)
+        if alive:
+            self._log.warning("drain.killed", workers=len(alive))
+        return True
