@@ -13,7 +13,10 @@ from gateway.edits import (
     tag_subject,
 )
 from gateway.errors import ConfigError, ConfigProblem, DnsError, PluginError
+from gateway.fields import HeaderField
 from gateway.findings import AuthResult, Fact, Finding, Findings, Label, Score
+from gateway.message import Message
+from gateway.mime import Part
 from gateway.plugin import Plugin, PluginOptions, hook
 from gateway.session import ClientClass, Session, Tls
 from gateway.smtp.paths import Parameter, Path
@@ -62,8 +65,11 @@ __all__ = [
     "Fact",
     "Finding",
     "Findings",
+    "HeaderField",
     "Label",
+    "Message",
     "Parameter",
+    "Part",
     "Path",
     "Plugin",
     "PluginError",

@@ -1,0 +1,128 @@
+"""The header section by offsets: RFC 5322 2.2, found in one linear pass over the octets. Nothing is re-serialised.
+
+Hostile input is ordinary: no header section, an mbox line on top, malformed lines, 8-bit octets, bare LF.
+The header section ends at the first blank line or, as MTAs have it, before the first line that is no field.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gateway.content import Content, Octets
+from gateway.words import decode_octets, decode_words, unfold
+
+_NAME = re.compile(rb"([!-9;-~]++)[ \t]*+:")  # RFC 5322 2.2, and 4.5 for space before the colon
+_FIELD_END = re.compile(rb"\n(?![ \t])")  # RFC 5322 2.2.3: a line that begins with a space or tab continues the field
+_MBOX = re.compile(rb">*From ")
+_MAX_NAME = 200
+
+MAX_VALUE = 65_536
+"""Octets of one field body that are decoded; the octets themselves are never cut."""
+
+
+class HeaderField:
+    """One header field, as offsets into the content. `start` to `end` are its octets with the line end."""
+
+    __slots__ = ("_content", "_value", "colon", "end", "name", "start")
+
+    def __init__(self, content: Content, name: str, start: int, colon: int, end: int) -> None:
+        self._content = content
+        self._value: str | None = None
+        self.name = name
+        """As written; compare in lower case."""
+        self.start = start
+        self.colon = colon
+        """Offset of the colon."""
+        self.end = end
+
+    @property
+    def octets(self) -> bytes:
+        """The whole field with its line end, as received."""
+        return self._content.octets[self.start : self.end]
+
+    @property
+    def raw(self) -> bytes:
+        """The body: what stands after the colon, folds kept, without the last line end."""
+        body = self._content.octets[self.colon + 1 : self.end]
+        if body.endswith(b"\r\n"):
+            return body[:-2]
+        return body[:-1] if body.endswith(b"\n") else body
+
+    @property
+    def unfolded(self) -> str:
+        """The body on one line, encoded words as they are; at most MAX_VALUE octets of it."""
+        stop = min(self.end, self.colon + 1 + MAX_VALUE)
+        return decode_octets(unfold(self._content.octets[self.colon + 1 : stop])).strip(" \t\r\n")
+
+    @property
+    def value(self) -> str:
+        """The body on one line with its encoded words decoded (RFC 2047), tolerant of everything."""
+        if self._value is None:
+            self._value = decode_words(self.unfolded)
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"HeaderField({self.name!r}, {self.start}, {self.end})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderSection:
+    """What the scan found."""
+
+    fields: tuple[HeaderField, ...]
+    top: int
+    """Where a new field goes: 0, or behind an mbox line."""
+    end: int
+    """Offset of the blank line, or of the first line that is no field."""
+    body_offset: int
+    """Offset of the body's first octet."""
+    has_blank_line: bool
+    is_cut: bool
+    """True when there were more fields than the bound; those beyond it are not listed."""
+
+
+def scan(content: Content, start: int = 0, stop: int | None = None, *, max_fields: int = 2_000) -> HeaderSection:
+    """Index the header section that begins at `start`, looking no further than `stop`."""
+    octets = content.octets
+    size = len(octets) if stop is None else stop
+    at = top = _behind_mbox_line(octets, start, size)
+    fields: list[HeaderField] = []
+    while at < size and len(fields) < max_fields:
+        name = _NAME.match(octets, at, size)
+        if name is None:
+            break
+        found = _FIELD_END.search(octets, name.end(), size)
+        end = size if found is None else found.end()
+        text = octets[at : min(name.end(1), at + _MAX_NAME)].decode("ascii")
+        fields.append(HeaderField(content, text, at, name.end() - 1, end))
+        at = end
+    is_cut = len(fields) >= max_fields and at < size and _NAME.match(octets, at, size) is not None
+    if is_cut and start == 0:  # only once a message: for each part it would be quadratic
+        at = _blank_line(octets, at, size)
+    blank = _blank_length(octets, at, size)
+    return HeaderSection(fields=tuple(fields), top=top, end=at, body_offset=at + blank, has_blank_line=blank > 0, is_cut=is_cut)
+
+
+def _behind_mbox_line(octets: Octets, start: int, size: int) -> int:
+    """MTAs take `From someone …` on the first line for a mailbox's separator, not for a field."""
+    if _MBOX.match(octets, start, size) is None:
+        return start
+    end = octets.find(b"\n", start, size)
+    return size if end < 0 else end + 1
+
+
+def _blank_line(octets: Octets, at: int, size: int) -> int:
+    """Offset of the next blank line, or the end."""
+    crlf = octets.find(b"\n\r\n", at, size)
+    upto = size if crlf < 0 else crlf
+    lf = octets.find(b"\n\n", at, upto)
+    if lf >= 0:
+        return lf + 1
+    return size if crlf < 0 else crlf + 1
+
+
+def _blank_length(octets: Octets, at: int, size: int) -> int:
+    if octets[at : min(at + 2, size)] == b"\r\n":
+        return 2
+    return 1 if octets[at : min(at + 1, size)] == b"\n" else 0

@@ -1,0 +1,260 @@
+"""MIME structure by offsets: RFC 2045, 2046. One pass over the octets, however the parts are nested; bounded everywhere.
+
+Deeper than `max_depth` a multipart is one opaque part and `mime-depth` is noted; so ten thousand levels cost what one does.
+"""
+
+from __future__ import annotations
+
+import quopri
+import re
+from dataclasses import dataclass, field
+
+from gateway.content import Content
+from gateway.fields import HeaderField, HeaderSection, scan
+from gateway.filetype import detect
+from gateway.words import decode_base64, decode_charset, decode_octets, parameter_values, parse_parameters
+
+_DELIMITER = re.compile(rb"(?:\A|(?<=\n))--([^\r\n]{1,200})")  # RFC 2046 5.1.1: 70 characters; more are seen
+_MAX_DELIMITERS = 200_000
+_HEAD = 4_096
+_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How far a message is looked into; what lies beyond is noted in `limits_hit`, never an error."""
+
+    fields: int = 2_000
+    """Header fields of the message."""
+    part_fields: int = 200
+    """Header fields of one part."""
+    parts: int = 1_000
+    depth: int = 20
+    """Multiparts and messages inside one another."""
+    text: int = 1_000_000
+    """Octets of text that are read for `text` and `urls`."""
+    urls: int = 1_000
+    addresses: int = 100
+    """Author addresses."""
+
+
+class Part:
+    """One leaf of the MIME tree (or an attached message), by offsets into the content."""
+
+    __slots__ = (
+        "_content",
+        "_detected",
+        "_size",
+        "body_start",
+        "boundary",
+        "charset",
+        "content_type",
+        "depth",
+        "disposition",
+        "encoding",
+        "end",
+        "fields",
+        "filenames",
+        "start",
+    )
+
+    def __init__(self, content: Content, fields: tuple[HeaderField, ...], start: int, body_start: int, depth: int) -> None:
+        self._content = content
+        self._detected: str | None = None
+        self._size: int | None = None
+        self.start = start
+        self.body_start = body_start
+        self.end = body_start
+        self.depth = depth
+        self.fields = fields
+        kind, kind_parameters = parse_parameters(_value(fields, "content-type"))
+        disposition, disposition_parameters = parse_parameters(_value(fields, "content-disposition"))
+        self.content_type = kind if _TYPE.fullmatch(kind) else "text/plain"  # RFC 2045 5.2
+        """As declared, in lower case; `text/plain` where nothing readable is."""
+        self.disposition = disposition
+        """`attachment`, `inline` or ``."""
+        self.encoding = _value(fields, "content-transfer-encoding").strip().lower()
+        self.charset = next(iter(parameter_values(kind_parameters, "charset")), "")
+        self.boundary = _boundary(kind_parameters) if self.content_type.startswith("multipart/") else ""
+        """Of a multipart (RFC 2046 5.1.1), else ``."""
+        names = parameter_values(disposition_parameters, "filename") + parameter_values(kind_parameters, "name")
+        self.filenames = tuple(dict.fromkeys(_shown_name(name) for name in names))
+        """Every name some mail client would show, the likeliest first (RFC 2183 2.3, RFC 2231, RFC 2047)."""
+
+    @property
+    def filename(self) -> str:
+        """The name a mail client most likely shows, or ``."""
+        return self.filenames[0] if self.filenames else ""
+
+    @property
+    def is_attachment(self) -> bool:
+        """True for what has a name, is marked so, or is no text."""
+        if self.disposition == "attachment" or self.filenames:
+            return True
+        return not self.content_type.startswith(("text/", "message/", "multipart/"))
+
+    @property
+    def is_readable_message(self) -> bool:
+        """A message inside the message whose octets stand as they are (RFC 2046 5.2.1)."""
+        return self.content_type == "message/rfc822" and self.encoding in {"", "7bit", "8bit", "binary"}
+
+    @property
+    def detected_type(self) -> str:
+        """Type by content, from our table of signatures; `` for what is not in it."""
+        if self._detected is None:
+            self._detected = detect(self._decode(self.body_start, min(self.end, self.body_start + _HEAD)))
+        return self._detected
+
+    @property
+    def size(self) -> int:
+        """Octets, decoded."""
+        if self._size is None:
+            self._size = len(self.content())
+        return self._size
+
+    def content(self, limit: int | None = None) -> bytes:
+        """The decoded octets (RFC 2045 6); with `limit` only what that many encoded octets hold. Never raises."""
+        end = self.end if limit is None else min(self.end, self.body_start + limit)
+        return self._decode(self.body_start, end)
+
+    def text(self, limit: int) -> str:
+        """The text, from at most `limit` encoded octets."""
+        return decode_charset(self.content(limit), self.charset or "utf-8")
+
+    def _decode(self, start: int, end: int) -> bytes:
+        octets = self._content.octets[start:end]
+        if self.encoding == "base64":
+            return decode_base64(octets)
+        if self.encoding == "quoted-printable":
+            return quopri.decodestring(octets)
+        return octets
+
+
+def _value(fields: tuple[HeaderField, ...], name: str) -> str:
+    """The unfolded body of the first field of this name, or ``."""
+    for one in fields:
+        if one.name.lower() == name:
+            return one.unfolded
+    return ""
+
+
+def _boundary(parameters: list[tuple[str, str]]) -> str:
+    plain = next((value for key, value in parameters if key == "boundary"), "")
+    return (plain or next(iter(parameter_values(parameters, "boundary")), ""))[:200].rstrip(" \t")
+
+
+def _shown_name(name: str) -> str:
+    """A file name on one line, without what a terminal or page would obey."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in name[:1000])
+
+
+@dataclass(slots=True)
+class _Open:
+    """A multipart or attached message whose end is not yet seen."""
+
+    boundary: str = ""
+    """`` for a message."""
+    message: Part | None = None
+
+
+@dataclass(slots=True)
+class Structure:
+    """The leaves of one message and what was too much."""
+
+    parts: list[Part] = field(default_factory=list)
+    limits_hit: set[str] = field(default_factory=set)
+
+
+def walk(content: Content, fields: tuple[HeaderField, ...], body_offset: int, bounds: Bounds) -> Structure:
+    """All leaves of the message, in order."""
+    return _Walk(content, bounds).run(fields, body_offset)
+
+
+class _Walk:
+    """One pass: the stack holds what is open, `current` the leaf being read."""
+
+    def __init__(self, content: Content, bounds: Bounds) -> None:
+        self._content = content
+        self._bounds = bounds
+        self._open: list[_Open] = []
+        self._known: set[str] = set()
+        self._current: Part | None = None
+        self._structure = Structure()
+
+    def run(self, fields: tuple[HeaderField, ...], body_offset: int) -> Structure:
+        octets = self._content.octets
+        self._enter(fields, 0, body_offset, depth=0)
+        if self._known:
+            for count, line in enumerate(_DELIMITER.finditer(octets, body_offset)):
+                if count >= _MAX_DELIMITERS:
+                    self._structure.limits_hit.add("mime-lines")
+                    break
+                self._delimiter(decode_octets(line[1].rstrip(b" \t")), line.start(), line.end())
+                if not self._open or "mime-parts" in self._structure.limits_hit:
+                    break
+        self._close(len(octets), 0)
+        return self._structure
+
+    def _delimiter(self, text: str, start: int, end: int) -> None:
+        """A line that begins with `--`: if it names an open multipart, everything inside that one ends here."""
+        octets = self._content.octets
+        before = start - 2 if octets[max(start - 2, 0) : start] == b"\r\n" else max(start - 1, 0)
+        level = self._level(text)
+        if level is None:
+            level = self._level(text[:-2].rstrip(" \t")) if text.endswith("--") else None
+            if level is not None:
+                self._close(before, level)
+            return
+        self._close(before, level + 1)
+        if len(self._structure.parts) >= self._bounds.parts:
+            self._structure.limits_hit.add("mime-parts")
+            return
+        line_end = octets.find(b"\n", end)
+        at = len(octets) if line_end < 0 else line_end + 1
+        section = self._scan(at)
+        self._enter(section.fields, at, section.body_offset, depth=level + 1)
+
+    def _level(self, boundary: str) -> int | None:
+        if boundary not in self._known:
+            return None
+        for level in range(len(self._open) - 1, -1, -1):
+            if self._open[level].boundary == boundary:
+                return level
+        return None
+
+    def _scan(self, at: int) -> HeaderSection:
+        section = scan(self._content, at, max_fields=self._bounds.part_fields)
+        if section.is_cut:
+            self._structure.limits_hit.add("part-fields")
+        return section
+
+    def _enter(self, fields: tuple[HeaderField, ...], start: int, body_offset: int, *, depth: int) -> None:
+        """A header section was read: open a multipart, look into a message, or begin a leaf."""
+        part = Part(self._content, fields, start, body_offset, depth)
+        while len(self._open) < self._bounds.depth:
+            if part.boundary:
+                self._open.append(_Open(boundary=part.boundary))
+                self._known.add(part.boundary)
+                return
+            if not part.is_readable_message:
+                break
+            self._open.append(_Open(message=part))
+            if part.is_attachment:
+                self._structure.parts.append(part)
+            section = self._scan(part.body_start)
+            part = Part(self._content, section.fields, part.body_start, section.body_offset, len(self._open))
+        else:
+            if part.boundary or part.is_readable_message:
+                self._structure.limits_hit.add("mime-depth")
+        self._current = part
+        self._structure.parts.append(part)
+
+    def _close(self, end: int, level: int) -> None:
+        """Everything from this level of the stack on ends at `end`."""
+        if self._current is not None:
+            self._current.end = max(end, self._current.body_start)
+            self._current = None
+        for one in self._open[level:]:
+            if one.message is not None:
+                one.message.end = max(end, one.message.body_start)
+        del self._open[level:]

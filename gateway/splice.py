@@ -1,0 +1,155 @@
+"""Splice: edits carried out on the original octets. Whatever no edit names keeps its octets; size is known beforehand.
+
+The rules, in one place:
+- Edits are taken in order. A new field goes on top, so the one added last stands highest; `on_top` goes above them all.
+- On top means: the first octet of the content, or behind an mbox line (`From …`), which MTAs take for no field.
+- `occurrence` counts fields of the message as received; fields that other edits add are not counted and not removed.
+- Of several edits of one field the last wins; a tag goes on what the subject then is. Replacing a field that is not
+  there adds it.
+- A message without any header section gets a blank line behind the new fields, so that its body stays body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gateway.content import CHUNK, Content
+from gateway.edits import AddHeader, Edit, RemoveHeader, ReplaceHeader, TagSubject
+from gateway.fields import HeaderField, HeaderSection, scan
+from gateway.words import decode_octets, decode_words, encode_words, encoded_run
+
+_LINE = 78  # RFC 5322 2.1.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """The octets from start to end become others."""
+
+    start: int
+    end: int
+    octets: bytes
+
+
+class Spliced:
+    """The content as it goes on: its size and its octets in pieces. As long-lived as the content."""
+
+    def __init__(self, content: Content, cuts: Sequence[_Cut]) -> None:
+        self._content = content
+        self._cuts = cuts
+        self.size = content.size + sum(len(cut.octets) - (cut.end - cut.start) for cut in cuts)
+        """Octets, exact."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """All octets, in pieces of about 256 KB; may be asked again."""
+        if not self._cuts:
+            yield from self._content.chunks()
+            return
+        pieces: list[bytes] = []
+        at = 0
+        for cut in self._cuts:
+            if cut.start - at > CHUNK:
+                yield b"".join(pieces)
+                pieces.clear()
+                yield from self._content.chunks(at, cut.start)
+            else:
+                pieces.append(self._content.octets[at : cut.start])
+            pieces.append(cut.octets)
+            at = cut.end
+        first = min(at + CHUNK, self._content.size)
+        pieces.append(self._content.octets[at:first])
+        yield b"".join(pieces)
+        yield from self._content.chunks(first)
+
+
+def apply(content: Content, edits: Sequence[Edit], *, on_top: bytes = b"", utf8: bool = False) -> Spliced:
+    """The content with these edits, and whole fields (`on_top`, with CRLF each) above everything.
+
+    With `utf8` (SMTPUTF8 was asked for) new values stay UTF-8; else non-ASCII ones become encoded words.
+    """
+    if not edits and not on_top:
+        return Spliced(content, ())
+    section = scan(content)
+    fields = _Fields(section, utf8=utf8)
+    for edit in edits:
+        match edit:
+            case AddHeader():
+                fields.add(edit.name, edit.value)
+            case ReplaceHeader():
+                fields.replace(edit)
+            case RemoveHeader():
+                fields.remove(edit)
+            case TagSubject():
+                fields.tag(edit.tag)
+    top = on_top + b"".join(reversed(fields.added))
+    if top and not section.fields and not section.has_blank_line and content.size > section.top:
+        top += b"\r\n"
+    cuts = [_Cut(section.top, section.top, top)] if top else []
+    cuts += [_Cut(field.start, field.end, octets) for field, octets in fields.changed_in_order()]
+    return Spliced(content, cuts)
+
+
+class _Fields:
+    """The header section with the edits so far."""
+
+    def __init__(self, section: HeaderSection, *, utf8: bool) -> None:
+        self._fields = section.fields
+        self._changed: dict[int, bytes] = {}
+        self._utf8 = utf8
+        self.added: list[bytes] = []
+        """In the order they were added; written the other way round."""
+
+    def changed_in_order(self) -> list[tuple[HeaderField, bytes]]:
+        """Changed and removed fields, from the top."""
+        return [(self._fields[index], self._changed[index]) for index in sorted(self._changed)]
+
+    def add(self, name: str, value: str) -> None:
+        self.added.append(self._render(name, value))
+
+    def replace(self, edit: ReplaceHeader) -> None:
+        found = self._named(edit.name)
+        if edit.occurrence < len(found):
+            index = found[edit.occurrence]
+            self._changed[index] = self._render(self._fields[index].name, edit.value)
+        else:
+            self.add(edit.name, edit.value)
+
+    def remove(self, edit: RemoveHeader) -> None:
+        found = self._named(edit.name)
+        if edit.occurrence is not None:
+            found = found[edit.occurrence : edit.occurrence + 1]
+        self._changed.update(dict.fromkeys(found, b""))
+
+    def tag(self, tag: str) -> None:
+        """The tag in front of the subject, whose own octets stay; nothing when the subject has it already."""
+        for index in self._named("subject"):
+            now = self._changed.get(index, self._fields[index].octets)
+            if now:
+                self._changed[index] = self._tagged(now, tag)
+                return
+        for index, added in enumerate(self.added):
+            if added[:8].lower() == b"subject:":
+                self.added[index] = self._tagged(added, tag)
+                return
+        self.add("Subject", tag)
+
+    def _tagged(self, field: bytes, tag: str) -> bytes:
+        name, _, body = field.partition(b":")
+        shown = decode_words(decode_octets(body.replace(b"\r\n", b"").replace(b"\n", b"")))
+        if tag.strip().lower() in shown.lower():
+            return field
+        # The space belongs into the word: between two encoded words it would not be shown (RFC 2047 6.2).
+        front = tag.encode() if tag.isascii() or self._utf8 else encoded_run(f"{tag} ").encode()
+        if not body.strip():
+            return b"%s: %s\r\n" % (name, front)
+        first_line = body.partition(b"\n")[0].strip()
+        join = b" " if len(name) + len(front) + len(first_line) + 3 <= _LINE else b"\r\n "
+        return b"%s: %s%s%s" % (name, front, join, body.lstrip(b" \t"))
+
+    def _named(self, name: str) -> list[int]:
+        wanted = name.lower()
+        return [index for index, field in enumerate(self._fields) if field.name.lower() == wanted]
+
+    def _render(self, name: str, value: str) -> bytes:
+        text = value if self._utf8 else encode_words(value)
+        return f"{name}: {text}\r\n".encode("utf-8", "replace")
