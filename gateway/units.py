@@ -45,7 +45,7 @@ def parse_size(value: object) -> int:
     raise ValueError(msg)
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema({"type": "string", "examples": ["30s"]})]
+Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema({"type": ["string", "number"], "examples": ["30s"]})]
 """Seconds; written as `"30s"`."""
 Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema({"type": ["string", "integer"], "examples": ["25MB"]})]
 """Octets; written as `"25MB"`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from gateway.config.addresses import Bind, Domain, NameServer, Network, OptionalBind, Server
 from gateway.units import Duration, Size
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -15,6 +16,17 @@ class Model(BaseModel):
     """Base: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _plugin_entry(entry: Any) -> Any:
+    if isinstance(entry, str) and entry:
+        return entry
+    if isinstance(entry, dict) and isinstance(entry.get("name"), str) and entry["name"]:
+        return entry
+    raise ValueError('a plugin name, or { name = "…", use = "…" }')
+
+
+PluginEntry = Annotated[Any, AfterValidator(_plugin_entry)]
 
 
 class ServerConfig(Model):
@@ -37,7 +49,17 @@ class ServerConfig(Model):
     uvloop: bool = True
     """Use uvloop when it is installed."""
     log_format: Literal["auto", "text", "json"] = "auto"
+    """`auto`: text on a terminal, JSON otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lines below this level are not written."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _authserv_id_is_the_name(cls, data: Any) -> Any:
+        """RFC 8601 2.5: the identifier defaults to our name."""
+        if isinstance(data, dict) and not data.get("authserv_id"):
+            return {**data, "authserv_id": data.get("name", "localhost")}
+        return data
 
 
 class TlsConfig(Model):
@@ -48,21 +70,25 @@ class TlsConfig(Model):
     key: str
     """PEM file with the private key."""
     minimum: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
+    """Older versions are refused."""
 
 
 class ListenerConfig(Model):
     """[[listener]]: where mail comes in."""
 
     name: str = "default"
-    bind: str = "127.0.0.1:2525"
+    """Its name in logs, metrics and variables."""
+    bind: Bind = "127.0.0.1:2525"
     """`host:port`, `[::1]:port`."""
     protocol: Literal["smtp"] = "smtp"
+    """What is spoken here."""
     tls: TlsConfig | None = None
-    trusted_networks: tuple[str, ...] = ()
+    """`{ certificate, key }`: STARTTLS is offered."""
+    trusted_networks: tuple[Network, ...] = ()
     """Clients that may relay to wherever the routes lead. Empty by default."""
-    lenient_networks: tuple[str, ...] = LOOPBACK
+    lenient_networks: tuple[Network, ...] = LOOPBACK
     """Clients whose bare LF and CR are taken as line ends. Says nothing about relaying."""
-    plugins: tuple[Any, ...] | None = None
+    plugins: tuple[PluginEntry, ...] | None = None
     """Another chain for this listener."""
     default_route: str = ""
     """Route of `<postmaster>` without a domain; default: the first route."""
@@ -74,9 +100,10 @@ class RouteConfig(Model):
     """[[route]]: where mail goes."""
 
     name: str = "default"
-    domains: tuple[str, ...]
+    """Its name for `default_route`, plugins, logs and variables."""
+    domains: tuple[Domain, ...]
     """Domains whose recipients strangers may name; no default. `*.example.org` takes subdomains."""
-    servers: tuple[str, ...] = Field(min_length=1)
+    servers: tuple[Server, ...] = Field(min_length=1)
     """In order of preference: `host:port`, `unix:/path`, `inbox:` (the development next hop)."""
     next_hop_decides: bool | Literal["without client address"] = False
     """Needed for `domains = ["*"]`: the next hop itself refuses strangers' relaying."""
@@ -90,6 +117,7 @@ class RelayConfig(Model):
     wait_limit: Duration = 10.0
     """How long a transaction waits for a free link."""
     connect_timeout: Duration = 10.0
+    """For the connection and the greeting of a server."""
     reply_timeout: Duration = 300.0
     """For the replies to MAIL and RCPT (RFC 5321 4.5.3.2)."""
     final_reply_timeout: Duration = 600.0
@@ -97,7 +125,9 @@ class RelayConfig(Model):
     idle_limit: Duration = 30.0
     """A link that was idle for longer is closed."""
     max_messages: int = Field(default=100, ge=1)
+    """Messages on one link, then it is closed."""
     max_age: Duration = 300.0
+    """A link older than this takes no further message."""
     max_refusals: int = Field(default=5, ge=1)
     """Refusals on one link since its last delivery, then it is retired."""
     rest: Duration = 5.0
@@ -108,6 +138,7 @@ class LimitsConfig(Model):
     """[limits]: bounds on what comes from outside."""
 
     message_size: Size = 50_000_000
+    """Octets of the content; more is refused with 552 5.3.4. Offered as SIZE."""
     header_size: Size = 1_000_000
     """Octets of the header section; more is refused with 552 5.3.4."""
     spool_memory: Size = 1_000_000
@@ -117,6 +148,7 @@ class LimitsConfig(Model):
     text_line: Size = 1_000_000
     """Octets of a line of content."""
     recipients: int = Field(default=1000, ge=100)
+    """In a transaction (RFC 5321 4.5.3.1.8)."""
     commands: int = Field(default=100_000, ge=100)
     """Commands in a session."""
     errors: int = Field(default=20, ge=1)
@@ -128,6 +160,7 @@ class LimitsConfig(Model):
     idle: Duration = 300.0
     """Silence of the client, for each read."""
     session_time: Duration = 3600.0
+    """From the greeting to the end, whatever the client does."""
     transaction_time: Duration = 1800.0
     """From MAIL to the reply after the content."""
     check_budget: Duration = 60.0
@@ -145,11 +178,12 @@ class LimitsConfig(Model):
 class DnsConfig(Model):
     """[dns]."""
 
-    nameservers: tuple[str, ...] = ()
+    nameservers: tuple[NameServer, ...] = ()
     """`host:port` each; default: the system's."""
     timeout: Duration = 5.0
     """For one look-up with all its tries."""
     cache_size: int = Field(default=10_000, ge=0)
+    """Answers kept, for each worker."""
     zones: dict[str, dict[str, list[Any]]] = {}
     """Static answers: `"name" = { A = ["192.0.2.1"], TXT = ["v=spf1 -all"] }`."""
 
@@ -171,6 +205,7 @@ class JournalConfig(Model):
     path: str = ""
     """SQLite file; default: `journal.sqlite` below the state directory."""
     retention: Duration = 30 * 86400.0
+    """Records end after this."""
     queue: int = Field(default=10_000, ge=10)
     """Records waiting to be written; more are dropped and counted."""
 
@@ -178,7 +213,7 @@ class JournalConfig(Model):
 class AdminConfig(Model):
     """[admin]: `/live`, `/ready`, `/metrics`."""
 
-    bind: str = "127.0.0.1:8025"
+    bind: OptionalBind = "127.0.0.1:8025"
     """`` turns it off."""
 
 
@@ -188,7 +223,9 @@ class PluginUse(Model):
     use: str = ""
     """Another plugin's name, or `package.module:Class`."""
     mode: Literal["enforce", "monitor"] = "enforce"
+    """`monitor`: run and recorded, its verdicts are not applied."""
     timeout: Duration = 10.0
+    """For each of its hooks."""
     on_error: Literal["defer", "ignore"] | dict[str, Literal["defer", "ignore"]] = "defer"
     """What a fault costs; may differ by client class: `{ authenticated = "ignore" }`."""
     skip: tuple[str, ...] = ()
@@ -198,7 +235,7 @@ class PluginUse(Model):
 class Config(Model):
     """The whole configuration."""
 
-    plugins: tuple[Any, ...] = ()
+    plugins: tuple[PluginEntry, ...] = ()
     """The chain, in order: names, or `{ name = "…", use = "…" }`."""
     plugin_path: tuple[str, ...] = ()
     """Directories with single-file plugins."""
@@ -216,3 +253,4 @@ class Config(Model):
     rule: tuple[dict[str, Any], ...] = ()
     """`[[rule]]`: content rules of the group `rules`."""
     rule_files: tuple[str, ...] = ()
+    """TOML files with more `[[rule]]` blocks."""

@@ -1,0 +1,137 @@
+"""Addresses as the configuration writes them: binds, next hops, networks, domains. Nothing is looked up."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
+_HOST_PORT = re.compile(r"(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:/]+))(?::(?P<port>\d{1,5}))?")
+_BIND_ALLOWED = '"127.0.0.1:25", "0.0.0.0:25", "[::1]:25" or "localhost:25"'
+_SERVER_ALLOWED = '"host", "host:port", "[2001:db8::1]:port", "unix:/path" or "inbox:"'
+_NAME_SERVER_ALLOWED = '"192.0.2.53", "192.0.2.53:53" or "[2001:db8::53]:53"'
+_DOMAIN_ALLOWED = '"example.org", "*.example.org" or "*"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerAddress:
+    """One next hop of a route: a host and port, the path of a UNIX socket, or the development inbox."""
+
+    host: str = ""
+    port: int = 25
+    """Port 25 unless configured."""
+    path: str = ""
+    inbox: bool = False
+
+
+def _split(text: str, allowed: str) -> tuple[str, int | None]:
+    found = _HOST_PORT.fullmatch(text)
+    if found is None:
+        raise ValueError(allowed)
+    port = int(found["port"]) if found["port"] is not None else None
+    if port is not None and port > 65535:
+        raise ValueError("a port from 0 to 65535")
+    if found["ip6"] is not None:
+        try:
+            return str(ipaddress.IPv6Address(found["ip6"])), port
+        except ValueError as error:
+            raise ValueError(allowed) from error
+    host = found["host"]
+    if _HOST.fullmatch(host) is None:
+        raise ValueError(allowed)
+    if re.fullmatch(r"[\d.]+", host):
+        try:
+            ipaddress.IPv4Address(host)
+        except ValueError as error:
+            raise ValueError(allowed) from error
+    return host, port
+
+
+def parse_bind(text: str) -> tuple[str, int]:
+    """Host and port of `bind`. ValueError says what is allowed; names other than localhost are not."""
+    host, port = _split(text, _BIND_ALLOWED)
+    if port is None:
+        raise ValueError(_BIND_ALLOWED)
+    if host != "localhost":
+        try:
+            ipaddress.ip_address(host)
+        except ValueError as error:
+            raise ValueError(_BIND_ALLOWED) from error
+    return host, port
+
+
+def is_loopback(bind: str) -> bool:
+    """Whether a valid `bind` is reachable from this host only."""
+    host, _ = parse_bind(bind)
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
+
+
+def parse_server(text: str) -> ServerAddress:
+    """One entry of `servers`. ValueError says what is allowed."""
+    if text == "inbox:":
+        return ServerAddress(inbox=True)
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/") or "\0" in path:
+            raise ValueError(_SERVER_ALLOWED)
+        return ServerAddress(path=path)
+    host, port = _split(text, _SERVER_ALLOWED)
+    if port == 0:
+        raise ValueError("a port from 1 to 65535")
+    return ServerAddress(host=host, port=25 if port is None else port)
+
+
+def _bind(text: str) -> str:
+    parse_bind(text)
+    return text
+
+
+def _optional_bind(text: str) -> str:
+    return text and _bind(text)
+
+
+def _server(text: str) -> str:
+    parse_server(text)
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        allowed = 'a network such as "192.0.2.0/24", "2001:db8::/32" or one address'
+        if "host bits" in str(error):
+            allowed += f" ({error})"
+        raise ValueError(allowed) from error
+
+
+def _domain(text: str) -> str:
+    if text == "*":
+        return text
+    rest = text.removeprefix("*.")
+    try:
+        ascii_form = rest if rest.isascii() else rest.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise ValueError(_DOMAIN_ALLOWED) from error
+    if _HOST.fullmatch(ascii_form) is None:
+        raise ValueError(_DOMAIN_ALLOWED)
+    return ("*." if rest != text else "") + ascii_form.lower().rstrip(".")
+
+
+def _name_server(text: str) -> str:
+    _, port = _split(text, _NAME_SERVER_ALLOWED)
+    if port == 0:
+        raise ValueError("a port from 1 to 65535")
+    return text
+
+
+Bind = Annotated[str, AfterValidator(_bind)]
+OptionalBind = Annotated[str, AfterValidator(_optional_bind)]
+Server = Annotated[str, AfterValidator(_server)]
+Network = Annotated[str, AfterValidator(_network)]
+Domain = Annotated[str, AfterValidator(_domain)]
+NameServer = Annotated[str, AfterValidator(_name_server)]

@@ -1,0 +1,224 @@
+"""What no single key can tell: names that must agree, files that must be readable, settings that are probably not meant."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gateway.config.addresses import is_loopback
+from gateway.config.lines import Key
+from gateway.config.models import Config, ListenerConfig
+from gateway.config.problems import Locate, dotted, nearest, shown
+from gateway.errors import ConfigProblem
+
+_NOT_DURABLE = frozenset({"overlay", "overlayfs", "aufs", "tmpfs", "ramfs"})
+_WIDE = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16",
+        "169.254.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10",
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """A mistake at a key, before its line is known."""
+
+    key: Key
+    found: str
+    allowed: str
+    hint: str = ""
+
+    def problem(self, locate: Locate) -> ConfigProblem:
+        """With file and line."""
+        file, line = locate(self.key)
+        return ConfigProblem(file=file, line=line, key=dotted(self.key), found=self.found, allowed=self.allowed, hint=self.hint)
+
+
+def mistakes(data: Mapping[str, Any], *, directory: Path, needs_route: bool) -> Iterator[Mistake]:
+    """Mistakes between keys of a raw configuration, which need not be valid: the rest is reported elsewhere."""
+    yield from _double_names(data)
+    yield from _any_domain(data)
+    yield from _default_routes(data)
+    yield from _server_name(data)
+    yield from _unreadable(data, directory)
+    if needs_route and not data.get("route"):
+        yield Mistake(
+            key=("route",),
+            found="no route",
+            allowed="at least one [[route]] with domains and servers, or MAILGATEWAY__ROUTE__DEFAULT__DOMAINS and …__SERVERS",
+        )
+
+
+def _tables(data: Mapping[str, Any], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    array = data.get(name)
+    if isinstance(array, list):
+        for place, element in enumerate(array):
+            if isinstance(element, dict):
+                yield place, element
+
+
+def _double_names(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    for section in ("listener", "route"):
+        seen: set[str] = set()
+        for place, table in _tables(data, section):
+            name = table.get("name", "default")
+            if not isinstance(name, str):
+                continue
+            if name in seen:
+                yield Mistake(
+                    key=(section, place, "name"), found=shown(name) + ", twice", allowed=f"a name of its own for each {section}"
+                )
+            seen.add(name)
+
+
+def _any_domain(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    for place, route in _tables(data, "route"):
+        domains = route.get("domains")
+        if isinstance(domains, list) and "*" in domains and not route.get("next_hop_decides"):
+            yield Mistake(
+                key=("route", place, "domains"),
+                found='"*" without next_hop_decides: an open relay',
+                allowed="the domains that are yours; or next_hop_decides = true where the next hop itself refuses strangers",
+            )
+
+
+def _default_routes(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    names = [str(route.get("name", "default")) for _, route in _tables(data, "route")]
+    for place, listener in _tables(data, "listener"):
+        wanted = listener.get("default_route")
+        if isinstance(wanted, str) and wanted and wanted not in names:
+            yield Mistake(
+                key=("listener", place, "default_route"),
+                found=shown(wanted),
+                allowed="the name of a route: " + (", ".join(names) or "there is none"),
+                hint=nearest(wanted, names),
+            )
+
+
+def _server_name(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    server = data.get("server")
+    name = server.get("name", "localhost") if isinstance(server, dict) else "localhost"
+    if not isinstance(name, str) or "." in name.strip("."):
+        return
+    for place, listener in _tables(data, "listener"):
+        bind = listener.get("bind", "127.0.0.1:2525")
+        with suppress(ValueError, TypeError):
+            if not is_loopback(bind):
+                yield Mistake(
+                    key=("server", "name") if isinstance(server, dict) and "name" in server else ("listener", place, "bind"),
+                    found=f"server.name = {shown(name)} with a listener on {bind}",
+                    allowed="a full server.name such as mx.example.org (RFC 5321 4.1.1.1), or a listener on loopback",
+                )
+                return
+
+
+def _unreadable(data: Mapping[str, Any], directory: Path) -> Iterator[Mistake]:
+    for place, listener in _tables(data, "listener"):
+        tls = listener.get("tls")
+        if not isinstance(tls, dict):
+            continue
+        key: Key = ("listener", place, "tls")
+        names = {name: tls[name] for name in ("certificate", "key") if isinstance(tls.get(name), str)}
+        readable = True
+        for name, text in names.items():
+            try:
+                (directory / text).open("rb").close()
+            except (OSError, ValueError) as error:
+                readable = False
+                what = error.strerror if isinstance(error, OSError) else str(error)
+                yield Mistake(
+                    key=(*key, name), found=f"{shown(text)}, which cannot be read: {what}", allowed="a readable PEM file"
+                )
+        if readable and len(names) == 2:
+            yield from _unusable_pair(key, directory / names["certificate"], directory / names["key"])
+
+
+def _unusable_pair(key: Key, certificate: Path, private_key: Path) -> Iterator[Mistake]:
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, private_key, password=lambda: "")
+    except (ssl.SSLError, ValueError) as error:
+        what = getattr(error, "reason", None) or str(error) or "not PEM"
+        yield Mistake(
+            key=key,
+            found=f"{certificate.name} and {private_key.name}, which OpenSSL refuses: {what}",
+            allowed="a PEM certificate with its chain and the private key that belongs to it, without a passphrase",
+        )
+
+
+def warnings(config: Config) -> list[str]:
+    """What `config check` warns of: allowed, and probably not meant."""
+    found: list[str] = []
+    for listener in config.listener:
+        found += _wide_trust(listener)
+    found += [
+        f'route {route.name!r}: next_hop_decides = "without client address": the next hop sees the gateway\'s address for every '
+        "stranger; if it trusts that address, this is an open relay"
+        for route in config.route
+        if route.next_hop_decides == "without client address"
+    ]
+    return found
+
+
+def _wide_trust(listener: ListenerConfig) -> Iterable[str]:
+    if is_loopback(listener.bind):
+        return
+    for text in listener.trusted_networks:
+        network = ipaddress.ip_network(text)
+        if any(network.version == wide.version and network.overlaps(wide) for wide in _WIDE):
+            yield (
+                f"listener {listener.name!r}: trusted_networks has {text}, loopback or private, on {listener.bind}: behind a "
+                "proxy or a container bridge every stranger arrives from such an address and could relay"
+            )
+
+
+def file_system(directory: Path, *, mountinfo: str | None = None) -> str:
+    """Type of the file system a directory lies on, or `` when unknown. The directory need not exist yet."""
+    if mountinfo is None:
+        try:
+            mountinfo = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+        except OSError:
+            return ""
+    wanted = directory.resolve()
+    best, kind = -1, ""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split()
+        if len(fields) < 5 or not after.split():
+            continue
+        point = Path(_unescape(fields[4]))
+        # A later mount on the same point hides the earlier one.
+        if wanted.is_relative_to(point) and len(point.parts) >= best:
+            best, kind = len(point.parts), after.split()[0]
+    return kind
+
+
+def _unescape(text: str) -> str:
+    r"""proc(5): space, tab, newline and backslash are written \040, \011, \012, \134."""
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, character)
+    return text
+
+
+def state_is_durable(
+    directory: Path, state: Literal["durable", "ephemeral"], *, mountinfo: str | None = None
+) -> tuple[bool, str]:
+    """Whether quarantine and discard may promise anything below `directory`, and why not.
+
+    True with a text when losing the state was accepted. On overlay and tmpfs file systems, which go with their container,
+    held mail would be lost: those verdicts answer 451 until a volume is mounted or `state = "ephemeral"` is set.
+    """
+    kind = file_system(directory, mountinfo=mountinfo)
+    if kind not in _NOT_DURABLE:
+        return True, ""
+    where = f"{directory} is on {kind}, which does not outlive its container or host"
+    if state == "ephemeral":
+        return True, f'{where}; accepted by [server] state = "ephemeral"'
+    return False, f'{where}: mount a volume there, or set [server] state = "ephemeral"'

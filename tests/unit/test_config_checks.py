@@ -1,0 +1,303 @@
+"""Warnings, durable state, and what is written down about the configuration."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, Field, SecretStr, ValidationError
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.config.addresses import ServerAddress, is_loopback, parse_bind, parse_server
+from gateway.config.checks import file_system, state_is_durable, warnings
+from gateway.config.lines import index_lines
+from gateway.config.load import load
+from gateway.config.models import Config, PluginUse
+from gateway.config.problems import nearest, problems_from_pydantic
+from gateway.config.reference import render
+from gateway.config.secrets import MASK, is_secret, masked
+from gateway.config.show import format_duration, format_size, toml_text
+from gateway.units import parse_duration, parse_size
+
+MOUNTS = r"""22 1 0:20 / / rw,relatime shared:1 - overlay overlay rw,lowerdir=/x
+23 22 0:21 / /proc rw - proc proc rw
+24 22 8:1 /v /var/lib/mailgateway rw shared:2 master:1 - ext4 /dev/sda1 rw
+25 22 0:22 / /run\040time rw - tmpfs tmpfs rw
+26 22 0:23 / /srv rw - ext4 /dev/sdb rw
+27 22 0:24 / /srv rw - tmpfs tmpfs rw
+broken line
+"""
+
+
+@pytest.mark.parametrize(
+    ("directory", "kind"),
+    [
+        ("/var/lib/mailgateway/quarantine", "ext4"),
+        ("/var/lib", "overlay"),
+        ("/run time/x", "tmpfs"),
+        ("/srv/state", "tmpfs"),
+        ("/var/lib/mailgatewayx", "overlay"),
+    ],
+)
+def test_the_file_system_of_a_directory(directory: str, kind: str) -> None:
+    assert file_system(Path(directory), mountinfo=MOUNTS) == kind
+
+
+def test_state_that_would_go_with_the_container() -> None:
+    good, text = state_is_durable(Path("/var/lib/x"), "durable", mountinfo=MOUNTS)
+    assert not good
+    assert "overlay" in text
+    assert 'state = "ephemeral"' in text
+    assert state_is_durable(Path("/var/lib/mailgateway"), "durable", mountinfo=MOUNTS) == (True, "")
+    good, text = state_is_durable(Path("/srv"), "ephemeral", mountinfo=MOUNTS)
+    assert good
+    assert "accepted" in text
+    assert state_is_durable(Path("/"), "durable", mountinfo="") == (True, "")
+    assert file_system(Path("/proc")) == "proc"
+
+
+def warned(listener: str, route: str = "") -> list[str]:
+    return warnings(Config.model_validate(tomllib.loads(f"[server]\nname = 'mx.example.org'\n[[listener]]\n{listener}\n{route}")))
+
+
+@pytest.mark.parametrize(
+    "network", ["127.0.0.1", "10.0.0.0/8", "0.0.0.0/0", "172.20.0.0/16", "fd00::/8", "::/0", "100.64.0.0/10"]
+)
+def test_trust_in_private_networks_is_warned_of(network: str) -> None:
+    [text] = warned(f"bind = '0.0.0.0:25'\ntrusted_networks = ['{network}']")
+    assert "relay" in text
+    assert warned(f"bind = '127.0.0.1:25'\ntrusted_networks = ['{network}']") == []
+    assert warned("bind = '0.0.0.0:25'\ntrusted_networks = ['192.0.2.0/24', '2001:db8::/32']") == []
+
+
+def test_a_next_hop_without_client_address_is_warned_of() -> None:
+    route = "[[route]]\ndomains = ['*']\nservers = ['a:25']\nnext_hop_decides = 'without client address'"
+    [text] = warned("bind = '127.0.0.1:25'", route)
+    assert "open relay" in text
+
+
+def test_addresses() -> None:
+    assert parse_bind("[::1]:25") == ("::1", 25)
+    assert is_loopback("[::1]:25")
+    assert is_loopback("localhost:25")
+    assert not is_loopback("0.0.0.0:25")
+    assert parse_server("mx.example.org") == ServerAddress(host="mx.example.org", port=25)
+    assert parse_server("[2001:db8::1]:2525") == ServerAddress(host="2001:db8::1", port=2525)
+    assert parse_server("unix:/run/lmtp") == ServerAddress(path="/run/lmtp")
+    assert parse_server("inbox:").inbox
+    for wrong in ("", "a b:25", "a:0", "unix:run", "mx:", "[::g]:25", "a..b", "lmtp://a:24", "a\n:25", "é:25"):
+        with pytest.raises(ValueError, match=r"port|host"):
+            parse_server(wrong)
+    for wrong in ("127.0.0.1", "example.org:25", "unix:/x", "::1:25"):
+        with pytest.raises(ValueError, match="localhost"):
+            parse_bind(wrong)
+
+
+def test_lines_of_every_form_of_toml() -> None:
+    text = '''# comment [x]
+a = "]#" # [y]
+b . c."d.e" = [1, # ]
+  "two",
+  { q = 1, 'r s' = [ 2,
+    3 ] },
+]
+[server] # x
+text = """
+[not.a.table]
+k = 1"""
+lit = \'\'\'
+a = """ \'\'\'
+[[route]]
+n = 1979-05-27 07:32:00
+[route.tls]
+k = 1
+[[route]]
+m = true
+[[route.sub]]
+z = {}
+'''
+    tomllib.loads(text)
+    found = index_lines(text)
+    assert found.appended == {("route",), ("route", 1, "sub")}
+    assert found.lines == {
+        ("a",): 2,
+        ("b",): 3,
+        ("b", "c"): 3,
+        ("b", "c", "d.e"): 3,
+        ("b", "c", "d.e", 0): 3,
+        ("b", "c", "d.e", 1): 4,
+        ("b", "c", "d.e", 2): 5,
+        ("b", "c", "d.e", 2, "q"): 5,
+        ("b", "c", "d.e", 2, "r s"): 5,
+        ("b", "c", "d.e", 2, "r s", 0): 5,
+        ("b", "c", "d.e", 2, "r s", 1): 6,
+        ("server",): 8,
+        ("server", "text"): 9,
+        ("server", "lit"): 12,
+        ("route",): 14,
+        ("route", 0): 14,
+        ("route", 0, "n"): 15,
+        ("route", 0, "tls"): 16,
+        ("route", 0, "tls", "k"): 17,
+        ("route", 1): 18,
+        ("route", 1, "m"): 19,
+        ("route", 1, "sub"): 20,
+        ("route", 1, "sub", 0): 20,
+        ("route", 1, "sub", 0, "z"): 21,
+    }
+
+
+class Options(BaseModel, extra="forbid"):
+    limit: int = Field(default=3, ge=1)
+    token: SecretStr = SecretStr("")
+    modes: dict[str, int] = {}
+
+
+def test_problems_of_plugin_options() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Options.model_validate({"limt": 1, "limit": 0, "token": 5, "modes": {"a": "x"}})
+    found = problems_from_pydantic(
+        caught.value, prefix=("plugin", "x"), locate=lambda key: ("f", len(key)), models=(Options, PluginUse)
+    )
+    assert [(p.key, p.line, p.hint) for p in found] == [
+        ("plugin.x.limit", 3, ""),
+        ("plugin.x.token", 3, ""),
+        ("plugin.x.modes.a", 4, ""),
+        ("plugin.x.limt", 3, "limit"),
+    ]
+    assert found[1].found == MASK
+    assert "timeout" in found[3].allowed
+    with pytest.raises(ValidationError) as caught:
+        PluginUse.model_validate({"on_error": "defre", "mode": "monitr"})
+    found = problems_from_pydantic(caught.value, prefix=("plugin", "x"), locate=lambda _: ("f", 1), models=PluginUse)
+    assert [(p.key, p.hint) for p in found] == [("plugin.x.mode", "monitor"), ("plugin.x.on_error", "defer")]
+
+
+def test_nearest() -> None:
+    assert nearest("Trusted_network", ["trusted_networks", "tls"]) == "trusted_networks"
+    assert nearest("zzz", ["trusted_networks", "tls"]) == ""
+
+
+def test_secrets_are_masked() -> None:
+    assert is_secret("redis_password")
+    assert is_secret("api-key")
+    assert not is_secret("key")
+    assert not is_secret("tokenizer")
+    found = masked({"password": "x", "empty_token": "", "n": [{"secret": 1}], "url": "redis://u:pw@h/0", "key": "k.pem"})
+    assert found == {"password": MASK, "empty_token": "", "n": [{"secret": MASK}], "url": f"redis://u:{MASK}@h/0", "key": "k.pem"}
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.25, 1.0, 30.0, 90.0, 3600.0, 86400.0 * 30, 0.0015])
+def test_durations_read_back(seconds: float) -> None:
+    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("octets", [0, 1, 4096, 1000, 25_000_000, 10**9])
+def test_sizes_read_back(octets: int) -> None:
+    assert parse_size(format_size(octets)) == octets
+
+
+TEXT = """
+plugins = ["spf", { name = "b", use = "spf" }]
+[[route]]
+domains = ["example.org"]
+servers = ["inbox:"]
+[plugin.tickets]
+token = "hunter2"
+"odd key" = "a\\u007f\\"b"
+since = 2026-01-01
+[[rule]]
+name = "r"
+weights = { a = 1.5, b = true }
+[dns.zones."a.test"]
+TXT = ["x"]
+"""
+
+
+def test_the_shown_configuration_reads_back(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(TEXT)
+    first = load(file, environ={"MAILGATEWAY__LIMITS__ERRORS": "7"})
+    file.write_text(toml_text(first.config))
+    again = load(file, environ={})
+    expected = first.config.model_dump()
+    expected["plugin"]["tickets"]["token"] = MASK
+    assert again.config.model_dump() == expected
+
+
+def test_the_page_is_up_to_date() -> None:
+    page = Path(__file__).parents[2] / "docs" / "configuration.md"
+    assert page.read_text(encoding="utf-8") == render(), "run: python -m gateway.config.reference"
+
+
+def test_every_key_has_a_meaning() -> None:
+    assert "|  |" not in render()
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MAILGATEWAY_CONFIG", raising=False)
+    file = tmp_path / "config.toml"
+    file.write_text('[[route]]\ndomains = ["example.org"]\nservers = ["inbox:"]\n')
+    return file
+
+
+def test_check_says_ok(config_file: Path) -> None:
+    result = CliRunner().invoke(app, ["config", "check"])
+    assert result.exit_code == 0, result.output
+    assert "ok: config.toml: 1 listener(s), 1 route(s), 0 plugin(s), 0 rule(s)" in result.output
+
+
+def test_check_prints_every_mistake(config_file: Path) -> None:
+    config_file.write_text("[server]\nnane = 'x'\n[limits]\nerrors = 0\n")
+    result = CliRunner().invoke(app, ["config", "check", "--config", str(config_file)])
+    assert result.exit_code == 2
+    lines = result.output.splitlines()
+    assert lines[0].startswith(f"{config_file}: route: found no route")
+    assert lines[1].startswith(f"{config_file}:2: server.nane:")
+    assert lines[2].startswith(f"{config_file}:4: limits.errors: found 0; allowed: at least 1")
+    assert lines[3] == "3 mistakes in the configuration"
+
+
+def test_check_warns(config_file: Path) -> None:
+    with config_file.open("a") as file:
+        file.write("[server]\nname = 'mx.a.test'\n[[listener]]\nbind = '0.0.0.0:25'\ntrusted_networks = ['10.0.0.0/8']\n")
+    result = CliRunner().invoke(app, ["config", "check"])
+    assert result.exit_code == 0, result.output
+    assert "warning: listener 'default': trusted_networks has 10.0.0.0/8" in result.output
+
+
+def test_check_knows_the_plugins(config_file: Path) -> None:
+    config_file.write_text('plugins = [\n"smf"]\n' + config_file.read_text())
+    result = CliRunner().invoke(app, ["config", "check"])
+    assert result.exit_code == 2, result.output
+    assert "config.toml:2: plugins[0]" in result.output
+
+
+def test_show_with_origins(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILGATEWAY__LIMITS__ERRORS", "7")
+    result = CliRunner().invoke(app, ["config", "show", "--origin"])
+    assert result.exit_code == 0, result.output
+    assert "errors = 7  # environment MAILGATEWAY__LIMITS__ERRORS" in result.output
+    assert 'domains = ["example.org"]  # config.toml:2' in result.output
+    assert 'idle = "5m"  # default' in result.output
+    shown = CliRunner().invoke(app, ["config", "show"]).output
+    assert tomllib.loads(shown)["limits"]["errors"] == 7
+    assert "# " not in shown
+
+
+def test_schema_is_a_json_schema() -> None:
+    result = CliRunner().invoke(app, ["config", "schema"])
+    schema = json.loads(result.output)
+    assert schema["properties"]["route"]
+    limits = schema["$defs"]["LimitsConfig"]
+    assert limits["additionalProperties"] is False
+    assert limits["properties"]["message_size"]["examples"] == ["25MB"]
+    assert limits["properties"]["idle"]["type"] == ["string", "number"]
