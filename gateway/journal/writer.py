@@ -1,0 +1,231 @@
+"""The journal: one decision record a transaction, written in batches off the mail path (design 1.7).
+
+`record` appends to a bounded queue and returns: a journal that is full, slow or broken costs records, which are counted, and never
+mail. Only a discard waits, by `commit`, until its own record is on the disk. Both write the same file, as do all workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import structlog
+from sqlalchemy import Connection, delete, select
+
+from gateway.errors import StorageError
+from gateway.journal.records import INSERT, Row, metadata, record_of, records, row_of
+from gateway.metrics import JOURNAL_DROPPED
+from gateway.sqlite import Database
+from gateway.trace import Record
+
+BATCH = 500
+"""Records in one transaction."""
+DELAY = 0.25
+"""Seconds a record waits for others at most."""
+RETRY = 1.0
+"""Seconds between two tries while the file cannot be written."""
+REPORT = 60.0
+"""Seconds between two lines in the log about lost records."""
+CLEANING = 600.0
+"""Seconds between two looks at the retention."""
+MAX_FOUND = 1_000
+
+Pending = Record | Callable[[], Record]
+
+
+class Journal:
+    """Decision records in SQLite. Made by `open`, ended by `close`, which writes what is queued."""
+
+    def __init__(self, file: Path, *, retention: float, queue: int, clock: Callable[[], float] = time.time) -> None:
+        self.file = file
+        self.retention = retention
+        self.clock = clock
+        self.dropped = 0
+        """Records lost since the start."""
+        self._limit = queue
+        self._queue: deque[Pending] = deque()
+        self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._batches = Database(file, metadata, synchronous="NORMAL")
+        self._discards = Database(file, metadata, synchronous="FULL")
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._inode = 0
+        self._reported = float("-inf")
+        self._unreported = 0
+        self._cleaned = float("-inf")
+
+    @classmethod
+    async def open(cls, file: Path, *, retention: float, queue: int, clock: Callable[[], float] = time.time) -> Self:
+        """Open or make it and begin to write. Never raises for the file's sake: what is wrong is reported and tried again."""
+        journal = cls(file, retention=retention, queue=queue, clock=clock)
+        try:
+            await journal._discards.open()
+        except StorageError as error:
+            journal._report(str(error))
+        journal._task = asyncio.get_running_loop().create_task(journal._run(), name="journal")
+        return journal
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def record(self, record: Pending) -> None:
+        """Queue it; a function is called later, off the loop, to make the record. Never blocks, never raises."""
+        if len(self._queue) >= self._limit or self._closing:
+            self._drop(1)
+            return
+        self._queue.append(record)
+        if len(self._queue) == 1:
+            self._wake.set()
+        elif len(self._queue) == BATCH:
+            self._hurry.set()
+
+    async def commit(self, record: Record) -> None:
+        """Write it durably before return: a discard's own. StorageError."""
+        try:
+            row = row_of(record)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(f"journal: not a record: {error}") from error
+        try:
+            await self._discards.write(lambda connection: _insert(connection, [row]))
+        except StorageError as error:
+            if error.full:
+                raise
+            await self._discards.open()  # it was not there at the start, or is not there any more
+            await self._discards.write(lambda connection: _insert(connection, [row]))
+
+    async def close(self) -> None:
+        """Write what is queued, once; what cannot be written is counted as lost."""
+        self._closing = True
+        self._wake.set()
+        self._hurry.set()
+        if self._task is not None:
+            await self._task
+        await self._batches.close()
+        await self._discards.close()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            if len(self._queue) < BATCH:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(DELAY):
+                        await self._hurry.wait()
+            if not self._closing:
+                self._hurry.clear()
+            if not self._queue:
+                if self._closing:
+                    return
+                self._wake.clear()
+                continue
+            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            try:
+                self._drop(await self._batches.in_thread(partial(self._write, batch)))
+            except StorageError as error:
+                if self._closing:
+                    self._drop(len(batch) + len(self._queue), str(error))
+                    self._queue.clear()
+                    return
+                self._report(str(error))
+                self._queue.extendleft(reversed(batch))
+                await asyncio.sleep(RETRY)
+
+    def _write(self, batch: list[Pending]) -> int:
+        """In the writer's thread: one transaction; how many were no records. StorageError: none of them is written."""
+        rows: list[Row] = []
+        for item in batch:
+            try:
+                rows.append(row_of(item() if callable(item) else item))
+            except Exception:  # noqa: BLE001, S112 - protects the other records of the batch from one that cannot be made
+                continue
+        self._look_at_file()
+        self._batches.write_now(lambda connection: _insert(connection, rows))
+        self._clean()
+        return len(batch) - len(rows)
+
+    def _look_at_file(self) -> None:
+        """The file may have been moved away or removed under us: then a new one is begun."""
+        try:
+            inode = self.file.stat().st_ino
+        except OSError:
+            inode = 0
+        if not inode or inode != self._inode:
+            self._batches.reset()
+            self._batches.create()
+            self._inode = self.file.stat().st_ino
+
+    def _clean(self) -> None:
+        """The retention, a part at a time."""
+        now = self.clock()
+        if now - self._cleaned < CLEANING:
+            return
+        old = select(records.c.number).where(records.c.time < now - self.retention).limit(10 * BATCH)
+        found = self._batches.write_now(lambda c: c.execute(delete(records).where(records.c.number.in_(old))).rowcount)
+        if found < 10 * BATCH:
+            self._cleaned = now
+
+    def _drop(self, number: int, why: str = "the queue is full or a record could not be made") -> None:
+        if number:
+            self.dropped += number
+            JOURNAL_DROPPED.inc(number)
+            self._unreported += number
+            self._report(why)
+
+    def _report(self, why: str) -> None:
+        """At most once a minute."""
+        now = time.monotonic()
+        if now - self._reported >= REPORT:
+            structlog.get_logger().error("journal.failed", error=why, dropped=self._unreported, dropped_since_start=self.dropped)
+            self._reported = now
+            self._unreported = 0
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    async def get(self, id_: str) -> Record | None:
+        """The record of a transaction, None when there is none. StorageError."""
+        statement = select(records.c.record).where(records.c.id == id_)
+        found = await self._discards.read(lambda connection: connection.execute(statement).scalar())
+        return None if found is None else _decoded(found)
+
+    async def search(
+        self,
+        *,
+        from_: str = "",
+        to: str = "",
+        client: str = "",
+        since: float = 0.0,
+        verdict: str = "",
+        limit: int = 100,
+    ) -> list[Record]:
+        """Newest first, at most MAX_FOUND. `from_` and `to` are parts of paths, `client` the beginning of an address. StorageError."""
+        statement = select(records.c.record).order_by(records.c.time.desc()).limit(max(0, min(limit, MAX_FOUND)))
+        if since:
+            statement = statement.where(records.c.time >= since)
+        if verdict:
+            statement = statement.where(records.c.verdict == verdict)
+        if from_:
+            statement = statement.where(records.c.reverse_path.contains(from_.lower(), autoescape=True))
+        if to:
+            statement = statement.where(records.c.recipients.contains(to.lower(), autoescape=True))
+        if client:
+            statement = statement.where(records.c.client.startswith(client.lower(), autoescape=True))
+        found = await self._discards.read(lambda connection: list(connection.scalars(statement)))
+        return [_decoded(octets) for octets in found]
+
+
+def _insert(connection: Connection, rows: list[Row]) -> None:
+    if rows:
+        connection.exec_driver_sql(INSERT, rows)
+
+
+def _decoded(octets: bytes) -> Record:
+    try:
+        return record_of(octets)
+    except (ValueError, zlib.error) as error:
+        raise StorageError(f"journal: a record that cannot be read: {error}") from error
