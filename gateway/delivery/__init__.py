@@ -1,0 +1,81 @@
+"""The order of the promises (docs/promises.md), kept here and nowhere else: one owner of the message at every moment.
+
+(a) a plan; (b) copies pending and discards recorded, durably; (c) the next hop answers; (d) pending becomes held; (e) the
+reply. What fails before (c) has sent nothing; what fails after it is told to the client as 4xx, and the ledger spares it the
+duplicate. Whoever calls shields this from the client's hanging up; a cancellation at any await leaves the client without a
+reply and every pending copy dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gateway.delivery.carrying import carry_out
+from gateway.delivery.parcel import Copies, Envelope, Handover, Memory, Parcel, Records, attempt_of
+from gateway.errors import StorageError
+from gateway.message import Message
+from gateway.outcome import Ability, Admission, Arrival, History, Plan, Settlement, failed
+from gateway.smtp.replies import Reply
+from gateway.transaction import Recipient, Transaction
+
+__all__ = ["Copies", "Delivery", "Envelope", "Handover", "Memory", "Parcel", "Records", "attempt_of", "carry_out"]
+
+_ADMISSION = "delivery.admission"
+
+
+class Delivery:
+    """What a session needs of this module: who may join a transaction, what is known of a message, its carrying out."""
+
+    def __init__(self, *, quarantine: Copies, journal: Records, ledger: Memory, max_classes: int = 4) -> None:
+        self._quarantine = quarantine
+        self._journal = journal
+        self._ledger = ledger
+        self._max_classes = max_classes
+
+    async def admit(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
+        """At RCPT: None, or the 452 by which the client sends this recipient in another transaction."""
+        ability = Ability.SUBMISSION if trusted else Ability.SMTP
+        admission = self._admission(transaction, ability)
+        arrival = Arrival(mailbox=recipient.mailbox, route=recipient.route, policy_class=recipient.policy_class)
+        if admission.admitted:
+            # One recipient alone needs no hint, and most messages have one.
+            reverse_path = transaction.reverse_path.octets
+            for known in admission.unread:
+                admission.learn(known, await self._hint(reverse_path, known.mailbox))
+            arrival = replace(arrival, hint=await self._hint(reverse_path, recipient.mailbox))
+        return admission.admit(arrival)
+
+    def withdraw(self, transaction: Transaction, recipient: Recipient) -> None:
+        """The next hop or a plugin refused an admitted recipient: its class is no longer the transaction's."""
+        kept = transaction.session.state.get(_ADMISSION)
+        if isinstance(kept, tuple) and kept[0] == transaction.id:
+            kept[1].withdraw(recipient.mailbox)
+
+    async def history(self, transaction: Transaction, message: Message) -> History:
+        """What ledger and hints know of this very message."""
+        mailboxes = [recipient.mailbox for recipient in transaction.recipients if not recipient.added]
+        return await self._ledger.history(attempt_of(transaction, message.content), mailboxes)
+
+    async def carry_out(self, plan: Plan, parcel: Parcel) -> Settlement:
+        """Do what the plan says, in the order of the promises; the settlement's reply is the client's."""
+        return await carry_out(plan, parcel, quarantine=self._quarantine, journal=self._journal, ledger=self._ledger)
+
+    def failed(self, plan: Plan, answer: Reply, problem: str) -> Settlement:
+        """Nothing was carried out: this 4xx of ours for every recipient."""
+        return failed(plan, answer, problem)
+
+    def _admission(self, transaction: Transaction, ability: Ability) -> Admission:
+        kept = transaction.session.state.get(_ADMISSION)
+        if isinstance(kept, tuple) and kept[0] == transaction.id:
+            known: Admission = kept[1]
+            return known
+        admission = Admission(ability, max_classes=self._max_classes)
+        transaction.session.state[_ADMISSION] = (transaction.id, admission)
+        return admission
+
+    async def _hint(self, reverse_path: bytes, mailbox: str) -> str:
+        """A hint that cannot be read is none: it costs a retry, not a message."""
+        try:
+            return await self._ledger.hint(reverse_path, mailbox)
+        except StorageError:
+            return ""

@@ -1,0 +1,131 @@
+"""What a delivery is given: the parcel, and what it asks of quarantine, journal, ledger and next hop. No behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from gateway.content import Content
+from gateway.edits import Edit
+from gateway.ledger import Attempt
+from gateway.outcome import Fate, History
+from gateway.quarantine.copies import Copy, State, Ticket
+from gateway.smtp.paths import Parameter
+from gateway.smtp.replies import Reply
+from gateway.trace import Record
+from gateway.transaction import Transaction
+
+Envelope = tuple[bytes, Sequence[bytes]]
+"""A path with its parameters."""
+
+
+class Handover(Protocol):
+    """One transaction's way to one next hop; `gateway.relay` has the real one."""
+
+    @property
+    def next_hop(self) -> str:
+        """For logs."""
+        ...
+
+    async def prepare(self, mail: Envelope, recipients: Sequence[Envelope]) -> None:
+        """Make the link's envelope exactly this one. LinkError: nothing was sent."""
+        ...
+
+    async def send(self, chunks: Iterable[bytes], *, size: int) -> list[Reply]:
+        """Send the content; one reply, or one for each recipient. LinkError: it may have been taken or not."""
+        ...
+
+
+class Copies(Protocol):
+    """The quarantine, as far as a delivery needs it."""
+
+    async def write_all(self, to_write: Sequence[Copy], state: State) -> list[Ticket]:
+        """All in one durable commit. StorageError: none is there."""
+        ...
+
+    async def hold(self, ticket: Ticket, *more: Ticket) -> bool:
+        """Pending becomes held, all or none. False: no longer ours. StorageError."""
+        ...
+
+    async def drop(self, ticket: Ticket) -> None:
+        """A pending copy goes. StorageError."""
+        ...
+
+
+class Records(Protocol):
+    """The journal, as far as a discard needs it."""
+
+    async def commit(self, record: Record) -> None:
+        """Durable before return. StorageError."""
+        ...
+
+
+class Memory(Protocol):
+    """The ledger; `gateway.ledger` has the real one."""
+
+    async def hint(self, reverse_path: bytes, mailbox: str) -> str:
+        """The class an earlier transaction left, `` when none. StorageError."""
+        ...
+
+    async def history(self, attempt: Attempt, mailboxes: Sequence[str]) -> History:
+        """Never raises: what cannot be read is not known."""
+        ...
+
+    async def write(self, attempt: Attempt, entries: Mapping[int, Fate], transaction_id: str) -> bool:
+        """Durable before return. False: this content can have none. StorageError."""
+        ...
+
+    async def consume(self, attempt: Attempt, indexes: Iterable[int]) -> bool:
+        """Gone, durably, all or none. False: no longer there. StorageError."""
+        ...
+
+    async def write_hints(self, reverse_path: bytes, hints: Mapping[str, str]) -> None:
+        """StorageError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """Everything one delivery needs beside the plan. The plan's indexes are those of `transaction.recipients`."""
+
+    transaction: Transaction
+    content: Content
+    """As received."""
+    chunks: Callable[[], Iterable[bytes]]
+    """The final octets, trace fields on top."""
+    size: int
+    """Of the final octets."""
+    handover: Handover | None = None
+    """The way to `plan.route`: the live one, or after a redirect a new one. None when nothing is forwarded. The caller
+    abandons it in the end, whatever happened."""
+    mail: Envelope = (b"<>", ())
+    """Reverse-path and parameters as they go on."""
+    recipients: Sequence[Envelope] = ()
+    """One for each of `plan.forward`, in its order, as they go on."""
+    discard_record: Callable[[Sequence[int]], Record]
+    """The decision record to commit before these recipients' copies are thrown away."""
+    edits: tuple[Edit, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Of the message, for the quarantine's pages: JSON values only."""
+
+    @property
+    def attempt(self) -> Attempt:
+        """This message as the ledger knows it."""
+        return attempt_of(self.transaction, self.content)
+
+
+def attempt_of(transaction: Transaction, content: Content) -> Attempt:
+    """This message as the ledger knows it: everything as received."""
+    return Attempt(
+        client_address=transaction.session.client_address,
+        reverse_path=transaction.reverse_path.octets,
+        parameters=tuple(octets_of(transaction.parameters)),
+        recipients=tuple((one.forward_path.octets, tuple(octets_of(one.parameters))) for one in transaction.recipients),
+        content=content,
+    )
+
+
+def octets_of(parameters: Iterable[Parameter]) -> list[bytes]:
+    """Parameters as received."""
+    return [parameter.octets for parameter in parameters]

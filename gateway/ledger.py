@@ -1,0 +1,287 @@
+"""Ledger and hints: what a retry must know of the try before it (design 2, "Recipients that differ"; docs/promises.md).
+
+A ledger entry says that the next hop took (or we hold) this very content for this recipient although the client was told
+451. It is written only with such a 451 and committed before it; it is consumed, durably, before the 250 it leads to. Hints are
+small and short-lived and live in the shared store; losing one costs a retry, never a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sqlalchemy import Column, Connection, Float, LargeBinary, MetaData, String, Table, delete, func, insert, select
+
+from gateway.content import Content
+from gateway.context import Store
+from gateway.errors import StorageError
+from gateway.outcome import Fate, History
+from gateway.sqlite import Database
+
+LIFETIME = 7 * 86400.0
+"""Seconds an entry waits for its retry: longer than queues keep mail (RFC 5321 4.5.4.1: 4–5 days)."""
+HINT_LIFETIME = 6 * 3600.0
+"""Seconds a hint lives: longer than a queue's longest pause between two tries."""
+MAX_ENTRIES = 100_000
+"""Entries kept; beyond, the oldest go, which may cause a duplicate, never a loss."""
+_MAX_ORIGINS = 1_000
+"""Origins remembered in memory; with more, each message is looked up."""
+MAX_HEADER = 1_000_000
+"""Octets searched for Date and Message-ID."""
+
+_DATE = re.compile(rb"^date[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_MESSAGE_ID = re.compile(rb"^message-id[ \t]*:", re.IGNORECASE | re.MULTILINE)
+
+metadata = MetaData()
+_entries = Table(
+    "entries",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("origin", LargeBinary, nullable=False, index=True),
+    Column("fate", String, nullable=False),
+    Column("transaction_id", String, nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One message as received: everything the ledger's key is made of."""
+
+    client_address: str
+    reverse_path: bytes
+    parameters: tuple[bytes, ...]
+    """Of MAIL, as received."""
+    recipients: tuple[tuple[bytes, tuple[bytes, ...]], ...]
+    """Forward-path and parameters as received, by index of the wish; of added ones as they would go on."""
+    content: Content
+
+    @property
+    def origin(self) -> bytes | None:
+        """Client network and reverse-path; None when the client's address is not known."""
+        network = client_network(self.client_address)
+        return None if network is None else _digest((network, self.reverse_path, *self.parameters))
+
+    def keys(self) -> tuple[bytes, ...] | None:
+        """A key for each recipient; None for content that can have no entry. Reads all octets: call in a thread."""
+        origin = self.origin
+        if origin is None or not has_identity(self.content):
+            return None
+        octets = hashlib.sha256()
+        for chunk in self.content.chunks():
+            octets.update(chunk)
+        same = octets.digest()
+        return tuple(_digest((origin, same, path, *parameters)) for path, parameters in self.recipients)
+
+
+class Ledger:
+    """Entries in SQLite, hints in the store; several processes at once. `close` when done."""
+
+    def __init__(
+        self, file: Path, store: Store, *, lifetime: float, hint_lifetime: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database = Database(file, metadata, synchronous="FULL")
+        self._store = store
+        self._lifetime = lifetime
+        self._hint_lifetime = hint_lifetime
+        self._clock = clock
+        self._origins: frozenset[bytes] = frozenset()
+        self._seen: tuple[int, ...] | None = None
+        self._files = (file, file.with_name(f"{file.name}-wal"))
+
+    @classmethod
+    async def open(
+        cls,
+        file: Path,
+        store: Store,
+        *,
+        lifetime: float = LIFETIME,
+        hint_lifetime: float = HINT_LIFETIME,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Open or make it. Lifetimes are seconds. StorageError."""
+        ledger = cls(file, store, lifetime=lifetime, hint_lifetime=hint_lifetime, clock=clock)
+        try:
+            await ledger._database.open()
+        except StorageError:
+            await ledger.close()
+            raise
+        return ledger
+
+    async def close(self) -> None:
+        """Close the database."""
+        await self._database.close()
+
+    # -- hints ---------------------------------------------------------------------------------------------------------
+
+    async def hint(self, reverse_path: bytes, mailbox: str) -> str:
+        """The class an earlier transaction left for this recipient, `` when none. Asked for when a transaction gets a second one."""
+        found = await self._store.get(_hint_key(reverse_path, mailbox))
+        return found.decode("utf-8", "replace") if found else ""
+
+    async def write_hints(self, reverse_path: bytes, hints: Mapping[str, str]) -> None:
+        """By mailbox; counts one more round for this recipient set."""
+        for mailbox, group in hints.items():
+            key = _hint_key(reverse_path, mailbox)
+            await self._store.put(key, group.encode(), ttl=self._hint_lifetime)
+        await self._store.incr(_rounds_key(reverse_path, hints), ttl=self._hint_lifetime)
+
+    async def rounds(self, reverse_path: bytes, mailboxes: Iterable[str]) -> int:
+        """How often this reverse-path and recipient set has been split."""
+        found = await self._store.get(_rounds_key(reverse_path, mailboxes))
+        return int(found) if found and found.isdigit() else 0
+
+    # -- entries -------------------------------------------------------------------------------------------------------
+
+    async def history(self, attempt: Attempt, mailboxes: Sequence[str]) -> History:
+        """What is known of this very content. Costs two `stat` calls unless the ledger has something from this origin.
+
+        A store or ledger that cannot be read knows nothing: in doubt, deliver.
+        """
+        rounds = 0
+        if len(mailboxes) > 1:
+            try:
+                rounds = await self.rounds(attempt.reverse_path, mailboxes)
+            except StorageError:
+                rounds = 0
+        try:
+            found = await self._lookup(attempt)
+        except StorageError:
+            found = {}
+        return History(past=found, rounds=rounds)
+
+    async def _lookup(self, attempt: Attempt) -> dict[int, Fate]:
+        stamp = _stamp(self._files)
+        if stamp != self._seen:
+            query = select(_entries.c.origin).distinct().limit(_MAX_ORIGINS)
+            self._origins = await self._database.read(lambda connection: frozenset(connection.scalars(query)))
+            self._seen = stamp
+        if len(self._origins) < _MAX_ORIGINS and attempt.origin not in self._origins:
+            return {}
+        keys = await asyncio.to_thread(attempt.keys)
+        if keys is None:
+            return {}
+        oldest = self._clock() - self._lifetime
+
+        def work(connection: Connection) -> dict[bytes, str]:
+            known: dict[bytes, str] = {}
+            for some in _batches(keys):
+                query = select(_entries.c.key, _entries.c.fate).where(_entries.c.key.in_(some), _entries.c.created >= oldest)
+                known.update((row.key, row.fate) for row in connection.execute(query))
+            return known
+
+        known = await self._database.read(work)
+        return {index: Fate(known[key]) for index, key in enumerate(keys) if key in known}
+
+    async def write(self, attempt: Attempt, entries: Mapping[int, Fate], transaction_id: str) -> bool:
+        """Commit entries, before the 451 that they go with. False: this content can have none. StorageError."""
+        keys = await asyncio.to_thread(attempt.keys)
+        if keys is None:
+            return False
+        now = self._clock()
+        rows = {
+            keys[index]: {
+                "key": keys[index],
+                "origin": attempt.origin,
+                "fate": fate.value,
+                "transaction_id": transaction_id,
+                "created": now,
+            }
+            for index, fate in entries.items()
+        }
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(_entries).where(_entries.c.created < now - self._lifetime))
+            for some in _batches(rows):
+                connection.execute(delete(_entries).where(_entries.c.key.in_(some)))
+            connection.execute(insert(_entries), list(rows.values()))
+            surplus = connection.execute(select(func.count()).select_from(_entries)).scalar_one() - MAX_ENTRIES
+            if surplus > 0:
+                oldest = select(_entries.c.key).order_by(_entries.c.created).limit(surplus)
+                connection.execute(delete(_entries).where(_entries.c.key.in_(oldest)))
+
+        await self._database.write(work)
+        return True
+
+    async def consume(self, attempt: Attempt, indexes: Iterable[int]) -> bool:
+        """Delete entries durably, all or none, before the 250 that they lead to. False: another transaction had them. StorageError."""
+        keys = await asyncio.to_thread(attempt.keys)
+        if keys is None:
+            return False
+        used = {keys[index] for index in indexes}
+
+        def work(connection: Connection) -> None:
+            gone = [connection.execute(delete(_entries).where(_entries.c.key.in_(some))).rowcount for some in _batches(used)]
+            if sum(gone) != len(used):
+                raise _NotThereError
+
+        try:
+            await self._database.write(work)
+        except _NotThereError:
+            return False
+        return True
+
+
+class _NotThereError(Exception):
+    """Rolls a consumption back."""
+
+
+def client_network(address: str) -> bytes | None:
+    """/24 of IPv4, /64 of IPv6: a farm of senders retries from the next machine. None when it is no address."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return parsed.packed[:3] if isinstance(parsed, ipaddress.IPv4Address) else parsed.packed[:8]
+
+
+def has_identity(content: Content) -> bool:
+    """Both Date and Message-ID: without them two messages may have the same octets (RFC 5322 3.6)."""
+    end = content.octets.find(b"\r\n\r\n", 0, MAX_HEADER)
+    header = content.octets[: MAX_HEADER if end < 0 else end]
+    return _DATE.search(header) is not None and _MESSAGE_ID.search(header) is not None
+
+
+def _digest(fields: Iterable[bytes]) -> bytes:
+    """SHA-256 over fields with their lengths, so that no two lists give the same octets."""
+    digest = hashlib.sha256()
+    for field in fields:
+        digest.update(len(field).to_bytes(8, "big") + field)
+    return digest.digest()
+
+
+def _hint_key(reverse_path: bytes, mailbox: str) -> str:
+    return f"hint:{_digest((reverse_path, mailbox.encode('utf-8', 'surrogateescape'))).hex()}"
+
+
+def _rounds_key(reverse_path: bytes, mailboxes: Iterable[str]) -> str:
+    names = sorted({mailbox.encode("utf-8", "surrogateescape") for mailbox in mailboxes})
+    return f"hint-rounds:{_digest((reverse_path, *names)).hex()}"
+
+
+def _batches(keys: Iterable[bytes], size: int = 500) -> Iterator[list[bytes]]:
+    """A statement of SQLite takes a bounded number of values."""
+    found = list(keys)
+    return (found[start : start + size] for start in range(0, len(found), size))
+
+
+def _stamp(files: Iterable[Path]) -> tuple[int, ...]:
+    """Changes whenever any process has written the database: mtime and size of the file and its log."""
+    found: list[int] = []
+    for file in files:
+        try:
+            seen = file.stat()
+        except OSError:
+            found += (0, 0)
+        else:
+            found += (seen.st_mtime_ns, seen.st_size)
+    return tuple(found)
