@@ -1,0 +1,69 @@
+# Each target calls tools that can be called by hand: .venv/bin/mailgateway, .venv/bin/pytest, .venv/bin/ruff, .venv/bin/mypy.
+
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
+	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+CONFIG ?= config.toml
+WORKERS ?= 2
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip -qq install
+
+ifneq ($(shell test -d gateway/plugins && echo yes),yes)
+$(error gateway/plugins is not a directory. It is a symbolic link to ../plugins (git: core.symlinks))
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run demo test servers lint types fmt bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: .venv/installed ## start the gateway with config.toml (CONFIG=FILE for another)
+	@$(BIN)/mailgateway run --config $(CONFIG)
+
+demo: .venv/installed ## send sample messages through a gateway of its own and show what becomes of them
+	@$(BIN)/mailgateway demo
+
+test: .venv/installed-tests servers ## run the tests (ARGS='-k name' for some of them)
+	@$(BIN)/python -m pytest -n $(WORKERS) -q $(ARGS)
+
+servers: ## install the real mail servers that the tests talk to (root on Debian; otherwise those tests are skipped)
+	@tests/install-servers
+
+lint: .venv/installed-tools ## ruff and the import layers
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+types: .venv/installed-tools ## mypy --strict
+	@$(BIN)/mypy gateway tests
+
+fmt: .venv/installed-tools ## format, and fix what can be fixed
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: .venv/installed-tests servers ## compare with a direct connection and with haproxy, in one run
+	@$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+clean: ## remove the virtual environment and caches; mail and state below var/ stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+
+.venv/made:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (Debian: apt install python3)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install python3-venv >/dev/null; \
+	else echo "the package python3-venv is missing: sudo apt install python3-venv"; exit 1; fi
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --upgrade 'pip>=25.1'
+	@touch $@
+
+# A new entry point or dependency is seen only after another installation: the stamps depend on pyproject.toml.
+.venv/installed: pyproject.toml | .venv/made
+	@echo "installing mailgateway in .venv …"
+	@$(PIP) --editable '.[uvloop]'
+	@touch $@
+
+.venv/installed-tests: .venv/installed
+	@$(PIP) --group test
+	@touch $@
+
+.venv/installed-tools: .venv/installed-tests
+	@$(PIP) --group lint
+	@touch $@
