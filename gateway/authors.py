@@ -30,7 +30,7 @@ def addresses(body: str, *, limit: int = 100) -> list[str]:
             angle = []
         elif piece == ">":
             _keep(found, angle, limit)
-            angle, had_angle = None, True
+            angle, had_angle = None, had_angle or angle is not None
         elif angle is not None:
             angle.append(piece)
         elif piece in {",", ";"}:

@@ -9,7 +9,7 @@ import html
 import re
 
 _TAG = re.compile(r"<(/?)([A-Za-z][^\s/>]*+)")
-_ATTRIBUTE = re.compile(r"[\s/]*+([^\s/>=][^\s/>=]*+)(?:\s*+=\s*+(\"[^\"]*+\"|'[^']*+'|[^\s>\"'][^\s>]*+|(?=[\s>])))?")
+_ATTRIBUTE = re.compile(r"[\s/]*+([^\s/>=][^\s/>=]*+)(?:\s*+=\s*+(\"[^\"]*+\"|'[^']*+'|[^\s>\"'][^\s>]*+|[\"']?))?")
 _TAG_END = re.compile(r"[\s/]*+>")
 _RAW = {name: re.compile(f"</{name}", re.IGNORECASE) for name in ("script", "style", "title", "textarea", "xmp", "noframes")}
 _BLOCKS = frozenset(
@@ -107,13 +107,12 @@ def _attributes(source: str, at: int) -> tuple[int, list[str]]:
             return end.end(), links
         found = _ATTRIBUTE.match(source, at)
         if found is None:
-            # An unclosed quote or the end of the document, or a lone `=` or quote, which is passed over.
-            rest = source[at : at + 1]
-            if not rest or (rest in "\"'" and source.find(rest, at + 1) < 0):
+            lone = source.find("=", at)
+            if lone < 0:
                 return len(source), links
-            at += 1
+            at = lone + 1
             continue
-        if found.end() == at:
+        if found[2] in {'"', "'"}:  # a quote that is not closed
             return len(source), links
         value = found[2] or ""
         if value and found[1].lower() in _LINKS:

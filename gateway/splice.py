@@ -138,8 +138,9 @@ class _Fields:
         shown = decode_words(decode_octets(body.replace(b"\r\n", b"").replace(b"\n", b"")))
         if tag.strip().lower() in shown.lower():
             return field
-        # The space belongs into the word: between two encoded words it would not be shown (RFC 2047 6.2).
-        front = tag.encode() if tag.isascii() or self._utf8 else encoded_run(f"{tag} ").encode()
+        # Space between two encoded words is not shown (RFC 2047 6.2): there it belongs into the first.
+        space = " " if body.lstrip().startswith(b"=?") else ""
+        front = tag.encode() if tag.isascii() or self._utf8 else encoded_run(tag + space).encode()
         if not body.strip():
             return b"%s: %s\r\n" % (name, front)
         first_line = body.partition(b"\n")[0].strip()

@@ -1,0 +1,90 @@
+"""Properties of splices: nothing without edits, only what an edit names with them, and sizes known beforehand."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import AddHeader, Edit, Message, RemoveHeader, ReplaceHeader, TagSubject
+from gateway.content import Content
+from gateway.splice import apply
+
+NAMES = st.sampled_from(["A", "Subject", "X-Long-Name", "a", "From"])
+PIECES = st.sampled_from(
+    [
+        b"A: 1\r\n",
+        b"a:2\r\n",
+        b"Subject: s\r\n",
+        b"Subject: =?utf-8?q?x?=\r\n",
+        b" folded\r\n",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"text\r\n",
+        b"From x\r\n",
+        b"From: a@b\r\n",
+        b"X-Long-Name:\r\n",
+        b"\xe9\xff\x00",
+        b":",
+        b" ",
+        b"B: no end",
+    ]
+)
+MAIL = st.one_of(st.lists(PIECES, max_size=12).map(b"".join), st.binary(max_size=200))
+VALUES = st.text(
+    alphabet=st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_characters="\x7f"), min_size=1, max_size=60
+)
+EDITS = st.lists(
+    st.one_of(
+        st.builds(AddHeader, name=NAMES, value=VALUES),
+        st.builds(ReplaceHeader, name=NAMES, value=VALUES, occurrence=st.integers(0, 3)),
+        st.builds(RemoveHeader, name=NAMES, occurrence=st.none() | st.integers(0, 3)),
+        st.builds(TagSubject, tag=VALUES),
+    ),
+    max_size=5,
+)
+
+
+def joined(octets: bytes, edits: list[Edit], on_top: bytes = b"") -> bytes:
+    spliced = apply(Content(octets), edits, on_top=on_top)
+    result = b"".join(spliced.chunks())
+    assert len(result) == spliced.size
+    return result
+
+
+@given(MAIL)
+def test_no_edits_no_change(octets: bytes) -> None:
+    assert joined(octets, []) == octets
+
+
+@given(MAIL, EDITS)
+def test_body_and_untouched_fields_keep_their_octets(octets: bytes, edits: list[Edit]) -> None:
+    before = Message(Content(octets))
+    after = joined(octets, edits)
+    assert after.endswith(octets[before.header.end :])
+    touched = {edit.name.lower() if not isinstance(edit, TagSubject) else "subject" for edit in edits}
+    kept = [field.octets for field in before.fields if field.name.lower() not in touched]
+    now = [field.octets for field in Message(Content(after)).fields if field.name.lower() not in touched]
+    assert now == kept
+
+
+@given(MAIL, st.lists(st.builds(AddHeader, name=NAMES, value=VALUES), min_size=1, max_size=4))
+def test_added_fields_are_on_top_and_the_body_stays_body(octets: bytes, edits: list[AddHeader]) -> None:
+    before = Message(Content(octets))
+    after = Message(Content(joined(octets, list(edits))))
+    assert [field.name for field in after.fields[: len(edits)]] == [edit.name for edit in reversed(edits)]
+    assert after.octets[after.body_offset :] == octets[before.body_offset :]
+
+
+@given(MAIL, VALUES)
+def test_tagging_twice_is_tagging_once(octets: bytes, tag: str) -> None:
+    once = joined(octets, [TagSubject(tag=tag)])
+    assert joined(once, [TagSubject(tag=tag)]) == once
+    assert joined(octets, [TagSubject(tag=tag), TagSubject(tag=tag)]) == once
+
+
+@given(st.binary(max_size=400))
+def test_nothing_raises(octets: bytes) -> None:
+    message = Message(Content(octets))
+    for field in message.fields:
+        assert isinstance(field.value, str)
+    _ = (message.text, message.urls, message.limits_hit, message.author_domains, message.date)
+    assert all(part.end >= part.body_start for part in message.parts)

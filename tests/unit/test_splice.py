@@ -1,0 +1,131 @@
+"""Edits on the original octets: what each does, their order, and that the rest keeps its octets."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway import Edit, Message, add_header, remove_header, replace_header, tag_subject
+from gateway.content import CHUNK, Content
+from gateway.splice import apply
+
+MAIL = b"Received: a\r\nSubject: Hello\r\n there\r\nX: 1\r\nx: 2\r\nX: 3\r\n\r\nbody\r\n"
+
+
+def result(octets: bytes, *edits: Edit, on_top: bytes = b"", utf8: bool = False) -> bytes:
+    spliced = apply(Content(octets), edits, on_top=on_top, utf8=utf8)
+    joined = b"".join(spliced.chunks())
+    assert len(joined) == spliced.size
+    assert b"".join(spliced.chunks()) == joined, "chunks may be asked again"
+    return joined
+
+
+CASES = [
+    pytest.param((add_header("A", "1"),), b"A: 1\r\n" + MAIL, id="add"),
+    pytest.param((add_header("A", "1"), add_header("B", "2")), b"B: 2\r\nA: 1\r\n" + MAIL, id="the last added stands highest"),
+    pytest.param((add_header("A", "1\r\n 2"),), b"A: 1\r\n 2\r\n" + MAIL, id="folds are kept"),
+    pytest.param((remove_header("x"),), MAIL.replace(b"X: 1\r\nx: 2\r\nX: 3\r\n", b""), id="remove all"),
+    pytest.param((remove_header("X", 1),), MAIL.replace(b"x: 2\r\n", b""), id="remove one"),
+    pytest.param((remove_header("X", 3),), MAIL, id="remove one that is not there"),
+    pytest.param((remove_header("Absent"),), MAIL, id="remove none"),
+    pytest.param((replace_header("x", "new", 1),), MAIL.replace(b"x: 2", b"x: new"), id="replace keeps the name as written"),
+    pytest.param((replace_header("Y", "new"),), b"Y: new\r\n" + MAIL, id="replace adds what is not there"),
+    pytest.param((replace_header("X", "new", 3),), b"X: new\r\n" + MAIL, id="replace adds past the last"),
+    pytest.param((replace_header("X", "a"), replace_header("X", "b")), MAIL.replace(b"X: 1", b"X: b"), id="the last wins"),
+    pytest.param((replace_header("X", "a"), remove_header("X", 0)), MAIL.replace(b"X: 1\r\n", b""), id="removed in the end"),
+    pytest.param((remove_header("X", 0), replace_header("X", "a")), MAIL.replace(b"X: 1", b"X: a"), id="replaced in the end"),
+    pytest.param(
+        (add_header("X", "0"), remove_header("X", 0)), b"X: 0\r\n" + MAIL.replace(b"X: 1\r\n", b""), id="added ones not counted"
+    ),
+    pytest.param((remove_header("Subject"), remove_header("Received")), MAIL[37:], id="from the top"),
+    pytest.param((tag_subject("[T]"),), MAIL.replace(b"Hello", b"[T] Hello"), id="tag"),
+    pytest.param((tag_subject("[T]"), tag_subject("[t]")), MAIL.replace(b"Hello", b"[T] Hello"), id="tag once"),
+    pytest.param((tag_subject("[T]"), tag_subject("[U]")), MAIL.replace(b"Hello", b"[U] [T] Hello"), id="two tags"),
+    pytest.param((tag_subject("there"),), MAIL, id="tag that is in the subject"),
+    pytest.param(
+        (remove_header("Subject"), tag_subject("[T]")), b"Subject: [T]\r\n" + MAIL.replace(MAIL[13:37], b""), id="tag of none"
+    ),
+    pytest.param(
+        (replace_header("Subject", "n"), tag_subject("[T]")), MAIL.replace(MAIL[13:37], b"Subject: [T] n\r\n"), id="tag of new"
+    ),
+]
+
+
+@pytest.mark.parametrize(("edits", "expected"), CASES)
+def test_edits(edits: tuple[Edit, ...], expected: bytes) -> None:
+    assert result(MAIL, *edits) == expected
+
+
+def test_tag_of_an_added_subject() -> None:
+    assert result(b"A: 1\r\n\r\n", add_header("Subject", "s"), tag_subject("[T]")) == b"Subject: [T] s\r\nA: 1\r\n\r\n"
+    assert result(b"A: 1\r\n\r\n", add_header("B", "s"), tag_subject("[T]")) == b"Subject: [T]\r\nB: s\r\nA: 1\r\n\r\n"
+
+
+def test_on_top_of_everything() -> None:
+    assert result(MAIL, add_header("A", "1"), on_top=b"Received: us\r\n") == b"Received: us\r\nA: 1\r\n" + MAIL
+    assert result(MAIL, on_top=b"Received: us\r\n") == b"Received: us\r\n" + MAIL
+
+
+TOPS = [
+    pytest.param(b"", b"A: 1\r\n", id="empty"),
+    pytest.param(b"\r\nbody", b"A: 1\r\n\r\nbody", id="begins with a blank line"),
+    pytest.param(b"body\r\n", b"A: 1\r\n\r\nbody\r\n", id="no header section"),
+    pytest.param(b"From a Mon\r\nB: 2\r\n\r\n", b"From a Mon\r\nA: 1\r\nB: 2\r\n\r\n", id="mbox line"),
+    pytest.param(b"From a Mon\r\nbody", b"From a Mon\r\nA: 1\r\n\r\nbody", id="mbox line and no header section"),
+    pytest.param(b"B: 2\r\nmalformed\r\n", b"A: 1\r\nB: 2\r\nmalformed\r\n", id="malformed line"),
+    pytest.param(b"B: 2", b"A: 1\r\nB: 2", id="no line end"),
+]
+
+
+@pytest.mark.parametrize(("octets", "expected"), TOPS)
+def test_where_the_top_is(octets: bytes, expected: bytes) -> None:
+    assert result(octets, add_header("A", "1")) == expected
+
+
+def test_non_ascii_becomes_encoded_words_unless_utf8_was_agreed() -> None:
+    octets = result(b"B: 2\r\n\r\n", add_header("X", "é ü"))
+    assert octets.isascii()
+    assert Message(Content(octets)).fields[0].value == "é ü"
+    assert result(b"", add_header("X", "é"), utf8=True) == "X: é\r\n".encode()
+
+
+@pytest.mark.parametrize("subject", [b"=?utf-8?B?w6k=?=", b"\xc3\xa9 raw", b"\xe9 latin", b" plain", b"", b"   "])
+def test_tagging_keeps_the_subjects_own_octets(subject: bytes) -> None:
+    mail = b"Subject:" + subject + b"\r\n\r\n"
+    before = Message(Content(mail)).subject
+    for tag in ("[EXT]", "[Außen]"):
+        tagged = result(mail, tag_subject(tag))
+        assert subject.strip() in tagged
+        assert Message(Content(tagged)).subject == f"{tag} {before}".strip()
+        assert result(tagged, tag_subject(tag)) == tagged, "never twice"
+    assert result(mail, tag_subject("[ü]"), utf8=True).startswith("Subject: [ü]".encode())
+
+
+def test_a_tag_that_stands_encoded_in_the_subject_is_seen() -> None:
+    mail = b"Subject: Re: =?utf-8?Q?=5BEXT=5D_x?=\r\n\r\n"
+    assert result(mail, tag_subject("[EXT]")) == mail
+
+
+def test_a_long_subject_is_folded_behind_its_tag() -> None:
+    mail = b"Subject: " + b"x" * 70 + b"\r\n y\r\n\r\n"
+    assert result(mail, tag_subject("[EXTERNAL]")) == b"Subject: [EXTERNAL]\r\n " + b"x" * 70 + b"\r\n y\r\n\r\n"
+
+
+def test_large_content_comes_in_pieces(tmp_path: Path) -> None:
+    body = b"0123456789abcdef" * (CHUNK // 8)
+    mail = b"A: 1\r\nSubject: s\r\nB: " + b"b" * (2 * CHUNK) + b"\r\nC: 3\r\n\r\n" + body
+    file = (tmp_path / "spool").open("w+b")
+    file.write(mail)
+    content = Content.from_file(file)
+    spliced = apply(content, [remove_header("A"), replace_header("C", "4"), add_header("D", "5")])
+    pieces = list(spliced.chunks())
+    assert b"".join(pieces) == b"D: 5\r\n" + mail[6:].replace(b"C: 3", b"C: 4")
+    assert all(len(piece) <= CHUNK + 100 for piece in pieces)
+    assert len(pieces) <= len(mail) // CHUNK + 4
+    content.close()
+
+
+def test_without_edits_nothing_is_read_anew() -> None:
+    content = Content(MAIL)
+    spliced = apply(content, [])
+    assert spliced.size == len(MAIL)
+    assert next(iter(spliced.chunks())) is MAIL
