@@ -47,11 +47,13 @@ class PluginError(GatewayError):
 class LinkError(GatewayError):
     """The link to a next hop failed: nobody's verdict on the message. Becomes 451 4.4.x."""
 
-    def __init__(self, next_hop: str, what: str, *, enhanced: str = "4.4.2") -> None:
+    def __init__(self, next_hop: str, what: str, *, enhanced: str = "4.4.2", unknown: bool = False) -> None:
         super().__init__(f"{next_hop}: {what}")
         self.next_hop = next_hop
         self.what = what
         self.enhanced = enhanced
+        self.unknown = unknown
+        """Content went out and its reply did not come back: the next hop may have taken the message."""
 
 
 class StorageError(GatewayError):

@@ -1,0 +1,290 @@
+"""A link: one connection to a next hop, on aiosmtplib's protocol class with an own reply queue and writer. RFC 5321 3.1, 4.5.3.2.
+
+Of `aiosmtplib.protocol.SMTPProtocol` this keeps the flow-control state (`_loop`, `_paused`, `_connection_lost`) and the
+transport; its one-reply-at-a-time reading and its content writer, which change octets, are replaced. Its command
+methods refuse to work here because `connection_made` gives them no lock. Commands given in one turn of the loop go out
+in one write; no task, lock or timer is made for a command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import cast
+
+from aiosmtplib.protocol import SMTPProtocol
+from typing_extensions import override
+
+from gateway.errors import LinkError
+from gateway.relay.protocol import Broken, Capabilities, DotStuffer, NextHopProtocol
+from gateway.smtp.replies import Reply
+
+Answer = Reply | LinkError
+OnAnswer = Callable[[Answer], None]
+
+BLOCK = 256 * 1024
+"""Octets of content in one write at most; between blocks the loop is given up."""
+QUIT_LIMIT = 2.0
+"""Seconds for the reply to QUIT."""
+
+
+class Link(SMTPProtocol):
+    """One connection. Made by `gateway.relay.connect.open_link`; ends once, for whatever reason, and tells `on_lost`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, next_hop: str, on_lost: Callable[[Link], None]) -> None:
+        super().__init__(loop)
+        self.next_hop = next_hop
+        """For logs: `127.0.0.1:2526`."""
+        self.error: LinkError | None = None
+        """Why it is over."""
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self.capabilities = Capabilities()
+        self.opened = loop.time()
+        self.idle_since = 0.0
+        self.transactions = 0
+        self.refusals = 0
+        """MAIL, RCPT and content refused since the last delivery."""
+        self.leaving = False
+        """The next hop said 421: no further transaction."""
+        self.is_hung = False
+        """It ended because an answer did not come in time."""
+        self._engine: NextHopProtocol[tuple[OnAnswer, float]] = NextHopProtocol()
+        self._on_lost = on_lost
+        self._writer: asyncio.Transport | None = None
+        self._flush_due = False
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._drain: asyncio.Future[None] | None = None
+
+    # ---- commands -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_usable(self) -> bool:
+        """Open, and nothing is under way on it."""
+        return self.error is None and not self.leaving and self._engine.is_quiet
+
+    def command(self, line: bytes, limit: float, on_answer: OnAnswer, *, last: bool = False) -> None:
+        """Send a command; `on_answer` is called once, later, with its reply or with why none will come.
+
+        `limit` in seconds counts from when the command is the oldest one out. `last`: nothing follows it before its reply.
+        """
+        if self.error is not None:
+            self._loop.call_soon(on_answer, self.error)
+            return
+        self._engine.command(line, (on_answer, limit), last=last)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def ask(self, line: bytes, limit: float, *, last: bool = False) -> asyncio.Future[Reply]:
+        """The same as a future."""
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        self.command(line, limit, partial(settle, future), last=last)
+        return future
+
+    def greeting(self, limit: float) -> asyncio.Future[Reply]:
+        """The greeting, to be asked for as soon as the link is made."""
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        if self.error is not None:
+            settle(future, self.error)
+        else:
+            self._engine.expect((partial(settle, future), limit))
+            self._watch(limit)
+        return future
+
+    def greeted(self, capabilities: Capabilities) -> None:
+        """EHLO or HELO was accepted: these hold for as long as the link does."""
+        self.capabilities = capabilities
+        self._engine.pipelining = capabilities.offers("PIPELINING")
+
+    async def content(self, chunks: Iterable[bytes], *, block_limit: float, final_limit: float) -> Reply:
+        """Content after 354: dot-stuffed, ended, and the reply to it. Small content is one write.
+
+        Time limits in seconds: for each block to go out, and for the reply (RFC 5321 4.5.3.2.5-6). LinkError with `unknown`
+        when no reply came. Cancelled, or when `chunks` raises: the link is cut before the final dot.
+        """
+        answer: asyncio.Future[Reply] = self._loop.create_future()
+        if self.error is not None:
+            raise self._lost_in_content(self.error)
+        self._engine.begin_content((partial(settle, answer), final_limit))
+        try:
+            for block, is_last in _blocks(chunks):
+                self._write(block)
+                if is_last:
+                    self._engine.end_content()
+                    self._watch(final_limit)
+                    break
+                await self._drained(block_limit)
+                if answer.done():
+                    break
+            return await answer
+        except LinkError as error:
+            raise self._lost_in_content(error) from error
+        except BaseException:
+            self.fail(LinkError(self.next_hop, "given up while content was under way"))
+            raise
+
+    def quit(self) -> None:
+        """Take leave: QUIT, then close, without anybody waiting (RFC 5321 4.1.1.10)."""
+        if self.is_usable:
+            self.command(b"QUIT", QUIT_LIMIT, lambda _: self._close(), last=True)
+            self._flush()
+        else:
+            self._close()
+
+    def fail(self, error: LinkError) -> None:
+        """Cut the link: everything that waits on it gets this error. Nothing happens the second time."""
+        if self.error is not None:
+            return
+        self.error = error
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._writer is not None:
+            self._writer.abort()
+        waiting = self._engine.abandon()
+        self._on_lost(self)
+        for on_answer, _ in waiting:
+            on_answer(error)
+        self._wake()
+
+    # ---- what the transport calls ---------------------------------------------------------------------------------
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self._writer = cast("asyncio.Transport", transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self.error is not None:
+            return
+        engine = self._engine
+        answered = engine.receive(data)
+        if answered:
+            self._deadline = 0.0  # a reply that comes octet by octet does not move it
+        for (on_answer, _), reply in answered:
+            if reply.code == 421:
+                self.leaving = True  # RFC 5321 3.8: it closes now
+            on_answer(reply)
+        if engine.broken is not None:
+            self.fail(self._error_of(engine.broken))
+        elif answered and engine.expected:
+            self._watch(engine.expected[0][1])
+        if not self._flush_due:
+            self._flush()
+
+    @override
+    def eof_received(self) -> bool:
+        self.fail(LinkError(self.next_hop, "the next hop closed the link"))
+        return False
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection_lost = True
+        self.fail(LinkError(self.next_hop, f"link lost: {exc}" if exc else "link closed"))
+        self.transport = self._writer = None
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    @override
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    @override
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._wake()
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        octets = self._engine.octets_to_send()
+        if octets:
+            self._write(octets)
+            if not self._deadline:
+                self._watch(self._engine.expected[0][1])
+
+    def _write(self, octets: bytes) -> None:
+        if self.error is None and self._writer is not None:
+            self._writer.write(octets)
+
+    async def _drained(self, limit: float) -> None:
+        """Until the transport takes more; at least one turn of the loop."""
+        if not self._paused or self.error is not None:
+            await asyncio.sleep(0)
+            return
+        self._watch(limit)
+        self._drain = self._loop.create_future()
+        await self._drain
+        self._deadline = 0.0
+
+    def _wake(self) -> None:
+        if self._drain is not None and not self._drain.done():
+            self._drain.set_result(None)
+
+    def _watch(self, limit: float) -> None:
+        """Something must happen within `limit` seconds. One timer a link, set again only when it went off or is too late."""
+        if self.error is not None:
+            return
+        self._deadline = deadline = self._loop.time() + limit
+        if self._timer is not None:
+            if self._timer.when() <= deadline + 0.001:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        """The timer went off: perhaps too early, since answers only move the deadline."""
+        self._timer = None
+        if not self._deadline:
+            return
+        if self._loop.time() < self._deadline - 0.001:
+            self._timer = self._loop.call_at(self._deadline, self._look)
+            return
+        self.is_hung = True
+        self.fail(LinkError(self.next_hop, "no answer in time", enhanced="4.4.1"))
+
+    def _close(self) -> None:
+        self.fail(LinkError(self.next_hop, "link closed by us"))
+
+    def _error_of(self, broken: Broken) -> LinkError:
+        asked = broken.reply is not None and broken.reply.code == 421
+        return LinkError(self.next_hop, broken.what, enhanced="4.4.2" if asked else "4.3.5")
+
+    def _lost_in_content(self, error: LinkError) -> LinkError:
+        return LinkError(self.next_hop, f"outcome unknown: {error.what}", enhanced=error.enhanced, unknown=True)
+
+
+def settle(future: asyncio.Future[Reply], answer: Answer) -> None:
+    """Give a future its answer, once; an error that nobody awaits is not reported."""
+    if future.done():
+        return
+    if isinstance(answer, LinkError):
+        future.set_exception(answer)
+        future.exception()
+    else:
+        future.set_result(answer)
+
+
+def _blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """The content, dot-stuffed, in pieces of about BLOCK octets; the last one, marked so, has the end of data."""
+    stuffer = DotStuffer()
+    held: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        for start in range(0, len(chunk), BLOCK):
+            piece = chunk if len(chunk) <= BLOCK else chunk[start : start + BLOCK]
+            if size and size + len(piece) > BLOCK:
+                yield b"".join(held), False
+                held, size = [], 0
+            held.append(stuffer.feed(piece))
+            size += len(piece)
+    held.append(stuffer.finish())
+    yield b"".join(held), True

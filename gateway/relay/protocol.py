@@ -1,0 +1,240 @@
+"""The engine towards a next hop: commands out, replies in, dot-stuffing. RFC 5321 4.1, 4.2, 4.5.2; RFC 2920. No I/O.
+
+It mirrors `gateway.smtp.protocol`: octets received go in, pairs of (token, reply) come out; a token is whatever the
+caller gave with the command. It keeps the order of replies, holds commands back that may not go out yet, and says when
+the next hop talks nonsense. It opens nothing, waits for nothing and knows no time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from gateway.smtp.replies import Reply
+
+T = TypeVar("T")
+
+MAX_REPLY_LINE = 4096
+"""Octets in a line of a reply: eight times what RFC 5321 4.5.3.1.5 allows; more breaks the link."""
+MAX_REPLY_LINES = 200
+"""Lines in a reply."""
+_KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
+_CONTROL = re.compile(rb"[\x00\r\n]")
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a next hop offered in its reply to EHLO (RFC 5321 4.1.1.1)."""
+
+    keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Keyword in upper case, and its parameters as sent."""
+
+    def offers(self, keyword: str) -> bool:
+        """Whether the keyword, in any case, was among them."""
+        return keyword.upper() in self.keywords
+
+    def parameters(self, keyword: str) -> tuple[str, ...]:
+        """The keyword's parameters; empty also when it was not offered."""
+        return self.keywords.get(keyword.upper(), ())
+
+    @property
+    def size(self) -> int | None:
+        """The limit of SIZE in octets; 0 when there is none; None when SIZE is not offered (RFC 1870 4)."""
+        if "SIZE" not in self.keywords:
+            return None
+        given = self.keywords["SIZE"]
+        return int(given[0]) if given and given[0].isascii() and given[0].isdigit() and len(given[0]) <= 20 else 0
+
+    def common(self, other: Capabilities) -> Capabilities:
+        """What both offer: the smaller SIZE, of other keywords the parameters that both have."""
+        keywords: dict[str, tuple[str, ...]] = {}
+        for keyword, mine in self.keywords.items():
+            if keyword not in other.keywords:
+                continue
+            theirs = other.keywords[keyword]
+            keywords[keyword] = tuple(one for one in mine if one in theirs)
+        if "SIZE" in keywords:
+            limits = [limit for limit in (self.size, other.size) if limit]
+            keywords["SIZE"] = (str(min(limits)),) if limits else ()
+        return Capabilities(keywords)
+
+    @classmethod
+    def from_reply(cls, reply: Reply) -> Capabilities:
+        """From a positive reply to EHLO; lines that are no keyword are passed over."""
+        keywords: dict[str, tuple[str, ...]] = {}
+        for line in reply.lines[1:]:  # RFC 5321 4.1.1.1: the first line is the greeting
+            words = line.split()
+            if words and _KEYWORD.fullmatch(words[0]):
+                keywords[words[0].decode("ascii").upper()] = tuple(word.decode("utf-8", "replace") for word in words[1:])
+        return cls(keywords)
+
+
+class DotStuffer:
+    """Transparency of RFC 5321 4.5.2 over chunks cut anywhere: one pass, nothing else is changed.
+
+    `feed` each chunk, then `finish` once, which ends the content with CRLF.CRLF (and a CRLF before it if there is none).
+    """
+
+    __slots__ = ("_after_cr", "_line_start")
+
+    def __init__(self) -> None:
+        self._line_start = True
+        """The octets so far end a line, or there are none."""
+        self._after_cr = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The chunk with each dot that begins a line doubled."""
+        if not chunk:
+            return chunk
+        out = chunk.replace(b"\r\n.", b"\r\n..")
+        if self._line_start:
+            if chunk[0] == 0x2E:
+                out = b"." + out
+        elif self._after_cr and chunk[:2] == b"\n.":
+            out = b"\n." + out[1:]
+        self._line_start = chunk.endswith(b"\r\n") or (self._after_cr and chunk == b"\n")
+        self._after_cr = chunk.endswith(b"\r")
+        return out
+
+    def finish(self) -> bytes:
+        """The end of the content."""
+        return b".\r\n" if self._line_start else b"\r\n.\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Why nothing more can be expected of the link."""
+
+    what: str
+    reply: Reply | None = None
+    """The reply that nobody asked for, if it was one."""
+
+
+class NextHopProtocol(Generic[T]):
+    """The dialogue with one next hop: which command may go out, and whose reply came in."""
+
+    def __init__(self) -> None:
+        self.pipelining = False
+        """The next hop offers PIPELINING: groups of commands go out together (RFC 2920 3.1)."""
+        self.broken: Broken | None = None
+        self.expected: deque[T] = deque()
+        """Tokens of the commands that are out, the oldest first."""
+        self._queued: deque[tuple[bytes, T, bool]] = deque()
+        self._group_ended = False
+        self._in_content = False
+        self._rest = b""
+        self._lines: list[bytes] = []
+        self._code = b""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing is out, waits to go out, or has been half received."""
+        return not (self.expected or self._queued or self._rest or self._lines)
+
+    def expect(self, token: T) -> None:
+        """A reply will come that no command asks for: the greeting."""
+        self.expected.append(token)
+
+    def command(self, line: bytes, token: T, *, last: bool = False) -> None:
+        """Queue a command without its CRLF. `last`: nothing may follow it before its reply (RFC 2920 3.1: EHLO, DATA, QUIT, NOOP)."""
+        if _CONTROL.search(line):
+            msg = "a command with CR, LF or NUL in it"
+            raise ValueError(msg)
+        self._queued.append((line, token, last))
+
+    def octets_to_send(self) -> bytes:
+        """All the commands that may go out now, as one piece."""
+        queued, expected = self._queued, self.expected
+        if not queued or self._group_ended or self._in_content:
+            return b""
+        if not self.pipelining:
+            if expected:
+                return b""
+            line, token, _ = queued.popleft()
+            expected.append(token)
+            return line + b"\r\n"
+        lines = []
+        while queued:
+            line, token, last = queued.popleft()
+            lines.append(line)
+            expected.append(token)
+            if last:
+                self._group_ended = True
+                break
+        lines.append(b"")
+        return b"\r\n".join(lines)
+
+    def begin_content(self, token: T) -> None:
+        """354 was read: content goes out now, and `token` is for the reply to its end."""
+        self.expected.append(token)
+        self._in_content = True
+
+    def end_content(self) -> None:
+        """The final dot went out."""
+        self._in_content = False
+
+    def abandon(self) -> list[T]:
+        """The link is over: the tokens of all commands that will not be answered."""
+        tokens = [*self.expected, *(token for _, token, _ in self._queued)]
+        self.expected.clear()
+        self._queued.clear()
+        return tokens
+
+    def receive(self, octets: bytes) -> list[tuple[T, Reply]]:
+        """Octets from the next hop; the replies that they complete, each with its command's token.
+
+        After nonsense (garbage, a line or reply without end, a reply nobody asked for) `broken` is set, and what is
+        returned came before it.
+        """
+        answered: list[tuple[T, Reply]] = []
+        if self._rest:
+            octets = self._rest + octets
+        start = 0
+        while self.broken is None:
+            end = octets.find(b"\n", start)
+            if end < 0 or end - start > MAX_REPLY_LINE:
+                break
+            # A lone LF is taken as a line's end in replies: what is at stake is our own link only.
+            reply = self._line(octets[start : end - 1 if octets[end - 1 : end] == b"\r" and end > start else end])
+            start = end + 1
+            if reply is not None:
+                self._pair(reply, answered)
+        self._rest = octets[start:] if start else octets
+        if self.broken is None and len(self._rest) > MAX_REPLY_LINE:
+            self.broken = Broken("a reply line without end")
+        return answered
+
+    def _line(self, line: bytes) -> Reply | None:
+        """Take one line of a reply; the reply when it was the last one. RFC 5321 4.2."""
+        code, mark = line[:3], line[3:4]
+        if not (len(code) == 3 and code.isdigit() and b"2" <= code[:1] <= b"5" and mark in b" -") or (
+            self._lines and code != self._code
+        ):
+            self.broken = Broken(f"a line that is no reply: {line[:80]!r}")
+            return None
+        if mark != b"-":
+            lines = (*self._lines, line[4:]) if self._lines else (line[4:],)
+            self._lines = []
+            return Reply(int(code), lines)
+        self._lines.append(line[4:])
+        self._code = code
+        if len(self._lines) >= MAX_REPLY_LINES:
+            self.broken = Broken("a reply of too many lines")
+        return None
+
+    def _pair(self, reply: Reply, answered: list[tuple[T, Reply]]) -> None:
+        """Give a reply to the oldest command that is out."""
+        if not self.expected:
+            self.broken = Broken(f"a reply nobody asked for: {reply}", reply)
+            return
+        if self._in_content:
+            # Before the final dot only a refusal makes sense; what it stops is not resumed on this link.
+            self.broken = Broken(f"a reply before the end of the content: {reply}", reply)
+            if reply.first not in (4, 5):
+                return
+        answered.append((self.expected.popleft(), reply))
+        if not self.expected:
+            self._group_ended = False

@@ -1,0 +1,98 @@
+"""Servers of a route as written in the configuration, and which route a domain takes. Nothing is looked up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+from gateway.config.models import RouteConfig
+
+DEFAULT_PORT = 25
+ALLOWED = '"host:port", "[IPv6 address]:port", "unix:/path" or "inbox:"'
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server of a route: a host and port, or a UNIX socket. SMTP on both."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    """Of a UNIX socket; then there is no host."""
+    is_inbox: bool = False
+    """The development next hop, whose address the worker is told at its start."""
+
+    def __str__(self) -> str:
+        if self.is_inbox:
+            return "inbox:"
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_server(text: str) -> Server:
+    """A server as in `servers = [...]`; port 25 unless given. ValueError says what is allowed."""
+    text = text.strip()
+    if text == "inbox:":
+        return Server(is_inbox=True)
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if path.startswith("/") and "\0" not in path and len(path.encode()) <= 107:
+            return Server(path=path)
+        msg = f"{text!r}: a UNIX socket is unix: and an absolute path of at most 107 octets"
+        raise ValueError(msg)
+    if text.startswith("["):
+        host, bracket, port = text[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")):
+            raise ValueError(f"{text!r}; allowed: {ALLOWED}")
+        try:
+            IPv6Address(host)
+        except ValueError as error:
+            raise ValueError(f"{text!r}: {host!r} is no IPv6 address; allowed: {ALLOWED}") from error
+        return Server(host, _port(text, port[1:]) if port else DEFAULT_PORT)
+    host, colon, port = text.partition(":")
+    if ":" in port:
+        raise ValueError(f"{text!r}: an IPv6 address needs brackets; allowed: {ALLOWED}")
+    if not _HOST.fullmatch(host) or len(host) > 254 or ".." in host:
+        raise ValueError(f"{text!r}: {host!r} is no host name; allowed: {ALLOWED}")
+    return Server(host, _port(text, port) if colon else DEFAULT_PORT)
+
+
+def _port(text: str, port: str) -> int:
+    if port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535 and len(port) <= 5:
+        return int(port)
+    raise ValueError(f"{text!r}: {port!r} is no port from 1 to 65535; allowed: {ALLOWED}")
+
+
+class RouteTable:
+    """Finds the route of a recipient's domain: the exact name, the longest `*.suffix`, then `*`."""
+
+    def __init__(self, routes: Iterable[RouteConfig]) -> None:
+        self._exact: dict[str, RouteConfig] = {}
+        self._below: dict[str, RouteConfig] = {}
+        self._all: RouteConfig | None = None
+        for route in routes:
+            for written in route.domains:
+                domain = written.lower().rstrip(".")
+                if domain == "*":
+                    self._all = self._all or route
+                elif domain.startswith("*."):
+                    self._below.setdefault(domain[2:], route)
+                else:
+                    self._exact.setdefault(domain, route)
+
+    def route_for(self, domain: str) -> RouteConfig | None:
+        """The route, or None. `*.example.org` takes every name below example.org and not example.org itself."""
+        name = domain.lower().rstrip(".")
+        found = self._exact.get(name)
+        if found is not None or not self._below:
+            return found or self._all
+        rest = name
+        while "." in rest:
+            rest = rest.partition(".")[2]
+            if rest in self._below:
+                return self._below[rest]
+        return self._all

@@ -1,0 +1,281 @@
+r"""A scripted next hop for tests: a small SMTP server (RFC 5321) that records what it is given and misbehaves on demand.
+
+    async with ScriptedNextHop() as hop:
+        hop.script("RCPT TO:<bob@", "550 5.1.1 No such user")
+        ...                                   # talk to hop.address
+        assert hop.transactions[0].content == b"Subject: hi\r\n\r\nhi\r\n"
+
+Unscripted, it accepts everything. It is no server for mail: nothing is bounded and nothing is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+KEYWORDS = ("PIPELINING", "SIZE 50000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
+_USUAL = {
+    "GREETING": "220 next-hop.test ESMTP",
+    "HELO": "250 next-hop.test",
+    "MAIL": "250 2.1.0 Ok",
+    "RCPT": "250 2.1.5 Ok",
+    "DATA": "354 End data with <CR><LF>.<CR><LF>",
+    "CONTENT": "250 2.0.0 Ok: queued as SCRIPTED",
+    "RSET": "250 2.0.0 Ok",
+    "NOOP": "250 2.0.0 Ok",
+    "QUIT": "221 2.0.0 Bye",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to do at some point, where a plain reply is not enough."""
+
+    reply: str = ""
+    """The reply, lines separated by `\\n`, each with its code; nothing is sent when it is empty."""
+    delay: float = 0.0
+    """Seconds before it."""
+    drop: bool = False
+    """Close the connection afterwards."""
+    raw: bytes = b""
+    """Octets to send in place of a reply."""
+
+
+DROP = Answer(drop=True)
+"""Close the connection without an answer."""
+SILENCE = Answer(delay=3600.0)
+"""Never answer."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """A transaction that reached its final dot."""
+
+    reverse_path: bytes
+    parameters: tuple[bytes, ...]
+    recipients: list[tuple[bytes, tuple[bytes, ...]]] = field(default_factory=list)
+    """Path and parameters of each recipient that was accepted."""
+    content: bytes = b""
+    """Without the dots of RFC 5321 4.5.2."""
+    code: int = 0
+    """Of the reply to the content; 0 when there was none."""
+    connection: int = 0
+    """Number of the connection, from 1."""
+
+    @property
+    def paths(self) -> list[bytes]:
+        """The recipients' paths."""
+        return [path for path, _ in self.recipients]
+
+
+class ScriptedNextHop:
+    """Listens on a free port of 127.0.0.1 (or on a UNIX socket) between `async with` and its end."""
+
+    def __init__(self, *, keywords: tuple[str, ...] = KEYWORDS, esmtp: bool = True, unix_path: str = "") -> None:
+        self.keywords = keywords
+        """EHLO keywords; leave PIPELINING out to have commands one at a time."""
+        self.esmtp = esmtp
+        """False: EHLO is not known (502)."""
+        self.unix_path = unix_path
+        self.host = "127.0.0.1"
+        self.port = 0
+        self.connections = 0
+        """Connections accepted so far."""
+        self.transactions: list[Taken] = []
+        self.commands: list[bytes] = []
+        """Every command line, without CRLF, over all connections."""
+        self.reads: list[bytes] = []
+        """Octets as each read brought them: shows what went out in one write."""
+        self.drop_in_content_after: int | None = None
+        """Close the connection when so many octets of content were received."""
+        self.reading = asyncio.Event()
+        """Cleared: nothing is read (a next hop that hangs)."""
+        self.reading.set()
+        self._script: dict[str, tuple[list[str | Answer], bool]] = {}
+        self._server: asyncio.Server | None = None
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    @property
+    def address(self) -> str:
+        """As a route's `servers` has it."""
+        return f"unix:{self.unix_path}" if self.unix_path else f"{self.host}:{self.port}"
+
+    @property
+    def open_connections(self) -> int:
+        """Connections open now."""
+        return len(self._open)
+
+    def script(self, when: str, *answers: str | Answer, stay: bool = True) -> None:
+        """What to answer at `when`, one after the other; the last one stays unless `stay` is false, then it is usual again.
+
+        `when` is GREETING, CONTENT (the final dot) or the beginning of a command line in any case; the longest match counts:
+        `RCPT`, `RCPT TO:<bob@`. Clients see the script at once.
+        """
+        self._script[when.upper()] = (list(answers), stay)
+
+    async def drop_all(self) -> None:
+        """Close every open connection now."""
+        writers = list(self._open.values())
+        for writer in writers:
+            writer.close()
+        await asyncio.sleep(0.02)
+
+    async def say_all(self, octets: bytes) -> None:
+        """Send octets nobody asked for on every connection."""
+        for writer in self._open.values():
+            writer.write(octets)
+        await asyncio.sleep(0.02)
+
+    async def start(self) -> None:
+        """Listen; on the same port again after `stop`."""
+        if self.unix_path:
+            self._server = await asyncio.start_unix_server(self._accepted, self.unix_path)
+        else:
+            self._server = await asyncio.start_server(self._accepted, self.host, self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Stop listening and close every connection."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        tasks = list(self._open)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        dialogue = _Dialogue(self, reader, writer, self.connections)
+        task = asyncio.get_running_loop().create_task(dialogue.run())
+        self._open[task] = writer
+        task.add_done_callback(self._open.pop)
+
+    def next_answer(self, when: str) -> Answer:
+        """The answer for a command line, GREETING or CONTENT; taken from the script."""
+        line = when.upper()
+        for key in sorted(self._script, key=len, reverse=True):
+            answers, stay = self._script[key]
+            if line.startswith(key) and answers:
+                answer = answers[0] if stay and len(answers) == 1 else answers.pop(0)
+                return Answer(answer) if isinstance(answer, str) else answer
+        verb = line.partition(" ")[0]
+        if verb == "EHLO":
+            lines = ["next-hop.test", *self.keywords]
+            shown = "\n".join(f"250{' ' if n == len(lines) - 1 else '-'}{text}" for n, text in enumerate(lines))
+            return Answer(shown if self.esmtp else "502 5.5.1 Not known")
+        return Answer(_USUAL.get(verb, "502 5.5.2 Not known"))
+
+
+class _Left(Exception):  # noqa: N818 - no error: the other side is gone, or we drop it
+    """The connection is over."""
+
+
+class _Dialogue:
+    """One connection."""
+
+    def __init__(self, hop: ScriptedNextHop, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        self._hop = hop
+        self._reader = reader
+        self._writer = writer
+        self._number = number
+        self._buffer = bytearray()
+        self._taken: Taken | None = None
+
+    async def run(self) -> None:
+        try:
+            await self._answer("GREETING")
+            while True:
+                await self._command(await self._line())
+        except (_Left, OSError):
+            pass
+        finally:
+            self._writer.close()
+
+    async def _more(self) -> None:
+        await self._hop.reading.wait()
+        octets = await self._reader.read(1 << 18)
+        if not octets:
+            raise _Left
+        self._hop.reads.append(octets)
+        self._buffer += octets
+
+    async def _line(self) -> bytes:
+        while b"\r\n" not in self._buffer:
+            await self._more()
+        end = self._buffer.index(b"\r\n")
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 2]
+        return line
+
+    async def _answer(self, when: str) -> int:
+        """Do as the script says; the code sent, 0 for none."""
+        answer = self._out_of_order(when.upper()) or self._hop.next_answer(when)
+        if answer.delay:
+            await asyncio.sleep(answer.delay)
+        octets = answer.raw or b"".join(line.encode() + b"\r\n" for line in answer.reply.split("\n") if line)
+        if octets:
+            self._writer.write(octets)
+            await self._writer.drain()
+        if answer.drop:
+            raise _Left
+        last = answer.reply.rpartition("\n")[2]
+        return int(last[:3]) if last[:3].isdigit() else 0
+
+    def _out_of_order(self, when: str) -> Answer | None:
+        """RFC 5321 4.1.4: commands that make no sense now are refused, whatever the script says."""
+        if when.startswith("MAIL") and self._taken is not None:
+            return Answer("503 5.5.1 Nested MAIL")
+        if when.startswith(("RCPT", "DATA")) and self._taken is None:
+            return Answer("503 5.5.1 Need MAIL")
+        if when.startswith("DATA") and self._taken is not None and not self._taken.recipients:
+            return Answer("554 5.5.1 No valid recipients")
+        return None
+
+    async def _command(self, line: bytes) -> None:
+        self._hop.commands.append(line)
+        verb = line.partition(b" ")[0].upper()
+        code = await self._answer(line.decode("utf-8", "surrogateescape"))
+        is_taken = 200 <= code < 400
+        if verb == b"QUIT":
+            raise _Left
+        if not is_taken:
+            return
+        if verb == b"MAIL":
+            path, *parameters = line[len(b"MAIL FROM:") :].split(b" ")
+            self._taken = Taken(path, tuple(parameters), connection=self._number)
+        elif verb in (b"RSET", b"EHLO", b"HELO"):
+            self._taken = None
+        elif verb == b"RCPT" and self._taken is not None:
+            path, *parameters = line[len(b"RCPT TO:") :].split(b" ")
+            self._taken.recipients.append((path, tuple(parameters)))
+        elif verb == b"DATA" and code == 354:
+            await self._content()
+
+    async def _content(self) -> None:
+        """Read to CRLF.CRLF (RFC 5321 4.1.1.4) and take the dots out."""
+        limit = self._hop.drop_in_content_after
+        searched = 0
+        self._buffer[:0] = b"\r\n"  # so that a dot at the very beginning is found like any other
+        while (end := self._buffer.find(b"\r\n.\r\n", searched)) < 0:
+            if limit is not None and len(self._buffer) - 2 >= limit:
+                raise _Left
+            searched = max(0, len(self._buffer) - 4)
+            await self._more()
+        content = bytes(self._buffer[: end + 2])
+        del self._buffer[: end + 5]
+        taken = self._taken
+        assert taken is not None  # DATA was answered with 503 otherwise
+        taken.content = content.replace(b"\r\n.", b"\r\n")[2:]
+        self._taken = None
+        self._hop.transactions.append(taken)
+        taken.code = await self._answer("CONTENT")
