@@ -26,6 +26,8 @@ OnAnswer = Callable[[Answer], None]
 
 BLOCK = 256 * 1024
 """Octets of content in one write at most; between blocks the loop is given up."""
+GREETING_LIMIT = 300.0
+"""Seconds for the greeting where nobody says less (RFC 5321 4.5.3.2.1)."""
 QUIT_LIMIT = 2.0
 """Seconds for the reply to QUIT."""
 
@@ -57,6 +59,8 @@ class Link(SMTPProtocol):
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._drain: asyncio.Future[None] | None = None
+        self._greeting: asyncio.Future[Reply] = loop.create_future()
+        self._engine.expect((partial(settle, self._greeting), GREETING_LIMIT))
 
     # ---- commands -------------------------------------------------------------------------------------------------
 
@@ -85,14 +89,12 @@ class Link(SMTPProtocol):
         return future
 
     def greeting(self, limit: float) -> asyncio.Future[Reply]:
-        """The greeting, to be asked for as soon as the link is made."""
-        future: asyncio.Future[Reply] = self._loop.create_future()
+        """The greeting; it may have come already, before whoever opened the connection was told so."""
         if self.error is not None:
-            settle(future, self.error)
-        else:
-            self._engine.expect((partial(settle, future), limit))
+            settle(self._greeting, self.error)
+        elif not self._greeting.done():
             self._watch(limit)
-        return future
+        return self._greeting
 
     def greeted(self, capabilities: Capabilities) -> None:
         """EHLO or HELO was accepted: these hold for as long as the link does."""

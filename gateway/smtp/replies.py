@@ -40,7 +40,7 @@ class Reply:
     @property
     def is_positive(self) -> bool:
         """2xx."""
-        return self.code // 100 == 2  # noqa: PLR2004 - RFC 5321 4.2.1
+        return self.code // 100 == 2
 
     def render(self) -> bytes:
         """The octets for the wire."""

@@ -1,0 +1,196 @@
+"""A conversation: what the verbs share about one session, its transaction and the replies that are still owed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gateway.outcome import Ability
+from gateway.relay.handover import ClientFacts
+from gateway.session import ClientClass, Session
+from gateway.smtp.extensions import EXTENSIONS, Extension, Terms
+from gateway.smtp.identifiers import transaction_id
+from gateway.smtp.paths import Parameter, Path
+from gateway.smtp.replies import Reply, passed_on, reply
+from gateway.smtp.states import State
+from gateway.trace import Trace
+from gateway.transaction import Transaction
+from gateway.verdict import Defer, Reject
+
+if TYPE_CHECKING:
+    from gateway.relay.handover import Handover
+    from gateway.smtp.site import Door
+    from gateway.verdict import Decision
+
+MAX_REFUSED_KEPT = 100
+"""Refused recipients that a decision record lists; more are counted."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """A reply that the next hop still owes: `finish` makes the client's reply of it, in the order of the commands."""
+
+    theirs: Awaitable[Reply]
+    finish: Callable[[Reply | Exception], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A recipient that was refused at RCPT, for the decision record."""
+
+    path: Path
+    reply: Reply
+    decision: Decision | None = None
+    route: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Conversation:
+    """One session as its verbs see it."""
+
+    door: Door
+    session: Session
+    state: State = State.GREETING
+    offered: dict[str, Extension] = field(default_factory=dict)
+    """Extensions of the last EHLO reply, by keyword."""
+    terms: Terms | None = None
+    transaction: Transaction | None = None
+    handover: Handover | None = None
+    left: list[Handover] = field(default_factory=list)
+    """Handovers that were given up for another; abandoned with the transaction."""
+    route: str = ""
+    """Route of the handover."""
+    refused: list[Refused] = field(default_factory=list)
+    refused_count: int = 0
+    mail_decision: Decision | None = None
+    """A discard at MAIL: it is the verdict on every recipient."""
+    errors: int = 0
+    lf_lines: bool = False
+    """The last command ended in a bare LF."""
+    lenient: bool = False
+    owed: int = 0
+    """Replies that the next hop owes to earlier commands."""
+    started_tls: bool = False
+
+    @property
+    def utf8(self) -> bool:
+        """UTF-8 may go into replies: the transaction has SMTPUTF8 (RFC 6531 3.7.4)."""
+        return self.transaction is not None and self.transaction.parameter("SMTPUTF8") is not None
+
+    @property
+    def id(self) -> str:
+        """The identifier that replies and log lines carry now."""
+        return self.transaction.id if self.transaction is not None else self.session.id
+
+    @property
+    def trusted(self) -> bool:
+        """Authenticated or in a trusted network."""
+        return self.session.client_class is not ClientClass.STRANGER
+
+    @property
+    def ability(self) -> Ability:
+        """How this client can be answered."""
+        return Ability.SUBMISSION if self.trusted else Ability.SMTP
+
+    def ours(self, code: int, enhanced: str | None, text: str) -> Reply:
+        """A reply of our own that carries the identifier."""
+        return reply(code, enhanced, f"{text} ({self.id})")
+
+    def refused_by(self, decision: Decision) -> Reply:
+        """The reply that a Reject or Defer means, with the identifier."""
+        verdict = decision.verdict
+        if isinstance(verdict, Reject | Defer):
+            return self.ours(verdict.code, verdict.enhanced, verdict.text)
+        return self.ours(451, "4.3.0", "Try again later")
+
+    def theirs(self, answer: Reply) -> Reply:
+        """A next hop's reply for the client: word for word, x.0.0 added where it has no enhanced code (RFC 2034)."""
+        cleaned = passed_on(answer, utf8=self.utf8)
+        if cleaned.enhanced is None and "ENHANCEDSTATUSCODES" in self.offered and cleaned.first in {2, 4, 5}:
+            front = b"%d.0.0 " % cleaned.first
+            cleaned = Reply(cleaned.code, tuple(front + line for line in cleaned.lines))
+        return cleaned
+
+    def begin(self, path: Path, parameters: tuple[Parameter, ...]) -> Transaction:
+        """A new transaction."""
+        self.session.transactions += 1
+        now = self.door.site.clock()
+        self.transaction = Transaction(
+            id=transaction_id(self.session.id, self.session.transactions),
+            session=self.session,
+            reverse_path=path,
+            parameters=parameters,
+            sent_reverse_path=path.octets,
+            started=now,
+            deadline=asyncio.get_running_loop().time() + self.door.site.config.limits.transaction_time,
+            trace=Trace(),
+        )
+        self.refused = []
+        self.refused_count = 0
+        self.mail_decision = None
+        return self.transaction
+
+    def refuse(self, refused: Refused) -> Reply:
+        """Note a refused recipient; its reply."""
+        self.refused_count += 1
+        if refused.reply.first == 5:
+            self.session.unknown_recipients += 1
+        if len(self.refused) < MAX_REFUSED_KEPT:
+            self.refused.append(refused)
+        return refused.reply
+
+    def client_facts(self) -> ClientFacts:
+        """What the next hop may be told of the client."""
+        session = self.session
+        return ClientFacts(
+            address=session.client_address,
+            port=session.client_port,
+            helo=session.helo,
+            name=session.client_name,
+            identity=session.identity,
+            protocol="ESMTP" if session.esmtp else "SMTP",
+        )
+
+    async def leave_next_hop(self) -> None:
+        """Give the link back; the envelope on it is void."""
+        handovers = [*self.left, self.handover]
+        self.left, self.handover = [], None
+        self.route = ""
+        for handover in handovers:
+            if handover is not None:
+                await handover.abandon()
+
+
+def check_parameters(talk: Conversation, parameters: tuple[Parameter, ...], *, rcpt: bool) -> Reply | None:
+    """The refusal of the first parameter that was not offered or has a value that cannot be (RFC 5321 4.1.1.11)."""
+    for parameter in parameters:
+        extension = _owner(parameter.keyword, rcpt=rcpt)
+        if extension is None or extension.keyword not in talk.offered or talk.terms is None:
+            return talk.ours(555, "5.5.4", "Parameter not recognized or not supported")
+        refusal = extension.check(parameter, talk.terms)
+        if refusal is not None:
+            return refusal
+    return None
+
+
+def _owner(keyword: str, *, rcpt: bool) -> Extension | None:
+    for extension in EXTENSIONS:
+        if keyword in (extension.rcpt if rcpt else extension.mail):
+            return extension
+    return None
+
+
+def onward(talk: Conversation, parameters: tuple[Parameter, ...], route: str, *, rcpt: bool) -> list[bytes]:
+    """The parameters as they go to the next hop of a route."""
+    result: list[bytes] = []
+    if not parameters:
+        return result
+    theirs = talk.door.site.capabilities(route)
+    for parameter in parameters:
+        extension = _owner(parameter.keyword, rcpt=rcpt)
+        octets = parameter.octets if extension is None else extension.onward(parameter, theirs)
+        if octets is not None:
+            result.append(octets)
+    return result

@@ -1,0 +1,104 @@
+"""The content after DATA as a stream: end mark, transparency dots and line ends. RFC 5321 4.1.1.4, 4.5.2.
+
+The end is CRLF.CRLF and nothing else. A client that ended its DATA command with a bare LF (a person with netcat,
+taken from lenient networks only) gets every line end of this content read as CRLF before the mark is looked for.
+"""
+
+from __future__ import annotations
+
+_END = b"\r\n.\r\n"
+_PREFIXES = (_END[:4], _END[:3], _END[:2], _END[:1])
+
+
+class DotStream:
+    """Octets in, octets of the content out; `ended` when the mark was seen, `rest` what came behind it."""
+
+    __slots__ = (
+        "_carry",
+        "_first",
+        "_held",
+        "_line",
+        "ended",
+        "has_bare",
+        "line_limit",
+        "line_too_long",
+        "lines_end_in_lf",
+        "rest",
+    )
+
+    def __init__(self, *, lines_end_in_lf: bool = False, line_limit: int = 1_000_000) -> None:
+        self._carry = b"\r\n"  # as if a line had just ended: the mark may come first
+        self._first = True
+        self._held = b""
+        self._line = 0
+        self.ended = False
+        self.rest = b""
+        self.has_bare = False
+        """A CR or LF stood alone in the content."""
+        self.lines_end_in_lf = lines_end_in_lf
+        self.line_limit = line_limit
+        self.line_too_long = False
+
+    def feed(self, octets: bytes) -> bytes:
+        """Content found in these octets, dots removed. Octets behind the mark wait in `rest`."""
+        if self.lines_end_in_lf:
+            octets = self._with_crlf(octets)
+        buffer = self._carry + octets
+        end = buffer.find(_END)
+        if end != -1:
+            self.ended = True
+            self.rest = buffer[end + 5 :] + self._held
+            self._carry = self._held = b""
+            return self._out(buffer[: end + 2])
+        for prefix in _PREFIXES:
+            if buffer.endswith(prefix):
+                self._carry = prefix
+                return self._out(buffer[: -len(prefix)])
+        self._carry = b""
+        return self._out(buffer)
+
+    def _with_crlf(self, octets: bytes) -> bytes:
+        """LF and CRLF made CRLF; a CR at the end waits for what follows it."""
+        octets = self._held + octets
+        self._held = b"\r" if octets.endswith(b"\r") else b""
+        if self._held:
+            octets = octets[:-1]
+        return octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+    def _out(self, octets: bytes) -> bytes:
+        if not octets:
+            return octets
+        ends = octets.count(b"\r\n")
+        if octets.count(b"\n") != ends or octets.count(b"\r") != ends:
+            self.has_bare = True
+        if b"\r\n." in octets:
+            octets = octets.replace(b"\r\n.", b"\r\n")
+        if self._first:
+            octets = octets[2:]
+            self._first = False
+        self._measure(octets)
+        return octets
+
+    def _measure(self, octets: bytes) -> None:
+        """Length of the line under way; only a line longer than what arrives at once needs a look."""
+        last = octets.rfind(b"\n")
+        if last == -1:
+            self._line += len(octets)
+        else:
+            first = octets.find(b"\n")
+            if self._line + first > self.line_limit or (
+                len(octets) > self.line_limit and self._longest(octets) > self.line_limit
+            ):
+                self.line_too_long = True
+            self._line = len(octets) - last - 1
+        if self._line > self.line_limit:
+            self.line_too_long = True
+
+    @staticmethod
+    def _longest(octets: bytes) -> int:
+        return max(len(line) for line in octets.split(b"\n"))
+
+
+def normalised(octets: bytes) -> bytes:
+    """Every CR, LF and CRLF as CRLF: for clients that are trusted to mean line ends (design: lenient networks)."""
+    return octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")

@@ -1,0 +1,158 @@
+"""The grammar of commands: RFC 5321 4.1.2, 4.1.3; RFC 6531 3.3 for UTF-8. Octets in, values or a reason out.
+
+Two things are taken that the letter of the grammar refuses, as every MTA does: an underscore in a domain, and
+(from lenient clients only) spaces behind the colon of MAIL FROM: and RCPT TO:.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gateway.smtp.paths import Parameter, Path
+
+MAX_PATH = 256  # RFC 5321 4.5.3.1.3, with the brackets
+MAX_LOCAL_PART = 64  # RFC 5321 4.5.3.1.1
+MAX_DOMAIN = 255  # RFC 5321 4.5.3.1.2
+MAX_PARAMETERS = 20
+
+_ATEXT = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]"
+_DOT_STRING = rb"%s+(?:\.%s+)*" % (_ATEXT, _ATEXT)  # RFC 5321 4.1.2
+_QUOTED_STRING = rb'"(?:[ !#-\[\]-~\x80-\xff]|\\[ -~])*"'  # RFC 5321 4.1.2
+_SUB_DOMAIN = rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\x80-\xff-]*[A-Za-z0-9_\x80-\xff])?"
+_DOMAIN = rb"%s(?:\.%s)*" % (_SUB_DOMAIN, _SUB_DOMAIN)
+_LITERAL = rb"\[[!-Z^-~]+\]"  # RFC 5321 4.1.3
+_PATH = re.compile(
+    rb"<(?:(?P<route>@%s(?:,@%s)*):)?(?P<local>%s|%s)@(?P<domain>%s|%s)>"
+    % (_DOMAIN, _DOMAIN, _DOT_STRING, _QUOTED_STRING, _DOMAIN, _LITERAL)
+)
+_POSTMASTER = re.compile(rb"<(postmaster)>", re.IGNORECASE)  # RFC 5321 4.5.1
+_PARAMETER = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~\x80-\xff]*)?")  # `=` inside: xtext of ENVID and AUTH in the wild
+_COMMAND = re.compile(rb"([A-Za-z][A-Za-z0-9]{0,15})(?: (.*))?", re.DOTALL)
+_HELO_NAME = re.compile(rb"[!-~\x80-\xff]{1,255}")
+
+
+class SyntaxFault(Exception):  # noqa: N818 - the word of this house for what a peer did wrong
+    """What the client sent is not in the grammar. `enhanced` and the text are fit for the reply."""
+
+    def __init__(self, text: str, *, enhanced: str = "5.5.4", code: int = 501) -> None:
+        super().__init__(text)
+        self.text = text
+        self.enhanced = enhanced
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The argument of MAIL or RCPT."""
+
+    path: Path
+    parameters: tuple[Parameter, ...]
+
+
+def parse_command(line: bytes) -> tuple[str, bytes]:
+    """Verb in upper case and argument of a command line without its line end (RFC 5321 4.1.1).
+
+    `("", b"")` where there is no verb at all.
+    """
+    found = _COMMAND.fullmatch(line)
+    if found is None:
+        return "", b""
+    return found[1].decode().upper(), (found[2] or b"").strip(b" ")
+
+
+def parse_hello(argument: bytes) -> str:
+    """The name of EHLO or HELO. Lenient as all MTAs are: a visible word (RFC 5321 4.1.1.1, 4.1.4)."""
+    if not _HELO_NAME.fullmatch(argument):
+        raise SyntaxFault("Syntax: EHLO hostname")
+    return argument.decode("utf-8", "replace")
+
+
+def parse_mail(argument: bytes, *, utf8: bool, lenient: bool = False) -> Address:
+    """`FROM:<reverse-path> parameters`. SyntaxFault says what is wrong."""
+    path, rest = _split(argument, b"FROM:", "MAIL FROM:<address>", lenient=lenient)
+    if path == b"<>":
+        return Address(Path(path, "", ""), _parameters(rest))  # RFC 5321 4.5.5
+    return Address(_path(path, utf8=utf8 or b"SMTPUTF8" in rest.upper(), kind="5.1.7"), _parameters(rest))
+
+
+def parse_rcpt(argument: bytes, *, utf8: bool, lenient: bool = False) -> Address:
+    """`TO:<forward-path> parameters`. SyntaxFault says what is wrong."""
+    path, rest = _split(argument, b"TO:", "RCPT TO:<address>", lenient=lenient)
+    found = _POSTMASTER.fullmatch(path)
+    if found is not None:
+        return Address(Path(path, found[1].decode(), ""), _parameters(rest))
+    return Address(_path(path, utf8=utf8, kind="5.1.3"), _parameters(rest))
+
+
+def _split(argument: bytes, front: bytes, syntax: str, *, lenient: bool) -> tuple[bytes, bytes]:
+    """Path with its brackets, and the parameters behind it."""
+    if argument[: len(front)].upper() != front:
+        raise SyntaxFault(f"Syntax: {syntax}")
+    rest = argument[len(front) :]
+    if lenient:
+        rest = rest.lstrip(b" ")
+    if rest[:1] != b"<":
+        raise SyntaxFault(f"Syntax: {syntax}")
+    end = rest.find(b">")
+    quote = rest.find(b'"', 0, end)
+    if quote != -1:  # a quoted local part may hold any bracket
+        end = _end_of_quoted(rest, quote)
+    if end == -1:
+        raise SyntaxFault(f"Syntax: {syntax}")
+    path, rest = rest[: end + 1], rest[end + 1 :]
+    if rest and rest[:1] != b" ":
+        raise SyntaxFault(f"Syntax: {syntax}")
+    if len(path) > MAX_PATH:
+        raise SyntaxFault("Path too long", enhanced="5.1.7" if front == b"FROM:" else "5.1.3")
+    return path, rest.strip(b" ")
+
+
+def _end_of_quoted(octets: bytes, quote: int) -> int:
+    """Index of the `>` behind a quoted string, or -1."""
+    at = quote + 1
+    while at < len(octets):
+        octet = octets[at]
+        if octet == 0x5C:
+            at += 2
+            continue
+        if octet == 0x22:
+            return octets.find(b">", at)
+        at += 1
+    return -1
+
+
+def _path(octets: bytes, *, utf8: bool, kind: str) -> Path:
+    found = _PATH.fullmatch(octets)
+    if found is None:
+        raise SyntaxFault("Bad address syntax", enhanced=kind)
+    local, domain = found["local"], found["domain"]
+    if len(local) > MAX_LOCAL_PART or len(domain) > MAX_DOMAIN:
+        raise SyntaxFault("Address too long", enhanced=kind)
+    if not octets.isascii():
+        if not utf8:
+            raise SyntaxFault("UTF-8 in an address needs SMTPUTF8", enhanced="5.6.7", code=553)  # RFC 6531 3.5
+        try:
+            octets.decode("utf-8")
+        except UnicodeDecodeError:
+            raise SyntaxFault("Address is not UTF-8", enhanced=kind) from None
+    return Path(octets, local.decode("utf-8"), domain.decode("utf-8"))
+
+
+def _parameters(rest: bytes) -> tuple[Parameter, ...]:
+    if not rest:
+        return ()
+    words = rest.split()
+    if len(words) > MAX_PARAMETERS:
+        raise SyntaxFault("Too many parameters")
+    seen: set[str] = set()
+    result = []
+    for word in words:
+        if not _PARAMETER.fullmatch(word):
+            raise SyntaxFault("Bad parameter syntax")
+        parameter = Parameter(word)
+        if parameter.keyword in seen:
+            raise SyntaxFault(f"Parameter {parameter.keyword} given twice")
+        seen.add(parameter.keyword)
+        result.append(parameter)
+    return tuple(result)

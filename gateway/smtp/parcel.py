@@ -1,0 +1,96 @@
+"""What a delivery is handed: the final octets and the way to the next hop, made of a transaction and its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gateway.content import Content
+from gateway.delivery import Parcel
+from gateway.message import Message
+from gateway.smtp.conversation import onward
+from gateway.smtp.received import received
+from gateway.smtp.record import Ending, build
+from gateway.splice import Spliced, apply
+
+if TYPE_CHECKING:
+    from gateway.edits import Edit
+    from gateway.outcome import Plan
+    from gateway.relay.handover import Handover
+    from gateway.smtp.conversation import Conversation
+    from gateway.trace import Record
+    from gateway.transaction import Transaction
+
+Envelope = tuple[bytes, Sequence[bytes]]
+
+
+async def make_parcel(talk: Conversation, transaction: Transaction, message: Message, plan: Plan) -> Parcel:
+    """Edits, trace field and signatures carried out. StageDeferredError when a plugin failed that must not."""
+    site = talk.door.site
+    edits: tuple[Edit, ...] = ()
+    spliced = Spliced(message.content, ())
+    if plan.forward or plan.holds:
+        edits, spliced = await _final(talk, transaction, message)
+
+    def discard_record(indexes: Sequence[int]) -> Record:
+        ending = Ending(fates=dict.fromkeys(indexes, "discarded"), message=message, size=message.size)
+        return build(transaction, ending, talk.refused, generation=site.generation, now=site.clock())
+
+    mail, recipients = _envelope(talk, transaction, plan)
+    return Parcel(
+        transaction=transaction,
+        content=message.content,
+        chunks=spliced.chunks,
+        size=spliced.size,
+        handover=_way(talk, plan.route) if plan.forward else None,
+        mail=mail,
+        recipients=recipients,
+        discard_record=discard_record,
+        edits=edits,
+        facts=_facts(transaction, message),
+    )
+
+
+def _way(talk: Conversation, route: str) -> Handover:
+    """The live handover, or after a redirect a new one. LinkError when there is no such route."""
+    if talk.handover is None or talk.route != route:
+        if talk.handover is not None:
+            talk.left.append(talk.handover)
+        talk.handover = talk.door.site.relay.handover(route, talk.client_facts())
+        talk.route = route
+    return talk.handover
+
+
+def _envelope(talk: Conversation, transaction: Transaction, plan: Plan) -> tuple[Envelope, list[Envelope]]:
+    """Paths and parameters as they go on: the same octets that went out live, unless the plan changed the route."""
+    mail = (transaction.sent_reverse_path, onward(talk, transaction.parameters, plan.route, rcpt=False))
+    if not plan.forward:
+        return mail, []
+    named = [transaction.recipients[index] for index in plan.forward]
+    return mail, [(one.sent_path, onward(talk, one.parameters, plan.route, rcpt=True)) for one in named]
+
+
+async def _final(talk: Conversation, transaction: Transaction, message: Message) -> tuple[tuple[Edit, ...], Spliced]:
+    """The edits that plugins asked for, and the octets as they go on."""
+    site = talk.door.site
+    stages = talk.door.chain.stages
+    edits = await talk.door.chain.rewrite(transaction, message) if "rewrite" in stages else ()
+    trace = received(transaction, server_name=site.config.server.name, now=site.clock())
+    spliced = apply(message.content, edits, on_top=trace, utf8=talk.utf8)
+    if "sign" not in stages:
+        return edits, spliced
+    final = Content(b"".join(spliced.chunks()))
+    fields = await talk.door.chain.sign(transaction, Message(final))
+    return (*edits, *fields), apply(final, fields, utf8=talk.utf8)
+
+
+def _facts(transaction: Transaction, message: Message) -> dict[str, Any]:
+    session = transaction.session
+    return {
+        "client": session.client_address,
+        "helo": session.helo,
+        "identity": session.identity,
+        "subject": message.subject[:500],
+        "message_id": message.message_id,
+        "time": transaction.started,
+    }

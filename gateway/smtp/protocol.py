@@ -1,0 +1,123 @@
+"""The engine of the server side: octets in, events out; no I/O. RFC 5321 2.3.8, 4.1.1, RFC 2920.
+
+`feed()` takes whole buffers as they come from the transport, `next_event()` gives one event at a time, or None when more
+octets are needed. After a command that switches what follows (DATA) the owner says so with `begin_content()` before
+it asks for the next event, so nothing is read early. Memory is bounded: a command line that is too long is dropped
+while it arrives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.smtp.dotstream import DotStream
+from gateway.smtp.grammar import parse_command
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command line."""
+
+    verb: str
+    """In upper case; `` when the line has no verb."""
+    argument: bytes
+    bare_lf: bool = False
+    """The line ended in LF without CR."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineTooLong:
+    """A command line over the limit; its octets are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Octets of the content, dots removed."""
+
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfContent:
+    """CRLF.CRLF was seen."""
+
+
+Event = Command | LineTooLong | Content | EndOfContent
+_TOO_LONG = LineTooLong()
+_END = EndOfContent()
+
+
+class Engine:
+    """One session's octets."""
+
+    __slots__ = ("_at", "_buffer", "_dropping", "_limit", "_stream")
+
+    def __init__(self, *, command_line: int = 4096) -> None:
+        self._buffer = b""
+        self._at = 0
+        self._limit = command_line
+        self._dropping = False
+        self._stream: DotStream | None = None
+
+    @property
+    def has_input(self) -> bool:
+        """Octets wait that were not made events yet."""
+        return self._at < len(self._buffer)
+
+    @property
+    def pending(self) -> int:
+        """Octets that wait."""
+        return len(self._buffer) - self._at
+
+    def feed(self, octets: bytes) -> None:
+        """Take what the transport gave."""
+        if self._at >= len(self._buffer):
+            self._buffer = octets
+        else:
+            self._buffer = self._buffer[self._at :] + octets
+        self._at = 0
+
+    def forget(self) -> int:
+        """Drop all input (STARTTLS: RFC 3207 4.2); how many octets there were."""
+        lost = len(self._buffer) - self._at
+        self._buffer = b""
+        self._at = 0
+        return lost
+
+    def begin_content(self, *, lines_end_in_lf: bool, line_limit: int) -> DotStream:
+        """What follows is content until its end mark."""
+        self._stream = DotStream(lines_end_in_lf=lines_end_in_lf, line_limit=line_limit)
+        return self._stream
+
+    def next_event(self) -> Event | None:
+        """The next event, or None: feed more."""
+        if self._stream is not None:
+            return self._content_event(self._stream)
+        end = self._buffer.find(b"\n", self._at)
+        if end == -1:
+            if len(self._buffer) - self._at > self._limit:
+                self._dropping = True
+                self._buffer = b""
+                self._at = 0
+            return None
+        line = self._buffer[self._at : end]
+        self._at = end + 1
+        if self._dropping or len(line) >= self._limit:
+            self._dropping = False
+            return _TOO_LONG
+        bare = not line.endswith(b"\r")
+        verb, argument = parse_command(line if bare else line[:-1])
+        return Command(verb, argument, bare)
+
+    def _content_event(self, stream: DotStream) -> Event | None:
+        if stream.ended:
+            self._buffer = stream.rest
+            self._at = 0
+            self._stream = None
+            return _END
+        if not self.has_input:
+            return None
+        octets = self._buffer[self._at :] if self._at else self._buffer
+        self._buffer = b""
+        self._at = 0
+        return Content(stream.feed(octets))

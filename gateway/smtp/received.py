@@ -1,0 +1,58 @@
+"""The trace field: one Received on top (RFC 5321 4.4, RFC 3848 and RFC 6531 4.3 for `with`), and the loop check (6.3)."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.content import Octets
+    from gateway.transaction import Transaction
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]+")
+MAX_OWN = 5
+"""Received fields of our own name in a message, more is a loop: forwarded mail may rightly pass us in and out."""
+
+
+def date(now: float) -> str:
+    """RFC 5322 3.3 date in UTC."""
+    t = time.gmtime(now)
+    return f"{_DAYS[t.tm_wday]}, {t.tm_mday} {_MONTHS[t.tm_mon - 1]} {t.tm_year} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} +0000"
+
+
+def protocol(transaction: Transaction) -> str:
+    """The word behind `with` (RFC 3848, RFC 6531)."""
+    session = transaction.session
+    if not session.esmtp:
+        return "SMTP"
+    word = "UTF8SMTP" if transaction.parameter("SMTPUTF8") is not None else "ESMTP"
+    return word + ("S" if session.tls else "") + ("A" if session.identity else "")
+
+
+def received(transaction: Transaction, *, server_name: str, now: float) -> bytes:
+    """The field with its CRLF. Names from the network are cut to what a name may hold."""
+    session = transaction.session
+    helo = _UNSAFE.sub("?", session.helo)[:255] or "unknown"
+    address = session.client_address
+    literal = f"[IPv6:{address}]" if ":" in address else f"[{address or 'unknown'}]"
+    tls = f"\r\n\t(using {session.tls.version} with cipher {session.tls.cipher})" if session.tls else ""
+    only = transaction.recipients[0].forward_path if len(transaction.recipients) == 1 else None
+    for_whom = (
+        f"\r\n\tfor {only.octets.decode()}" if only is not None and only.octets.isascii() and len(only.octets) < 200 else ""
+    )
+    return (
+        f"Received: from {helo} ({literal}){tls}\r\n"
+        f"\tby {server_name} (mailgateway) with {protocol(transaction)} id {transaction.id}{for_whom};\r\n"
+        f"\t{date(now)}\r\n"
+    ).encode()
+
+
+def hops(octets: Octets, body_offset: int, server_name: str) -> tuple[int, int]:
+    """How many Received fields there are, and how many of our own."""
+    header = (b"\n" + octets[:body_offset]).lower()
+    count = header.count(b"\nreceived:")
+    own = header.count(b"by " + server_name.lower().encode() + b" (mailgateway)") if count else 0
+    return count, own

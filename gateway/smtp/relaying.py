@@ -1,0 +1,62 @@
+"""Who may relay where: the gateway is never an open relay. RFC 5321 2.3.10, 7.9; design §5.
+
+A next hop usually trusts the gateway's address, so this is decided here, on the path as the client gave it,
+before any plugin is asked; no plugin's answer undoes it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+
+from gateway.config.models import ListenerConfig, RouteConfig
+from gateway.session import ClientClass
+from gateway.smtp.paths import Path
+from gateway.smtp.replies import Reply, reply
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_ROUTING = frozenset("%!@")
+
+
+def networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    """Networks of a configuration list. ValueError for what is none."""
+    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+
+
+def contains(listed: Sequence[Network], address: str) -> bool:
+    """True when the address lies in one of them; an unknown or broken address lies in none."""
+    if not listed:
+        return False
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    return any(found.version == network.version and found in network for network in listed)
+
+
+def route_of(
+    path: Path,
+    client: ClientClass,
+    listener: ListenerConfig,
+    routes: Sequence[RouteConfig],
+    route_for: Callable[[str], RouteConfig | None],
+) -> RouteConfig | Reply:
+    """The route for this recipient of this client, or the refusal."""
+    default = next((route for route in routes if route.name == listener.default_route), routes[0] if routes else None)
+    if default is None:
+        return reply(451, "4.3.5", "No route is configured")
+    if not path.domain:  # <postmaster>: RFC 5321 4.5.1
+        return default
+    route = route_for(path.domain_key)
+    if client is not ClientClass.STRANGER:
+        return route or default
+    if route is None:
+        return reply(550, "5.7.1", "Relaying denied: this domain is not served here")
+    if not listener.routed_local_parts and not _ROUTING.isdisjoint(path.local_part):
+        return reply(550, "5.7.1", "Relaying denied: routing characters in the local part")
+    if "*" in route.domains and route.next_hop_decides is True:
+        # only XCLIENT or PROXY tells the next hop who asks; this link has accepted neither
+        return reply(451, "4.3.5", "Relaying is the next hop's to decide, and it does not know the client")
+    return route

@@ -1,0 +1,425 @@
+"""The border of the server side: a subclass of aiosmtpd's `SMTP` that feeds the engine with whole buffers.
+
+Kept of aiosmtpd: its transport life cycle and STARTTLS. Replaced: the stream reader, the command loop and all verbs
+(one task switch and one write for each line is what made such proxies slow). One task a connection runs `_converse`;
+content is taken inside `data_received` without waking it. Replies are gathered and written when no more input waits.
+
+The private names of aiosmtpd that this leans on (`_original_transport`, `_tls_protocol`, `_handler_coroutine`, and
+FlowControlMixin's `_paused`, `_drain_helper`) are pinned by tests/unit/test_aiosmtpd_contract.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from asyncio.streams import FlowControlMixin
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from aiosmtpd.smtp import SMTP, TLSSetupException
+
+from gateway import metrics
+from gateway.errors import LinkError
+from gateway.session import Session, Tls
+from gateway.smtp.conversation import Conversation, Pending
+from gateway.smtp.identifiers import session_id
+from gateway.smtp.intake import Intake
+from gateway.smtp.protocol import Command, Content, EndOfContent, Engine, LineTooLong
+from gateway.smtp.replies import Reply, reply
+from gateway.smtp.site import Door
+from gateway.smtp.states import State, advance
+from gateway.smtp.transactions import abandon, end, refuse_session
+from gateway.smtp.verbs import MAY_FOLLOW_PENDING, VERBS
+from gateway.smtp.verbs.data import finish_content
+
+if TYPE_CHECKING:
+    from asyncio import BaseTransport
+
+log = structlog.get_logger("mailgateway.smtp")
+
+PAUSE_AT = 256 * 1024
+"""Octets of unread commands at which the client has to wait."""
+
+
+class _Gone(Exception):  # noqa: N818 - not an error: the client left, or its time is up
+    """The conversation is over; nothing more is read."""
+
+
+def prototype(door: Door, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    """The settings that every connection of a door shares: aiosmtpd's constructor costs 0.2 ms, so it runs once."""
+    made = SMTP(object(), hostname=door.site.config.server.name, tls_context=door.tls, loop=loop)
+    return {
+        name: value
+        for name, value in made.__dict__.items()
+        if name not in {"_stream_reader_wr", "_client_connected_cb", "_closed"}
+    }
+
+
+class Server(SMTP):
+    """One connection of a client."""
+
+    loop: asyncio.AbstractEventLoop
+    _paused: bool
+    _drain_helper: Any
+
+    def __init__(self, door: Door, shared: dict[str, Any]) -> None:  # aiosmtpd's own constructor: see prototype()
+        self.__dict__.update(shared)
+        FlowControlMixin.__init__(self, self.loop)
+        limits = door.site.config.limits
+        self._door = door
+        self._limits = limits
+        self._engine = Engine(command_line=limits.command_line)
+        self._out: list[bytes] = []
+        self._owed: deque[tuple[str, Pending]] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._intake: Intake | None = None
+        self._content_ended = False
+        self._lost = False
+        self._eof = False
+        self._closing = False
+        self._reading_paused = False
+        self._timed_out = ""
+        self._last = self._began = self.loop.time()
+        self._commands = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._talk: Conversation | None = None
+
+    # --- the transport's side
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """A connection, or the same one again after the TLS handshake."""
+        self.transport = transport
+        if self._original_transport is not None:
+            self._engine.forget()
+            return
+        peer = transport.get_extra_info("peername")
+        address, port = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) and len(peer) >= 2 else ("", 0)
+        door = self._door
+        session = Session(
+            id=session_id(),
+            listener=door.config.name,
+            client_address=address.partition("%")[0],
+            client_port=port,
+            started=door.site.clock(),
+        )
+        session.client_class = door.client_class(session)
+        self._talk = Conversation(door=door, session=session, lenient=door.is_lenient(session))
+        door.sessions.add(self)
+        self._timer = self.loop.call_later(self._limits.idle, self._check_time)
+        self._handler_coroutine = self.loop.create_task(self._converse(self._talk))
+
+    def data_received(self, data: bytes) -> None:
+        """Whole buffers to the engine; content goes on to the intake at once."""
+        self._last = self.loop.time()
+        self._engine.feed(data)
+        intake = self._intake
+        if intake is not None:
+            self._take_content(intake)
+            if self._content_ended or intake.must_close:
+                self._wake()
+        elif self._waiter is not None and (b"\n" in data or self._engine.pending > self._limits.command_line):
+            self._wake()
+        if self._engine.pending > PAUSE_AT and self._waiter is None and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()  # type: ignore[union-attr] # the stubs know a base transport only
+
+    def eof_received(self) -> bool | None:
+        """The client sends no more; what it sent is still answered."""
+        self._eof = True
+        self._wake()
+        return self._talk is not None and self._talk.session.tls is None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection is gone. Nothing is cancelled: a message under way to the next hop ends as it ends."""
+        self._lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._original_transport is not None:
+            self._original_transport.close()
+        FlowControlMixin.connection_lost(self, error)
+        self._wake()
+
+    async def push(self, status: str | bytes) -> None:
+        """Called by aiosmtpd's STARTTLS for its 220: ours goes out instead."""
+        del status
+        self._write(reply(220, "2.0.0", "Ready to start TLS"))
+        self._flush()
+
+    def drain(self) -> None:
+        """The worker is stopping: a session between transactions ends now, another after its transaction."""
+        if self._talk is not None and self._talk.transaction is None and self._waiter is not None:
+            self._timed_out = "Service is shutting down"
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _check_time(self) -> None:
+        """Idle, session and transaction limits, on one lazy timer."""
+        now = self.loop.time()
+        waiting = self._waiter is not None
+        transaction = self._talk.transaction if self._talk is not None else None
+        due = self._last + self._limits.idle if waiting else now + self._limits.idle
+        if transaction is not None and transaction.deadline is not None:
+            due = min(due, transaction.deadline)
+        if waiting and (now >= due or now >= self._began + self._limits.session_time):
+            self._timed_out = "Idle for too long" if now >= self._last + self._limits.idle else "Time limit exceeded"
+            self._wake()
+        if self._paused and now >= self._last + self._limits.idle:  # it does not read its replies
+            self.transport.abort()  # type: ignore[union-attr] # the stubs know a base transport only
+            return
+        later = max(0.01, min(due, self._began + self._limits.session_time) - now)
+        self._timer = self.loop.call_later(later if later > 0.01 or waiting else self._limits.idle, self._check_time)
+
+    # --- the conversation
+
+    async def _converse(self, talk: Conversation) -> None:
+        try:
+            if await self._greet(talk):
+                await self._serve(talk)
+        except _Gone:
+            pass
+        except TLSSetupException:
+            log.debug("tls.handshake_failed", session=talk.session.id, client=talk.session.client_address)
+        except Exception:
+            # protects the worker: one session's fault is 421 for that session (RFC 5321 3.8)
+            log.exception("session.failed", session=talk.id)
+            self._write(talk.ours(421, "4.3.0", "Internal fault; try again later"))
+        finally:
+            await self._leave(talk)
+
+    async def _leave(self, talk: Conversation) -> None:
+        self._owed.clear()
+        self._flush()
+        if self._intake is not None:
+            self._intake.discard()
+        if self.transport is not None:
+            self.transport.close()
+        try:
+            await abandon(talk, why=self._timed_out or "the client left")
+            if "disconnect" in self._door.chain.stages:
+                await self._door.chain.disconnect(talk.session)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._door.sessions.discard(self)
+            metrics.SESSIONS_OPEN.dec()
+
+    async def _greet(self, talk: Conversation) -> bool:
+        """The greeting: 220, or 421 and 554 (RFC 5321 3.1). False: the connection ends."""
+        door = self._door
+        metrics.SESSIONS.inc()
+        metrics.SESSIONS_OPEN.inc()
+        if door.draining or len(door.sessions) > self._limits.connections:
+            self._write(talk.ours(421, "4.3.2", "Too busy; try again later"))
+            return False
+        if "connect" in door.chain.stages:
+            decision = await door.chain.connect(talk.session)
+            if decision is not None:
+                answer = talk.refused_by(decision)
+                refuse_session(talk, decision, answer)
+                if answer.first == 4:
+                    self._write(Reply(421, answer.lines))
+                    return False
+                talk.state = State.REFUSED
+                self._write(Reply(554, answer.lines))
+                return True
+        self._write(Reply(220, (f"{door.site.config.server.name} ESMTP mailgateway".encode(),)))
+        return True
+
+    async def _serve(self, talk: Conversation) -> None:
+        engine = self._engine
+        while not self._closing:
+            event = engine.next_event()
+            if event is None:
+                if self._owed:
+                    await self._settle(talk)
+                    continue
+                await self._more(talk)
+            elif isinstance(event, Command):
+                await self._command(talk, event)
+            elif isinstance(event, LineTooLong):
+                await self._settle(talk)
+                self._refuse(talk, talk.ours(500, "5.5.2", "Line too long"))
+            if self._paused:
+                await self._drain_helper()
+
+    async def _more(self, talk: Conversation) -> None:
+        """Write what is owed and wait for input. _Gone when there will be none."""
+        self._flush()
+        if self._lost or self._eof:
+            raise _Gone
+        if self._timed_out:
+            self._say_goodbye(talk)
+        if self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()  # type: ignore[union-attr] # the stubs know a base transport only
+        if self._door.draining and talk.transaction is None:
+            self._timed_out = "Service is shutting down"
+            self._say_goodbye(talk)
+        self._waiter = self.loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        if self._timed_out:
+            self._say_goodbye(talk)
+        if self._lost:
+            raise _Gone
+
+    def _say_goodbye(self, talk: Conversation) -> None:
+        enhanced = "4.3.2" if "shutting" in self._timed_out else "4.4.2"
+        self._write(talk.ours(421, enhanced, self._timed_out))
+        raise _Gone
+
+    async def _command(self, talk: Conversation, command: Command) -> None:
+        self._commands += 1
+        verb = command.verb
+        if self._owed and verb not in MAY_FOLLOW_PENDING:
+            await self._settle(talk)
+        talk.lf_lines = command.bare_lf
+        refusal = self._out_of_bounds(talk, command)
+        if refusal is not None:
+            await self._settle(talk)
+            self._refuse(talk, refusal)
+            return
+        after = advance(talk.state, verb)
+        if isinstance(after, Reply):
+            await self._settle(talk)
+            self._refuse(talk, talk.ours(after.code, after.enhanced, after.text[6:]))
+            return
+        talk.owed = len(self._owed)
+        result = await VERBS[verb](talk, command)
+        if isinstance(result, Pending):
+            self._owed.append((verb, result))
+            talk.state = after
+            return
+        if self._owed:
+            await self._settle(talk)
+        await self._after(talk, verb, result, after)
+
+    async def _after(self, talk: Conversation, verb: str, result: Reply, after: State) -> None:
+        """What a reply changes."""
+        if result.first in {2, 3} or verb == "RCPT":
+            talk.state = after
+        if verb == "DATA" and result.code == 354:
+            self._write(result)
+            await self._content(talk)
+            return
+        if verb == "STARTTLS" and result.code == 220:
+            await self._start_tls(talk)
+            return
+        if verb == "QUIT":
+            self._closing = True
+        if result.first in {4, 5} and verb != "RCPT":
+            self._refuse(talk, result)
+        else:
+            self._write(result)
+        self._after_rcpt(talk)
+        if talk.transaction is None and talk.state in {State.MAIL, State.RCPT}:
+            talk.state = State.READY
+
+    def _out_of_bounds(self, talk: Conversation, command: Command) -> Reply | None:
+        if command.bare_lf and not talk.lenient:
+            return talk.ours(500, "5.5.2", "Commands end in CRLF")  # RFC 5321 2.3.8
+        if self._commands > self._limits.commands:
+            self._closing = True
+            return talk.ours(421, "4.7.0", "Too many commands")
+        if command.verb not in VERBS:
+            return talk.ours(500, "5.5.2", "Command not recognized")
+        if not command.argument.isascii() and command.verb not in {"MAIL", "RCPT", "VRFY", "EXPN"}:
+            return talk.ours(501, "5.5.2", "Octets outside ASCII")
+        return None
+
+    def _refuse(self, talk: Conversation, answer: Reply) -> None:
+        """Write a refusal and count it; too many end the session."""
+        talk.errors += 1
+        self._write(answer)
+        if talk.errors >= self._limits.errors and not self._closing:
+            self._closing = True
+            self._write(talk.ours(421, "4.7.0", "Too many errors"))
+
+    def _after_rcpt(self, talk: Conversation) -> None:
+        if talk.session.unknown_recipients >= self._limits.unknown_recipients and not self._closing:
+            self._closing = True
+            self._write(talk.ours(421, "4.7.0", "Too many unknown recipients"))
+
+    async def _settle(self, talk: Conversation) -> None:
+        """Replies the next hop owes, in the order of the commands."""
+        owed = self._owed
+        while owed:
+            verb, pending = owed.popleft()
+            answer: Reply | Exception
+            try:
+                answer = await pending.theirs
+            except LinkError as error:
+                answer = error
+            result = await pending.finish(answer)
+            self._write(result)
+            if verb == "RCPT":
+                self._after_rcpt(talk)
+        if talk.transaction is None and talk.state in {State.MAIL, State.RCPT}:
+            talk.state = State.READY
+
+    # --- content, TLS, output
+
+    async def _content(self, talk: Conversation) -> None:
+        site = self._door.site
+        stream = self._engine.begin_content(lines_end_in_lf=talk.lf_lines and talk.lenient, line_limit=self._limits.text_line)
+        intake = Intake(stream, self._limits, directory=site.spool, lenient=talk.lenient)
+        self._content_ended = False
+        self._intake = intake
+        self._take_content(intake)
+        while not self._content_ended:
+            if intake.must_close:
+                answer = talk.ours(500, "5.5.2", "Line too long")
+                self._write(answer)
+                self._closing = True
+                await end(talk, answer)
+                return
+            await self._more(talk)
+            if self._eof and not self._content_ended:
+                raise _Gone
+        self._intake = None
+        self._write(await finish_content(talk, intake, vanished=lambda: self._lost))
+
+    def _take_content(self, intake: Intake) -> None:
+        engine = self._engine
+        while (event := engine.next_event()) is not None:
+            if isinstance(event, Content):
+                intake.take(event.octets)
+            elif isinstance(event, EndOfContent):
+                self._content_ended = True
+                self._intake = None
+                return
+
+    async def _start_tls(self, talk: Conversation) -> None:
+        if self._engine.has_input:  # RFC 3207 4.2: nothing may stand behind STARTTLS
+            self._write(talk.ours(554, "5.5.0", "Input behind STARTTLS"))
+            raise _Gone
+        await abandon(talk, why="starttls")
+        await self.smtp_STARTTLS("")
+        ssl_object = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
+        version = ssl_object.version() if ssl_object is not None else None
+        cipher = ssl_object.cipher() if ssl_object is not None else None
+        session = talk.session
+        session.tls = Tls(version=version or "TLS", cipher=cipher[0] if cipher else "unknown")
+        session.helo = ""  # RFC 3207 4.2: all that was learnt before is forgotten
+        session.esmtp = False
+        talk.offered = {}
+        talk.started_tls = False
+        talk.state = State.GREETING
+
+    def _write(self, answer: Reply) -> None:
+        self._out.append(answer.render())
+
+    def _flush(self) -> None:
+        out = self._out
+        if not out:
+            return
+        if self.transport is not None and not self._lost:
+            with contextlib.suppress(OSError, RuntimeError):
+                self.transport.write(out[0] if len(out) == 1 else b"".join(out))  # type: ignore[attr-defined] # see above
+        out.clear()

@@ -1,0 +1,120 @@
+"""What sessions share: the site (one for each worker) and the door (one for each listener)."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.errors import LinkError
+from gateway.relay import Capabilities, RouteTable
+from gateway.session import ClientClass, Session
+from gateway.smtp.extensions import Terms
+from gateway.smtp.relaying import Network, contains, networks
+
+if TYPE_CHECKING:
+    from gateway.chain import Chain
+    from gateway.config.models import Config, ListenerConfig
+    from gateway.delivery import Delivery
+    from gateway.journal import Journal
+    from gateway.relay.pool import Relay
+
+LEARN_LIMIT = 5.0
+"""Seconds a client's EHLO waits for a next hop that was never reached."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Site:
+    """Everything of a worker that its sessions use."""
+
+    config: Config
+    generation: str
+    """Identifier of the configuration, for the decision records."""
+    relay: Relay
+    delivery: Delivery
+    journal: Journal
+    spool: Path
+    """Directory of spool files."""
+    storage_problem: str = ""
+    """Why nothing may be held or discarded here (a state directory that does not survive); `` when it may."""
+    clock: Callable[[], float] = time.time
+    routes: RouteTable = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.routes = RouteTable(self.config.route)
+
+    def capabilities(self, route: str) -> Capabilities:
+        """What the route's next hops offered; nothing when none was reached."""
+        return self.relay.capabilities(route) or Capabilities()
+
+    async def common_capabilities(self) -> Capabilities | None:
+        """What every route's next hops offer; None while one of them was never reached."""
+        common: Capabilities | None = None
+        for route in self.config.route:
+            known = self.relay.capabilities(route.name)
+            if known is None:
+                try:
+                    async with asyncio.timeout(LEARN_LIMIT):
+                        known = await self.relay.learn(route.name)
+                except (LinkError, TimeoutError):
+                    return None
+            common = known if common is None else common.common(known)
+        return common
+
+
+@dataclass(slots=True, kw_only=True)
+class Door:
+    """A listener at run time."""
+
+    site: Site
+    config: ListenerConfig
+    chain: Chain
+    tls: ssl.SSLContext | None = None
+    trusted: tuple[Network, ...] = ()
+    lenient: tuple[Network, ...] = ()
+    draining: bool = False
+    sessions: set[object] = field(default_factory=set)
+
+    @classmethod
+    def open(cls, site: Site, config: ListenerConfig, chain: Chain, tls: ssl.SSLContext | None) -> Door:
+        """A door with its networks read."""
+        return cls(
+            site=site,
+            config=config,
+            chain=chain,
+            tls=tls,
+            trusted=networks(config.trusted_networks),
+            lenient=networks(config.lenient_networks),
+        )
+
+    def client_class(self, session: Session) -> ClientClass:
+        """How far this client is trusted."""
+        if session.identity:
+            return ClientClass.AUTHENTICATED
+        return ClientClass.TRUSTED if contains(self.trusted, session.client_address) else ClientClass.STRANGER
+
+    def is_lenient(self, session: Session) -> bool:
+        """Bare CR and LF are taken as line ends."""
+        return bool(session.identity) or contains(self.lenient, session.client_address)
+
+    async def terms(self, session: Session) -> Terms:
+        """What extensions are offered on, now."""
+        return Terms(
+            next_hops=await self.site.common_capabilities(),
+            message_size=self.site.config.limits.message_size,
+            tls_ready=self.tls is not None and session.tls is None,
+        )
+
+
+def tls_context(config: ListenerConfig) -> ssl.SSLContext | None:
+    """The listener's TLS, or None. OSError or ssl.SSLError when certificate or key cannot be read."""
+    if config.tls is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if config.tls.minimum == "TLSv1.3" else ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(config.tls.certificate, config.tls.key)
+    return context

@@ -1,0 +1,64 @@
+"""The state machine of a session: RFC 5321 4.1.4 as a table.
+
+GREETING  nothing but the greeting was said; EHLO, HELO and what needs no transaction may come.
+READY     greeted by EHLO or HELO; MAIL may come.
+MAIL      a reverse-path was accepted; RCPT may come.
+RCPT      a recipient was accepted; more RCPT, or DATA.
+REFUSED   the session was refused in the greeting (554): QUIT is all it may say (RFC 5321 3.1).
+
+`ALLOWED` holds the state after the verb succeeded; a verb that is missing there is out of order: 503 5.5.1.
+A verb that is refused leaves the state as it was. Content is no state of this table: between 354 and the final
+dot there are no commands.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from gateway.smtp.replies import Reply, reply
+
+
+class State(Enum):
+    """Where a session stands."""
+
+    GREETING = "greeting"
+    READY = "ready"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    REFUSED = "refused"
+
+
+_ALWAYS = ("NOOP", "HELP", "VRFY", "EXPN", "QUIT")
+
+
+def _staying(state: State, **moves: State) -> dict[str, State]:
+    return {**dict.fromkeys(_ALWAYS, state), **moves}
+
+
+ALLOWED: dict[State, dict[str, State]] = {
+    State.GREETING: _staying(State.GREETING, EHLO=State.READY, HELO=State.READY, RSET=State.GREETING),
+    State.READY: _staying(
+        State.READY, EHLO=State.READY, HELO=State.READY, RSET=State.READY, MAIL=State.MAIL, STARTTLS=State.GREETING
+    ),
+    State.MAIL: _staying(State.MAIL, EHLO=State.READY, HELO=State.READY, RSET=State.READY, RCPT=State.RCPT),
+    State.RCPT: _staying(State.RCPT, EHLO=State.READY, HELO=State.READY, RSET=State.READY, RCPT=State.RCPT, DATA=State.READY),
+    State.REFUSED: {"QUIT": State.REFUSED},
+}
+VERBS = frozenset(verb for row in ALLOWED.values() for verb in row)
+
+_WANTED = {
+    "MAIL": "send EHLO or HELO first, one MAIL at a time",
+    "RCPT": "need MAIL command",
+    "DATA": "need RCPT command",
+    "STARTTLS": "STARTTLS comes after EHLO, outside of a transaction",
+}
+
+
+def advance(state: State, verb: str) -> State | Reply:
+    """The state after the verb, or the 503 that says what is missing (RFC 5321 4.1.4)."""
+    after = ALLOWED[state].get(verb)
+    if after is not None:
+        return after
+    if state is State.REFUSED:
+        return reply(503, "5.5.1", "Session refused; only QUIT is left")
+    return reply(503, "5.5.1", f"Bad sequence of commands: {_WANTED.get(verb, verb)}")

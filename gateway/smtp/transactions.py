@@ -1,0 +1,94 @@
+"""The end of a transaction, whatever it was: the link goes back, the record is written, observers are told."""
+
+from __future__ import annotations
+
+import structlog
+
+from gateway import metrics
+from gateway.errors import LinkError
+from gateway.smtp.conversation import Conversation
+from gateway.smtp.record import Ending, build, fate_of, of_session, queue_id
+from gateway.smtp.replies import Reply
+from gateway.trace import Record
+from gateway.transaction import Outcome
+from gateway.verdict import Decision
+
+log = structlog.get_logger("mailgateway")
+
+
+def link_reply(talk: Conversation, error: LinkError) -> Reply:
+    """451 for a fault of our link; what happened stays in the trace (design §1.4)."""
+    transaction = talk.transaction
+    if transaction is not None and transaction.trace is not None:
+        transaction.trace.step(stage="relay", plugin="", outcome="error", evidence=str(error))
+    log.warning("next_hop.failed", id=talk.id, problem=str(error))
+    return talk.ours(451, error.enhanced, "The next hop cannot be reached now; try again later")
+
+
+async def end(
+    talk: Conversation,
+    answer: Reply | None,
+    *,
+    decision: Decision | None = None,
+    next_hop_reply: Reply | None = None,
+    ending: Ending | None = None,
+    record: Record | None = None,
+) -> None:
+    """End the transaction with this reply (None: the client left). Once only; a second call does nothing."""
+    transaction, talk.transaction = talk.transaction, None
+    if transaction is None:
+        return
+    site = talk.door.site
+    next_hop = talk.handover.next_hop if talk.handover is not None else ""
+    await talk.leave_next_hop()
+    if ending is None:
+        ending = Ending(reply=answer, decision=decision, next_hop=next_hop, next_hop_reply=next_hop_reply)
+    if record is None:
+        record = build(transaction, ending, talk.refused, generation=site.generation, now=site.clock())
+    write(talk, record)
+    if "done" in talk.door.chain.stages:
+        fates = tuple(
+            (recipient.mailbox, ending.fates.get(index) or fate_of(ending.reply))
+            for index, recipient in enumerate(transaction.recipients)
+        )
+        outcome = Outcome(reply=ending.reply, fates=fates, next_hop=ending.next_hop, queue_id=queue_id(ending.next_hop_reply))
+        await talk.door.chain.done(transaction, outcome)
+
+
+async def abandon(talk: Conversation, *, why: str) -> None:
+    """The client gave the transaction up: RSET, EHLO, QUIT, or it left."""
+    if talk.transaction is None:
+        return
+    if talk.transaction.trace is not None:
+        talk.transaction.trace.step(stage="session", plugin="", outcome="abandoned", evidence=why)
+    await end(talk, None)
+
+
+def refuse_session(talk: Conversation, decision: Decision | None, answer: Reply) -> None:
+    """The record of a session refused before it had a transaction."""
+    site = talk.door.site
+    write(talk, of_session(talk.session, decision, answer, generation=site.generation, now=site.clock()))
+
+
+def write(talk: Conversation, record: Record) -> None:
+    """To the journal and as one log line. Neither blocks, neither fails."""
+    site = talk.door.site
+    site.journal.record(record)
+    metrics.count_transaction(record["verdict"])
+    log.info(
+        "transaction",
+        id=record["id"],
+        client=record["client"],
+        helo=record["helo"],
+        **{"from": record["reverse_path"]},
+        to=",".join(row["forward_path"] for row in record["recipients"][:20]),
+        message_id=record["message_id"],
+        size=record["size"],
+        verdict=record["verdict"],
+        plugin=record["plugin"],
+        reason=record["reason"],
+        reply=record["reply"],
+        next_hop=record["next_hop"],
+        queue_id=record["queue_id"],
+        ms=record["duration_ms"],
+    )

@@ -1,0 +1,36 @@
+"""One file a verb: parse, ask the chain, ask the next hop, change the transaction, return a reply.
+
+Only `server` writes to the socket; a verb returns a Reply, or Pending while the next hop still owes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from gateway.smtp.conversation import Conversation, Pending
+from gateway.smtp.protocol import Command
+from gateway.smtp.replies import Reply
+from gateway.smtp.verbs.data import data
+from gateway.smtp.verbs.hello import ehlo, helo
+from gateway.smtp.verbs.mail import mail
+from gateway.smtp.verbs.rcpt import rcpt
+from gateway.smtp.verbs.simple import expn, help_, noop, quit_, rset, starttls, vrfy
+
+Verb = Callable[[Conversation, Command], Awaitable[Reply | Pending]]
+
+VERBS: dict[str, Verb] = {
+    "EHLO": ehlo,
+    "HELO": helo,
+    "MAIL": mail,
+    "RCPT": rcpt,
+    "DATA": data,
+    "RSET": rset,
+    "NOOP": noop,
+    "VRFY": vrfy,
+    "EXPN": expn,
+    "HELP": help_,
+    "STARTTLS": starttls,
+    "QUIT": quit_,
+}
+MAY_FOLLOW_PENDING = frozenset({"RCPT"})
+"""Verbs that are handled while replies to earlier ones are still owed: they go out pipelined (RFC 2920 3.1)."""

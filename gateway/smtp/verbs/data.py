@@ -1,0 +1,147 @@
+"""DATA: RFC 5321 4.1.1.4. 354 is the gateway's own; the next hop gets the content only after the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway import metrics
+from gateway.chain import StageDeferredError
+from gateway.errors import LinkError
+from gateway.message import Message
+from gateway.outcome import Plan, Settlement, Wish, plan
+from gateway.smtp.conversation import Conversation
+from gateway.smtp.intake import Intake
+from gateway.smtp.parcel import make_parcel
+from gateway.smtp.protocol import Command
+from gateway.smtp.received import MAX_OWN, hops
+from gateway.smtp.record import Ending
+from gateway.smtp.replies import Reply
+from gateway.smtp.transactions import end
+from gateway.transaction import Transaction
+from gateway.verdict import Decision, Discard, Quarantine, defer
+
+_GO_ON = Reply(354, (b"End data with <CR><LF>.<CR><LF>",))
+
+
+async def data(talk: Conversation, command: Command) -> Reply:
+    """354, or the refusal."""
+    if command.argument:
+        return talk.ours(501, "5.5.4", "Syntax: DATA")
+    transaction = talk.transaction
+    if transaction is None:
+        return talk.ours(503, "5.5.1", "Need MAIL command")
+    if not transaction.recipients:
+        return talk.ours(554, "5.5.1", "No valid recipients")  # RFC 5321 3.3
+    if "data" in talk.door.chain.stages:
+        decision = await talk.door.chain.data(transaction)
+        if decision is not None:
+            answer = talk.refused_by(decision)
+            await end(talk, answer, decision=decision)
+            return answer
+    return _GO_ON
+
+
+async def finish_content(talk: Conversation, intake: Intake, *, vanished: Callable[[], bool]) -> Reply:
+    """The reply to the final dot, after everything it promises is done."""
+    transaction = talk.transaction
+    if transaction is None:
+        intake.discard()
+        return talk.ours(451, "4.3.0", "The transaction has ended")
+    if intake.fault is not None:
+        answer = talk.ours(intake.fault.code, intake.fault.enhanced, intake.fault.text[6:])
+        await end(talk, answer, ending=Ending(reply=answer, size=intake.size))
+        return answer
+    metrics.OCTETS.inc(intake.size)
+    content = intake.content()
+    try:
+        return await _decide(talk, transaction, Message(content), vanished)
+    finally:
+        content.close()
+
+
+async def _decide(talk: Conversation, transaction: Transaction, message: Message, vanished: Callable[[], bool]) -> Reply:
+    refusal = _bounds(talk, message)
+    if refusal is not None:
+        await end(talk, refusal, ending=Ending(reply=refusal, message=message, size=message.size))
+        return refusal
+    chain = talk.door.chain
+    if "check" in chain.stages or "judge" in chain.stages:
+        await chain.decide(transaction, message)
+    if vanished():  # nobody waits for a reply: the client will come again
+        await end(talk, None, ending=Ending(message=message, size=message.size))
+        return talk.ours(451, "4.4.2", "The client left")
+    _durable_only(talk, transaction)
+    site = talk.door.site
+    history = await site.delivery.history(transaction, message)
+    planned = plan(_wishes(transaction), talk.ability, history, transaction_id=transaction.id)
+    settlement = await _carry_out(talk, transaction, message, planned)
+    answer = settlement.reply if settlement.is_ours else talk.theirs(settlement.reply)
+    for problem in settlement.problems:
+        _note(transaction, problem)
+    ending = Ending(
+        reply=answer,
+        fates={index: fate.value for index, fate in enumerate(settlement.fates)},
+        next_hop=settlement.next_hop,
+        next_hop_reply=settlement.next_hop_replies[0] if settlement.next_hop_replies else None,
+        message=message,
+        size=message.size,
+    )
+    await end(talk, answer, ending=ending)
+    return answer
+
+
+async def _carry_out(talk: Conversation, transaction: Transaction, message: Message, planned: Plan) -> Settlement:
+    site = talk.door.site
+    try:
+        parcel = await make_parcel(talk, transaction, message, planned)
+    except StageDeferredError as error:
+        _note(transaction, str(error))
+        return site.delivery.failed(planned, talk.refused_by(error.decision), str(error))
+    except LinkError as error:
+        _note(transaction, str(error))
+        return site.delivery.failed(
+            planned, talk.ours(451, error.enhanced, "The next hop cannot be reached now; try again later"), str(error)
+        )
+    return await site.delivery.carry_out(planned, parcel)
+
+
+def _bounds(talk: Conversation, message: Message) -> Reply | None:
+    """What a message may not be, whatever the plugins think: header too large, or in a loop."""
+    site = talk.door.site
+    limits = site.config.limits
+    if message.body_offset > limits.header_size:
+        return talk.ours(552, "5.3.4", f"Header section is larger than {limits.header_size} octets")
+    count, own = hops(message.octets, message.body_offset, site.config.server.name)
+    if count >= limits.max_received or own > MAX_OWN:
+        return talk.ours(554, "5.4.6", "Too many hops: this message is in a loop")  # RFC 5321 6.3
+    return None
+
+
+def _wishes(transaction: Transaction) -> list[Wish]:
+    return [
+        Wish(
+            index=index,
+            mailbox=recipient.mailbox,
+            decision=recipient.decision,
+            policy_class=recipient.policy_class,
+            route=recipient.route,
+            added=recipient.added,
+        )
+        for index, recipient in enumerate(transaction.recipients)
+    ]
+
+
+def _note(transaction: Transaction, problem: str) -> None:
+    if transaction.trace is not None:
+        transaction.trace.step(stage="delivery", plugin="", outcome="error", evidence=problem)
+
+
+def _durable_only(talk: Conversation, transaction: Transaction) -> None:
+    """Where the state directory would not survive, nothing is held or discarded: 451 (design §1.1)."""
+    problem = talk.door.site.storage_problem
+    if not problem:
+        return
+    for recipient in transaction.recipients:
+        if recipient.decision is not None and isinstance(recipient.decision.verdict, Quarantine | Discard):
+            verdict = defer("Nothing can be held here now", enhanced="4.3.5", reason="state-not-durable", evidence=problem)
+            recipient.decision = Decision(verdict=verdict, plugin=recipient.decision.plugin, hook=recipient.decision.hook)

@@ -1,0 +1,52 @@
+"""EHLO and HELO: RFC 5321 4.1.1.1. What is offered is what every next hop has, and what the gateway does itself."""
+
+from __future__ import annotations
+
+from gateway.smtp.conversation import Conversation
+from gateway.smtp.extensions import EXTENSIONS
+from gateway.smtp.grammar import SyntaxFault, parse_hello
+from gateway.smtp.protocol import Command
+from gateway.smtp.replies import Reply, clean
+from gateway.smtp.transactions import abandon
+
+
+async def ehlo(talk: Conversation, command: Command) -> Reply:
+    """EHLO: the offer; a transaction under way is void (RFC 5321 4.1.4)."""
+    refusal = await _greet(talk, command, esmtp=True)
+    if refusal is not None:
+        return refusal
+    terms = talk.terms = await talk.door.terms(talk.session)
+    offered = {}
+    lines = [clean(f"{talk.door.site.config.server.name} greets {talk.session.helo}".encode("ascii", "replace"))]
+    for extension in EXTENSIONS:
+        line = extension.offer(terms)
+        if line is not None:
+            offered[extension.keyword] = extension
+            lines.append(line.encode())
+    talk.offered = offered
+    return Reply(250, tuple(lines))
+
+
+async def helo(talk: Conversation, command: Command) -> Reply:
+    """HELO: no extensions."""
+    refusal = await _greet(talk, command, esmtp=False)
+    if refusal is not None:
+        return refusal
+    talk.terms = await talk.door.terms(talk.session)
+    talk.offered = {}
+    return Reply(250, (talk.door.site.config.server.name.encode(),))
+
+
+async def _greet(talk: Conversation, command: Command, *, esmtp: bool) -> Reply | None:
+    try:
+        name = parse_hello(command.argument)
+    except SyntaxFault as fault:
+        return talk.ours(fault.code, fault.enhanced, fault.text)
+    await abandon(talk, why="hello")
+    talk.session.helo = name
+    talk.session.esmtp = esmtp
+    if "helo" in talk.door.chain.stages:
+        decision = await talk.door.chain.helo(talk.session)
+        if decision is not None:
+            return talk.refused_by(decision)
+    return None

@@ -1,0 +1,64 @@
+"""MAIL: RFC 5321 4.1.1.2. Where everything leads to one route, the next hop is asked at once."""
+
+from __future__ import annotations
+
+from gateway.errors import LinkError
+from gateway.smtp.conversation import Conversation, Pending, check_parameters, onward
+from gateway.smtp.grammar import SyntaxFault, parse_mail
+from gateway.smtp.protocol import Command
+from gateway.smtp.replies import Reply, reply
+from gateway.smtp.transactions import end, link_reply
+from gateway.transaction import Transaction
+from gateway.verdict import Discard
+
+
+async def mail(talk: Conversation, command: Command) -> Reply | Pending:
+    """Begin a transaction."""
+    try:
+        address = parse_mail(command.argument, utf8=False, lenient=talk.lenient)
+    except SyntaxFault as fault:
+        return talk.ours(fault.code, fault.enhanced, fault.text)
+    refusal = check_parameters(talk, address.parameters, rcpt=False)
+    if refusal is not None:
+        return refusal
+    transaction = talk.begin(address.path, address.parameters)
+    size = transaction.parameter("SIZE")
+    if size is not None:
+        transaction.declared_size = int(size.value or "0")
+    if "mail" in talk.door.chain.stages:
+        answer = await talk.door.chain.mail(transaction)
+        if answer.decision is not None and not isinstance(answer.decision.verdict, Discard):
+            refused = talk.refused_by(answer.decision)
+            await end(talk, refused, decision=answer.decision)
+            return refused
+        talk.mail_decision = answer.decision
+        if answer.reverse_path is not None:
+            transaction.sent_reverse_path = f"<{answer.reverse_path.path}>".encode()
+    routes = talk.door.site.config.route
+    if len(routes) != 1 or talk.mail_decision is not None:
+        return reply(250, "2.1.0", "Ok")  # the next hop is asked with the first RCPT
+    return begin_at_next_hop(talk, transaction, routes[0].name)
+
+
+def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str) -> Pending:
+    """MAIL to the next hop of a route."""
+    site = talk.door.site
+    talk.route = route
+    talk.handover = site.relay.handover(route, talk.client_facts())
+    theirs = talk.handover.mail(transaction.sent_reverse_path, onward(talk, transaction.parameters, route, rcpt=False))
+
+    async def finish(answer: Reply | Exception) -> Reply:
+        if talk.transaction is not transaction:
+            return talk.ours(503, "5.5.1", "The transaction has ended")
+        if isinstance(answer, Reply) and answer.is_positive:
+            return talk.theirs(answer)
+        if isinstance(answer, Reply) and transaction.sent_reverse_path == transaction.reverse_path.octets:
+            refused = talk.theirs(answer)
+        elif isinstance(answer, Reply):  # the path is ours, so is the fault (design §1.4)
+            refused = talk.ours(451, "4.3.5", "The next hop refused the reverse-path")
+        else:
+            refused = link_reply(talk, answer if isinstance(answer, LinkError) else LinkError("", str(answer)))
+        await end(talk, refused, next_hop_reply=answer if isinstance(answer, Reply) else None)
+        return refused
+
+    return Pending(theirs, finish)

@@ -1,0 +1,178 @@
+"""RCPT: RFC 5321 4.1.1.3. Order: relay rule on the client's path, `rcpt`, `route`, `policy_class`, then the next hop, live."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from gateway.chain import StageDeferredError
+from gateway.errors import LinkError
+from gateway.smtp.conversation import Conversation, Pending, Refused, check_parameters, onward
+from gateway.smtp.grammar import SyntaxFault, parse_rcpt
+from gateway.smtp.paths import Path
+from gateway.smtp.protocol import Command
+from gateway.smtp.relaying import route_of
+from gateway.smtp.replies import Reply, reply
+from gateway.smtp.transactions import link_reply
+from gateway.smtp.verbs.mail import begin_at_next_hop
+from gateway.transaction import Recipient, Transaction
+from gateway.verdict import AddRecipient, Decision, Defer, Discard, Redirect, Reject
+
+
+async def rcpt(talk: Conversation, command: Command) -> Reply | Pending:
+    """Add a recipient."""
+    transaction = talk.transaction
+    if transaction is None:  # MAIL was refused while this command was on its way
+        return talk.ours(503, "5.5.1", "Need MAIL command")
+    try:
+        address = parse_rcpt(command.argument, utf8=talk.utf8, lenient=talk.lenient)
+    except SyntaxFault as fault:
+        return talk.ours(fault.code, fault.enhanced, fault.text)
+    refusal = check_parameters(talk, address.parameters, rcpt=True)
+    if refusal is not None:
+        return refusal
+    limits = talk.door.site.config.limits
+    if len(transaction.recipients) + talk.owed >= limits.recipients:
+        return talk.ours(452, "4.5.3", "Too many recipients")
+    site = talk.door.site
+    found = route_of(address.path, talk.session.client_class, talk.door.config, site.config.route, site.routes.route_for)
+    if isinstance(found, Reply):
+        return talk.refuse(Refused(path=address.path, reply=talk.ours(found.code, found.enhanced, found.text[6:])))
+    recipient = Recipient(
+        forward_path=address.path, parameters=address.parameters, sent_path=address.path.octets, route=found.name
+    )
+    recipient.decision = talk.mail_decision
+    added: tuple[AddRecipient, ...] = ()
+    if talk.door.chain.stages.intersection(("rcpt", "route", "policy_class")):
+        try:
+            answer = await _ask_chain(talk, transaction, recipient)
+        except StageDeferredError as error:
+            answer = error.decision
+        if isinstance(answer, Decision):
+            refused = talk.refused_by(answer)
+            return talk.refuse(Refused(path=address.path, reply=refused, decision=answer, route=recipient.route))
+        added = answer
+    recipient.policy_class = (recipient.route, *recipient.policy_class)
+    separate = await site.delivery.admit(transaction, recipient, trusted=talk.trusted)
+    if separate is not None:
+        return talk.refuse(Refused(path=address.path, reply=_with_id(talk, separate), route=recipient.route))
+    if recipient.decision is not None and isinstance(recipient.decision.verdict, Discard):
+        transaction.recipients.append(recipient)
+        recipient.reply = reply(250, "2.1.5", "Ok")
+        return recipient.reply
+    return await _ask_next_hop(talk, transaction, recipient, added)
+
+
+def _with_id(talk: Conversation, answer: Reply) -> Reply:
+    return Reply(answer.code, tuple(line + f" ({talk.id})".encode() for line in answer.lines))
+
+
+async def _ask_chain(talk: Conversation, transaction: Transaction, recipient: Recipient) -> Decision | tuple[AddRecipient, ...]:
+    """What the plugins say of the recipient: a refusal, or the recipients to add."""
+    chain = talk.door.chain
+    added: tuple[AddRecipient, ...] = ()
+    if "rcpt" in chain.stages:
+        answer = await chain.rcpt(transaction, recipient)
+        if answer.decision is not None:
+            if isinstance(answer.decision.verdict, Reject | Defer):
+                return answer.decision
+            if isinstance(answer.decision.verdict, Redirect):
+                recipient.route = answer.decision.verdict.next_hop
+            elif recipient.decision is None:
+                recipient.decision = answer.decision
+        if answer.forward_path is not None:
+            recipient.sent_path = f"<{answer.forward_path.path}>".encode()
+        added = answer.added
+    if "route" in chain.stages:
+        recipient.route = await chain.route(transaction, recipient) or recipient.route
+    if "policy_class" in chain.stages:
+        recipient.policy_class = await chain.policy_class(transaction, recipient)
+    return added
+
+
+async def _ask_next_hop(
+    talk: Conversation, transaction: Transaction, recipient: Recipient, added: tuple[AddRecipient, ...]
+) -> Reply | Pending:
+    """The recipient live at the next hop; MAIL goes with it where it waited for the route."""
+    if talk.handover is not None and talk.route != recipient.route:
+        await talk.leave_next_hop()  # all recipients of the other route were refused: admission lets one route in
+    before: Pending | None = None
+    if talk.handover is None:
+        before = begin_at_next_hop(talk, transaction, recipient.route)
+    handover = talk.handover
+    if handover is None:
+        return talk.ours(451, "4.3.0", "No link to the next hop")
+    theirs = handover.rcpt(recipient.sent_path, onward(talk, recipient.parameters, recipient.route, rcpt=True))
+    extra = [(one, handover.rcpt(f"<{one.path}>".encode(), [])) for one in added]
+
+    async def finish(answer: Reply | Exception) -> Reply:
+        if before is not None:
+            refusal = await _finish_mail(before)
+            if refusal is not None:
+                return refusal
+        if talk.transaction is not transaction:
+            return talk.ours(503, "5.5.1", "Need MAIL command")
+        refusal = _judge_reply(talk, recipient, answer)
+        if refusal is None:
+            refusal = await _finish_added(talk, transaction, recipient, extra)
+        if refusal is not None:
+            talk.door.site.delivery.withdraw(transaction, recipient)
+            return talk.refuse(Refused(path=recipient.forward_path, reply=refusal, route=recipient.route))
+        if not isinstance(answer, Reply):
+            return talk.ours(451, "4.3.0", "No answer")
+        recipient.reply = talk.theirs(answer)
+        transaction.recipients.append(recipient)
+        for one, _ in extra:
+            transaction.recipients.append(_added(one, recipient))
+        return recipient.reply
+
+    return Pending(theirs, finish)
+
+
+async def _finish_mail(before: Pending) -> Reply | None:
+    """MAIL went out with this RCPT: its refusal becomes the reply to the RCPT (a listed difference)."""
+    try:
+        answer: Reply | Exception = await before.theirs
+    except LinkError as error:
+        answer = error
+    result = await before.finish(answer)
+    return None if result.is_positive else result
+
+
+def _judge_reply(talk: Conversation, recipient: Recipient, answer: Reply | Exception) -> Reply | None:
+    """The refusal that a next hop's answer means, or None."""
+    if isinstance(answer, Reply):
+        if answer.is_positive:
+            return None
+        if recipient.sent_path == recipient.forward_path.octets:
+            return talk.theirs(answer)
+        return link_reply(talk, LinkError("", f"rewritten path refused: {answer}", enhanced="4.3.5"))
+    return link_reply(talk, answer if isinstance(answer, LinkError) else LinkError("", str(answer)))
+
+
+async def _finish_added(
+    talk: Conversation, transaction: Transaction, recipient: Recipient, extra: list[tuple[AddRecipient, Awaitable[Reply]]]
+) -> Reply | None:
+    """Replies to recipients that a plugin added: a refusal is a fault of ours (design §1.4)."""
+    del transaction, recipient
+    refusal = None
+    for one, waiting in extra:
+        try:
+            answer = await waiting
+        except LinkError as error:
+            refusal = link_reply(talk, error)
+            continue
+        if not answer.is_positive:
+            refusal = link_reply(talk, LinkError("", f"added recipient {one.path} refused: {answer}", enhanced="4.3.5"))
+    return refusal
+
+
+def _added(one: AddRecipient, behind: Recipient) -> Recipient:
+    octets = f"<{one.path}>".encode()
+    local, _, domain = one.path.rpartition("@")
+    return Recipient(
+        forward_path=Path(octets, local, domain),
+        sent_path=octets,
+        route=behind.route,
+        policy_class=behind.policy_class,
+        added=True,
+    )
