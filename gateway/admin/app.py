@@ -70,12 +70,7 @@ def make_app(health: Health, metrics_directory: Path) -> Starlette:
 def serve(task: AdminTask) -> int:
     """The life of the admin process; the supervisor ends it by a signal."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    health = Health(
-        slots=task.slots,
-        supervisor=task.supervisor,
-        ephemeral=task.ephemeral,
-        accepted=task.config.server.state == "ephemeral",
-    )
+    health = Health(slots=task.slots, supervisor=task.supervisor, state_warning=task.state_warning)
     settings = uvicorn.Config(
         make_app(health, task.metrics_directory),
         loop="asyncio",

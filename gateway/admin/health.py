@@ -35,10 +35,8 @@ class Health:
     slots: Slots
     supervisor: int
     """Process id; when it is not our parent any more, the gateway is gone."""
-    ephemeral: str = ""
-    """Kind of file system when the state directory ends with the container; ``."""
-    accepted: bool = False
-    """`state = "ephemeral"`: the site knows."""
+    state_warning: str = ""
+    """Where and why what is written to the state directory may not be kept; ``."""
     parent: Callable[[], int] = os.getppid
 
     def live(self) -> bool:
@@ -67,16 +65,9 @@ class Health:
         return Report(
             ready=not reasons,
             reasons=reasons,
-            warnings=self._warnings(),
+            warnings=[self.state_warning] if self.state_warning else [],
             workers=len(self.slots),
             workers_up=len(up),
             sessions=sum(slot.sessions for slot in up),
             routes=routes,
         )
-
-    def _warnings(self) -> list[str]:
-        if not self.ephemeral:
-            return []
-        if self.accepted:
-            return [f"state is ephemeral ({self.ephemeral}): what is held and the journal end with it, as configured"]
-        return [f'state is ephemeral ({self.ephemeral}): nothing is held; mount a volume or set state = "ephemeral"']

@@ -47,8 +47,8 @@ def _announce(place: Place) -> None:
     out = [f"mailgateway listens on {', '.join(str(listener) for listener in place.listeners)} ({place.workers} workers)"]
     if place.admin:
         out.append(f"health and metrics:    http://{place.admin}/ready  http://{place.admin}/metrics")
-    if place.ephemeral:
-        out.append(f"state is ephemeral:    {place.state_directory} is on {place.ephemeral}")
+    if place.state_warning:
+        out.append(f"state is ephemeral:    {place.state_warning}")
     if place.inbox is not None:
         host, port = place.listeners[0].address
         known = ", ".join(MAILBOXES)

@@ -20,8 +20,8 @@ class Place:
     inbox: tuple[str, int] | None
     admin: str
     state_directory: Path
-    ephemeral: str
-    """Kind of file system when what is written ends with the container; `` when it is kept."""
+    state_warning: str
+    """Where and why what is written there may not be kept; ``."""
     workers: int
 
 
@@ -33,7 +33,7 @@ class AdminTask:
     listening: socket.socket
     slots: Slots
     supervisor: int
-    ephemeral: str
+    state_warning: str
     metrics_directory: Path
 
 

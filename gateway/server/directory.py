@@ -1,4 +1,4 @@
-"""The state directory: made at the start, its kind of file system told, and this run's own place below it.
+"""The state directory: made at the start, and this run's own place below it.
 
 `<state_directory>/run/<pid>/` belongs to one supervisor for its life: files of the metrics, stacks of blocked workers. A lock that the
 kernel drops with the last of its processes tells the living from the dead; what the dead left is removed at the next start.
@@ -13,11 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.errors import GatewayError
-
-EPHEMERAL = frozenset({"overlay", "aufs", "tmpfs", "ramfs"})
-"""File systems that end with their container or machine."""
-_MOUNTS = Path("/proc/self/mountinfo")
-_ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
 
 
 class DirectoryError(GatewayError):
@@ -34,27 +29,6 @@ def make_state_directory(path: Path) -> Path:
     except OSError as error:
         raise DirectoryError(f"state directory {path}: {error.strerror or error}") from error
     return path.resolve()
-
-
-def ephemeral_kind(path: Path, mounts: Path = _MOUNTS) -> str:
-    """`overlay`, `tmpfs`, … when what is written at `path` ends with the container or the machine; `` when it is kept."""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return ""  # no such file but on Linux: nothing is known
-    best, kind = -1, ""
-    target = path.resolve()
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        fields = left.split(" ")
-        if len(fields) < 5 or not right:
-            continue
-        point = fields[4]
-        for escape, character in _ESCAPES.items():
-            point = point.replace(escape, character)
-        if target.is_relative_to(point) and len(point) >= best:
-            best, kind = len(point), right.split(" ")[0]
-    return kind if kind in EPHEMERAL else ""
 
 
 class RunDirectory:

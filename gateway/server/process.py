@@ -15,11 +15,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
-from gateway import metrics
+from gateway.config.load import Loaded
 from gateway.config.models import Config
 from gateway.errors import ConfigError
 from gateway.server import logs
@@ -32,20 +31,6 @@ CLOSING_LIMIT = 2.0
 """After the drain limit, `serve` is cancelled and gets this long to say 421."""
 EXIT_CONFIG = 2
 _PR_SET_PDEATHSIG = 1
-
-
-class Loaded(Protocol):
-    """A loaded configuration: the values, and where each came from."""
-
-    @property
-    def config(self) -> Config:
-        """The values."""
-        ...
-
-    @property
-    def state_directory(self) -> Path:
-        """Everything that must survive a restart lies below it."""
-        ...
 
 
 @dataclass(kw_only=True)
@@ -79,7 +64,9 @@ class Runtime:
     """Set by SIGTERM: stop accepting, let transactions end, return."""
 
     def ready(self) -> None:
-        """The listeners accept."""
+        """The listeners accept, and everything that stays for the worker's life is there."""
+        gc.collect()
+        gc.freeze()
         if not self.draining.is_set():
             self.slot.state = WorkerState.READY
 
@@ -109,6 +96,8 @@ def _watch_parent(parent: int) -> None:
 
 def run_worker(assignment: Assignment, serve: Serve) -> int:
     """A worker's life from fork to end; the exit status. 2: the configuration cannot be used, and the reasons are printed."""
+    from gateway import metrics  # late: the supervisor has said by then where the files of the metrics are
+
     config = assignment.loaded.config
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the supervisor decides
     writer = logs.configure(
@@ -162,8 +151,6 @@ async def _work(assignment: Assignment, serve: Serve) -> None:
     loop.add_signal_handler(signal.SIGTERM, drain)
     beat = loop.create_task(_beat(slot), name="beat")
     watchdog.start()
-    gc.collect()
-    gc.freeze()
     try:
         await _serve_and_drain(serve, runtime, config.server.drain_limit)
     finally:

@@ -21,11 +21,13 @@ from pathlib import Path
 
 import structlog
 
+from gateway.config.checks import state_is_durable
+from gateway.config.load import Loaded
 from gateway.server import logs
 from gateway.server.children import Admin, AdminTask, Child, Place
-from gateway.server.directory import DirectoryError, RunDirectory, ephemeral_kind, make_state_directory
+from gateway.server.directory import DirectoryError, RunDirectory, make_state_directory
 from gateway.server.listeners import BindError, Reserved, cpu_count, open_listening, reserve, show_address
-from gateway.server.process import CLOSING_LIMIT, EXIT_CONFIG, Assignment, Loaded, end_with_parent
+from gateway.server.process import CLOSING_LIMIT, EXIT_CONFIG, Assignment, end_with_parent
 from gateway.server.signals import ENDING, Signals, forget_signals
 from gateway.server.slots import Slot, Slots, WorkerState
 from gateway.server.watchdog import ASK_FOR_STACK, plugin_in_stack
@@ -93,7 +95,7 @@ class Supervisor:
         self._resources = resources
         self._slots = resources.slots
         self._state = state
-        self._ephemeral = ephemeral_kind(state)
+        _, self._state_warning = state_is_durable(state, self._config.server.state)
         self._announce = announce
         self._log = structlog.get_logger()
         self._pid = os.getpid()
@@ -114,8 +116,8 @@ class Supervisor:
         from gateway import metrics
 
         self._ended = metrics.WORKERS_ENDED
-        if self._ephemeral and self._config.server.state != "ephemeral":
-            self._log.warning("state.ephemeral", directory=str(self._state), file_system=self._ephemeral)
+        if self._state_warning:
+            self._log.warning("state.ephemeral", why=self._state_warning)
         gc.collect()
         gc.freeze()
         with selectors.DefaultSelector() as selector, Signals(selector) as signals:
@@ -172,7 +174,7 @@ class Supervisor:
                 listening=self._resources.admin,
                 slots=self._slots,
                 supervisor=self._pid,
-                ephemeral=self._ephemeral,
+                state_warning=self._state_warning,
                 metrics_directory=self._resources.run.metrics,
             )
 
@@ -205,7 +207,7 @@ class Supervisor:
             inbox=self._inbox_address,
             admin="" if admin is None else show_address(*admin.getsockname()[:2]),
             state_directory=self._state,
-            ephemeral=self._ephemeral,
+            state_warning=self._state_warning,
             workers=len(self._slots),
         )
 

@@ -8,39 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.server.directory import DirectoryError, RunDirectory, ephemeral_kind, make_state_directory
-
-MOUNTS = r"""21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-22 21 0:20 / /tmp rw - tmpfs tmpfs rw
-23 22 0:21 / /tmp/kept\040here rw shared:3 master:1 - xfs /dev/vdb rw
-24 21 0:22 / /srv/box rw - overlay overlay rw
-25 24 0:23 / /srv/box/var rw - ext4 /dev/vdc rw
-26 21 0:24 / /srv/bo rw - ramfs none rw
-a broken line
-"""
-
-
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/var/lib/mailgateway", ""),
-        ("/tmp/var", "tmpfs"),
-        ("/tmp", "tmpfs"),
-        ("/tmp/kept here/var", ""),
-        ("/srv/box/state", "overlay"),
-        ("/srv/box/var/x", ""),
-        ("/srv/boxes", ""),
-        ("/srv/bo/x", "ramfs"),
-    ],
-)
-def test_kind_of_file_system(tmp_path: Path, path: str, kind: str) -> None:
-    mounts = tmp_path / "mountinfo"
-    mounts.write_text(MOUNTS)
-    assert ephemeral_kind(Path(path), mounts) == kind
-
-
-def test_nothing_is_known_without_a_list_of_mounts(tmp_path: Path) -> None:
-    assert ephemeral_kind(tmp_path, tmp_path / "none") == ""
+from gateway.server.directory import DirectoryError, RunDirectory, make_state_directory
 
 
 def test_the_state_directory_is_made_for_us_alone(tmp_path: Path) -> None:

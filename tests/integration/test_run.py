@@ -1,0 +1,288 @@
+"""The real command: start, probes, ports in use, drain, workers that die or block."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = [sys.executable, "-c", "from gateway.cli import main; main()"]
+CONFIG = """
+plugins = []
+[server]
+state_directory = "{state}"
+workers = {workers}
+drain_limit = "5s"
+loop_limit = "2s"
+[[listener]]
+name = "mx"
+bind = "127.0.0.1:{smtp}"
+[[route]]
+domains = ["inbox.test"]
+servers = ["inbox:"]
+[admin]
+bind = "127.0.0.1:{admin}"
+{more}
+"""
+
+
+@dataclass
+class Gateway:
+    process: subprocess.Popen[str]
+    config: Path
+    smtp: int
+    admin: int
+    log: Path
+    out: Path
+    state: Path
+    ended: list[int] = field(default_factory=list)
+
+    def get(self, path: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=5)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def is_ready(self) -> bool:
+        try:
+            return self.get("/ready")[0] == 200
+        except OSError:
+            return False
+
+    def until(self, what: Callable[[], Any], limit: float = 15) -> Any:
+        deadline = time.monotonic() + limit
+        while time.monotonic() < deadline:
+            if found := what():
+                return found
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise AssertionError(f"not within {limit} s\n{self.log.read_text()}\n{self.out.read_text()}")
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [event for event in map(json.loads, lines) if event["event"] == name]
+
+    def children(self) -> list[int]:
+        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in text.split()]
+
+    def worker_pids(self) -> list[int]:
+        """Processes that listen on the SMTP port, by their sockets."""
+        wanted = {f"socket:[{inode}]" for inode in _listening_inodes(self.smtp)}
+        found = []
+        for pid in self.children():
+            try:
+                links = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+            except OSError:
+                continue
+            if links & wanted:
+                found.append(pid)
+        return found
+
+    def greeting(self) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.smtp), timeout=5) as client:
+            return client.recv(200)
+
+
+def _listening_inodes(port: int) -> set[str]:
+    found = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and int(fields[1].partition(":")[2], 16) == port:
+            found.add(fields[9])
+    return found
+
+
+@pytest.fixture
+def start(tmp_path: Path, free_port: Callable[[], int]) -> Callable[..., Any]:
+    number = 0
+
+    @contextmanager
+    def starting(*, workers: int = 2, more: str = "", ready: bool = True, **ports: int) -> Iterator[Gateway]:
+        nonlocal number
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        smtp, admin = ports.get("smtp") or free_port(), ports.get("admin") or free_port()
+        config = folder / "config.toml"
+        state = folder / "var"
+        config.write_text(CONFIG.format(state=state, workers=workers, smtp=smtp, admin=admin, more=more))
+        log, out = folder / "log", folder / "out"
+        with log.open("w") as stderr, out.open("w") as stdout:
+            process = subprocess.Popen(
+                [*COMMAND, "run", "--config", str(config)], stdout=stdout, stderr=stderr, stdin=subprocess.DEVNULL, text=True
+            )
+        gateway = Gateway(process, config, smtp, admin, log, out, state)
+        try:
+            if ready:
+                gateway.until(gateway.is_ready)
+            yield gateway
+        finally:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    return starting
+
+
+Start = Callable[..., Any]
+
+
+def healthcheck(gateway: Gateway) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, "healthcheck", "--config", str(gateway.config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_it_starts_tells_where_it_is_and_ends(start: Start) -> None:
+    with start() as gateway:
+        assert gateway.greeting()[:1] in b"24"
+        assert gateway.get("/live") == (200, "alive\n")
+        status, body = gateway.get("/ready")
+        assert status == 200
+        assert json.loads(body)["routes"] == {"default": True}
+        metrics = gateway.get("/metrics")[1]
+        assert "mailgateway_workers 2.0" in metrics
+        found = healthcheck(gateway)
+        assert (found.returncode, found.stdout) == (0, "ready\n")
+        said = gateway.out.read_text()
+        assert f"127.0.0.1:{gateway.smtp}" in said
+        assert f"nc 127.0.0.1 {gateway.smtp}" in said
+        assert f"swaks --server 127.0.0.1:{gateway.smtp}" in said
+        assert str(gateway.state / "inbox") in said
+        gateway.process.terminate()
+        assert gateway.process.wait(10) == 0
+        assert list((gateway.state / "run").iterdir()) == []
+        assert not _listening_inodes(gateway.smtp)
+        found = healthcheck(gateway)
+        assert found.returncode == 1
+        assert "no answer" in found.stderr
+
+
+@pytest.mark.parametrize("which", ["smtp", "admin"])
+def test_a_port_in_use_is_one_clear_line(start: Start, which: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with start(ready=False, **{which: port}) as gateway:
+            assert gateway.process.wait(20) == 2
+            lines = gateway.log.read_text().splitlines()
+            purpose = {"smtp": "listener 'mx'", "admin": "[admin]"}[which]
+            assert lines == [f"mailgateway: cannot listen on 127.0.0.1:{port} ({purpose}): another process listens there"]
+
+
+def test_a_second_gateway_does_not_share_the_port(start: Start) -> None:
+    with start(workers=1) as first, start(ready=False, smtp=first.smtp) as second:
+        assert second.process.wait(20) == 2
+        assert f"127.0.0.1:{first.smtp} (listener 'mx'): another process" in second.log.read_text()
+        assert first.is_ready()
+
+
+def test_config_mistakes_are_all_told(start: Start) -> None:
+    with start(ready=False, more='bnd = "x"\n[limits]\nmessage_size = "huge"\n') as gateway:
+        assert gateway.process.wait(20) == 2
+        text = gateway.log.read_text()
+        assert "bnd" in text
+        assert "message_size" in text
+
+
+def test_a_killed_worker_is_replaced(start: Start) -> None:
+    with start(workers=2) as gateway:
+        before = gateway.until(lambda: found if len(found := gateway.worker_pids()) == 2 else None)
+        os.kill(before[0], signal.SIGKILL)
+        gateway.until(lambda: len(set(gateway.worker_pids()) - set(before)) == 1 and len(gateway.worker_pids()) == 2)
+        gateway.until(gateway.is_ready)
+        assert before[1] in gateway.worker_pids()
+        (event,) = gateway.events("process.ended")
+        assert (event["pid"], event["how"]) == (before[0], "signal SIGKILL")
+        assert 'mailgateway_workers_ended_total{reason="killed"} 1.0' in gateway.get("/metrics")[1]
+
+
+def test_a_worker_whose_loop_stands_still_is_replaced(start: Start) -> None:
+    with start(workers=2) as gateway:
+        before = gateway.until(lambda: found if len(found := gateway.worker_pids()) == 2 else None)
+        os.kill(before[1], signal.SIGSTOP)
+        gateway.until(lambda: gateway.events("worker.blocked"))
+        gateway.until(lambda: len(set(gateway.worker_pids()) - set(before)) == 1)
+        assert gateway.events("worker.blocked")[0]["pid"] == before[1]
+        assert gateway.greeting()
+
+
+def test_the_other_processes_are_replaced_too(start: Start) -> None:
+    with start(workers=1) as gateway:
+        beside = set(gateway.children()) - set(gateway.worker_pids())
+        assert len(beside) == 2
+        for pid in beside:
+            os.kill(pid, signal.SIGKILL)
+        gateway.until(lambda: len(gateway.events("process.ended")) == 2)
+        gateway.until(gateway.is_ready)
+        assert {event["child"] for event in gateway.events("process.ended")} == {"admin", "inbox"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_drain(start: Start, number: signal.Signals) -> None:
+    with start() as gateway:
+        gateway.process.send_signal(number)
+        assert gateway.process.wait(10) == 0
+        assert gateway.events("gateway.draining")[0]["signal"] == number.name
+        assert gateway.events("process.ended") == []
+
+
+def test_it_is_not_ready_while_it_drains(start: Start) -> None:
+    with start(workers=1) as gateway:
+        (worker,) = gateway.until(gateway.worker_pids)
+        os.kill(worker, signal.SIGSTOP)  # a session that does not end
+        gateway.process.terminate()
+        gateway.until(lambda: gateway.get("/ready")[0] == 503)
+        assert "draining" in json.loads(gateway.get("/ready")[1])["reasons"]
+        found = healthcheck(gateway)
+        assert found.returncode == 1
+        assert "draining" in found.stderr
+        gateway.process.terminate()  # asked twice: at once
+        assert gateway.process.wait(5) == 0
+
+
+def test_nothing_outlives_a_killed_supervisor(start: Start) -> None:
+    with start(workers=2) as gateway:
+        children = gateway.until(lambda: found if len(found := gateway.children()) == 4 else None)
+        gateway.process.kill()
+        gateway.process.wait()
+        deadline = time.monotonic() + 5
+        while any(_runs(pid) for pid in children) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(_runs(pid) for pid in children)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def test_probes_that_connect_and_leave_make_no_log_line(start: Start) -> None:
+    with start(workers=1) as gateway:
+        gateway.until(lambda: gateway.events("gateway.listening"))
+        before = gateway.log.read_text()
+        for _ in range(20):
+            socket.create_connection(("127.0.0.1", gateway.smtp), timeout=5).close()
+            assert gateway.get("/live")[0] == 200
+        time.sleep(0.5)
+        assert gateway.log.read_text() == before
