@@ -1,0 +1,235 @@
+"""A small recursive name server on loopback for tests: real UDP and TCP, answers from a table, misbehaviour on request.
+
+`FakeResolver` is enough for the test of a plugin; this is for tests of a resolver, or of everything from the socket up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
+
+from gateway.testing.dns import TEMPFAIL, FakeResolver
+
+SILENT: Final = "silent"
+SERVFAIL: Final = "servfail"
+REFUSED: Final = "refused"
+TRUNCATED: Final = "truncated"
+"""Cut over UDP, whole over TCP."""
+WRONG_ID: Final = "wrong-id"
+"""An answer with another id and other records first, then the right one."""
+WRONG_QUESTION: Final = "wrong-question"
+"""An answer to another question first, then the right one."""
+GARBAGE: Final = "garbage"
+"""Octets that are no message first, then the right answer."""
+ONLY_GARBAGE: Final = "only-garbage"
+NO_EDNS: Final = "no-edns"
+"""FORMERR to a query with EDNS, as servers older than RFC 6891 give."""
+HALF_CHAIN: Final = "half-chain"
+"""A CNAME without what it leads to."""
+MISBEHAVIOURS: Final = frozenset(
+    [SILENT, SERVFAIL, REFUSED, TRUNCATED, WRONG_ID, WRONG_QUESTION, GARBAGE, ONLY_GARBAGE, NO_EDNS, HALF_CHAIN]
+)
+
+
+class StubDnsServer:
+    """`async with StubDnsServer({"example.org": {"TXT": ["v=spf1 -all"]}}) as server: … server.address`.
+
+    `zones` are those of `FakeResolver`; TEMPFAIL is answered by SERVFAIL. `misbehave` maps a name to one of the constants of this
+    module, `delay` a name to the seconds its answers are late. `queries` lists (name, kind, `udp` or `tcp`) as they came.
+    """
+
+    def __init__(
+        self,
+        zones: Mapping[str, Mapping[str, Any] | str] | None = None,
+        *,
+        misbehave: Mapping[str, str] | None = None,
+        delay: Mapping[str, float] | None = None,
+        ttl: int = 300,
+        negative_ttl: int | None = 60,
+    ) -> None:
+        self.ttl = ttl
+        self.negative_ttl = negative_ttl
+        """Seconds in the SOA record of a negative answer; None: no such record."""
+        self.misbehave = {name.lower(): how for name, how in (misbehave or {}).items()}
+        if wrong := set(self.misbehave.values()) - MISBEHAVIOURS:
+            msg = f"unknown misbehaviour {sorted(wrong)}"
+            raise ValueError(msg)
+        self.delay = {name.lower(): seconds for name, seconds in (delay or {}).items()}
+        self.queries: list[tuple[str, str, str]] = []
+        self.address = ""
+        self.use(zones or {})
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._udp: asyncio.DatagramTransport | None = None
+        self._tcp: asyncio.Server | None = None
+
+    def use(self, zones: Mapping[str, Mapping[str, Any] | str]) -> None:
+        """Answer from another table from now on."""
+        self._table = FakeResolver(zones)
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        for _ in range(20):  # the port that TCP got may be taken for UDP
+            self._tcp = await asyncio.start_server(self._serve_tcp, "127.0.0.1", 0)
+            port = self._tcp.sockets[0].getsockname()[1]
+            try:
+                self._udp, _ = await loop.create_datagram_endpoint(lambda: _Ear(self), local_addr=("127.0.0.1", port))
+            except OSError:
+                self._tcp.close()
+                continue
+            self.address = f"127.0.0.1:{port}"
+            return self
+        msg = "no port is free for both TCP and UDP"
+        raise OSError(msg)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._udp is not None:
+            self._udp.close()
+        if self._tcp is not None:
+            self._tcp.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tcp is not None:
+            await self._tcp.wait_closed()
+
+    def datagram(self, wire: bytes, peer: Any) -> None:
+        """A query over UDP."""
+        task = asyncio.get_running_loop().create_task(self._answer_udp(wire, peer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer_udp(self, wire: bytes, peer: Any) -> None:
+        for octets in await self._answers(wire, "udp"):
+            if self._udp is not None and not self._udp.is_closing():
+                self._udp.sendto(octets, peer)
+
+    async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, EOFError):
+            while True:
+                (length,) = struct.unpack("!H", await reader.readexactly(2))
+                for octets in await self._answers(await reader.readexactly(length), "tcp"):
+                    writer.write(struct.pack("!H", len(octets)) + octets)
+                await writer.drain()
+        writer.close()
+
+    async def _answers(self, wire: bytes, transport: str) -> list[bytes]:
+        """The datagrams that answer a query, in order."""
+        try:
+            query = dns.message.from_wire(wire)
+        except dns.exception.DNSException:
+            return []
+        question = query.question[0]
+        name = ".".join(label.decode("latin-1") for label in question.name.labels if label).lower()
+        kind = dns.rdatatype.to_text(question.rdtype)
+        self.queries.append((name, kind, transport))
+        how = self.misbehave.get(name, "")
+        if name in self.delay:
+            await asyncio.sleep(self.delay[name])
+        if how in {SILENT, ONLY_GARBAGE}:
+            return [] if how == SILENT else [b"\x00\x01garbage", wire[:2] + b"\xff" * 30]
+        response = await self._response(query, name, kind, how)
+        limit = (query.payload if query.edns >= 0 else 512) if transport == "udp" else 65535
+        octets = response.to_wire(max_size=65535)
+        if transport == "udp" and (how == TRUNCATED or len(octets) > limit):
+            response = dns.message.make_response(query)
+            response.flags |= dns.flags.TC
+            octets = response.to_wire()
+        return [*_strays(query, octets, how), octets]
+
+    async def _response(self, query: dns.message.Message, name: str, kind: str, how: str) -> dns.message.Message:
+        response = dns.message.make_response(query, recursion_available=True)
+        if how in {SERVFAIL, REFUSED}:
+            response.set_rcode(dns.rcode.SERVFAIL if how == SERVFAIL else dns.rcode.REFUSED)
+            return response
+        if how == NO_EDNS and query.edns >= 0:
+            response = dns.message.make_response(query)
+            response.use_edns(False)
+            response.set_rcode(dns.rcode.FORMERR)
+            return response
+        entry: Any = self._table.zones.get(name)
+        at, seen = name, {name}
+        while isinstance(entry, Mapping) and entry.get("CNAME") and kind != "CNAME":
+            target = str(entry["CNAME"][0]).lower().removesuffix(".")
+            self._add(response, at, "CNAME", [target])
+            if how == HALF_CHAIN:
+                return response
+            if target in seen:
+                response.set_rcode(dns.rcode.SERVFAIL)
+                return response
+            seen.add(target)
+            at, entry = target, self._table.zones.get(target)
+        if entry == TEMPFAIL or (isinstance(entry, Mapping) and entry.get(kind) == TEMPFAIL):
+            response.set_rcode(dns.rcode.SERVFAIL)
+        elif isinstance(entry, Mapping) and entry.get(kind):
+            self._add(response, at, kind, entry[kind])
+        else:
+            if entry is None and not any(other.endswith("." + at) for other in self._table.zones):
+                response.set_rcode(dns.rcode.NXDOMAIN)
+            if self.negative_ttl is not None:
+                soa = f". . 1 3600 600 86400 {self.negative_ttl}"
+                response.authority.append(dns.rrset.from_text(".", self.ttl, "IN", "SOA", soa))
+        return response
+
+    def _add(self, response: dns.message.Message, name: str, kind: str, values: Any) -> None:
+        owner = dns.name.Name([*(label.encode("latin-1") for label in name.split(".")), b""])
+        rrset = dns.rrset.RRset(owner, dns.rdataclass.IN, dns.rdatatype.from_text(kind))
+        for value in values:
+            rrset.add(_rdata(kind, value), self.ttl)
+        response.answer.append(rrset)
+
+
+class _Ear(asyncio.DatagramProtocol):
+    def __init__(self, server: StubDnsServer) -> None:
+        self._server = server
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._server.datagram(data, addr)
+
+
+def _rdata(kind: str, value: Any) -> dns.rdata.Rdata:
+    """A record from its form in the table, octet by octet: texts are hostile on purpose."""
+    if kind == "TXT":
+        pieces = [value] if isinstance(value, str | bytes) else list(value) or [b""]
+        octets = [piece.encode("utf-8") if isinstance(piece, str) else piece for piece in pieces]
+        cut = [one[at : at + 255] for one in octets for at in range(0, max(len(one), 1), 255)]
+        wire = b"".join(bytes([len(one)]) + one for one in cut)
+        return dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.TXT, wire, 0, len(wire))
+    if kind == "MX":
+        preference, host = value
+        wire = struct.pack("!H", preference) + (dns.name.from_text(host or ".").to_wire() or b"")
+        return dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.MX, wire, 0, len(wire))
+    text = str(value)
+    if kind in {"CNAME", "NS", "PTR"}:
+        text = text.removesuffix(".") + "."
+    return dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.from_text(kind), text)
+
+
+def _strays(query: dns.message.Message, octets: bytes, how: str) -> list[bytes]:
+    """What comes before the right answer."""
+    if how == WRONG_ID:
+        lie = dns.message.make_response(query)
+        lie.answer.append(dns.rrset.from_text(query.question[0].name, 60, "IN", "A", "203.0.113.66"))
+        wire = lie.to_wire()
+        return [struct.pack("!H", query.id ^ 0x5555) + wire[2:]]
+    if how == WRONG_QUESTION:
+        other = dns.message.make_query("other.example.", query.question[0].rdtype, id=query.id)
+        lie = dns.message.make_response(other)
+        lie.answer.append(dns.rrset.from_text("other.example.", 60, "IN", "A", "203.0.113.66"))
+        return [lie.to_wire()]
+    if how == GARBAGE:
+        return [b"", b"\x00", octets[:2] + b"\xff" * 40, octets[:-3]]
+    return []

@@ -1,0 +1,38 @@
+"""Domains and texts as SPF takes them: RFC 7208 4.3, 6.2, RFC 5891, RFC 8616 4. Nothing is looked up."""
+
+from __future__ import annotations
+
+MAX_EXPLANATION = 250
+"""Characters of an explanation that are shown; it is a stranger's text (RFC 7208 11.5.3)."""
+_DOTS = str.maketrans(dict.fromkeys("\u3002\uff0e\uff61", "."))
+
+
+def a_labels(domain: str) -> str | None:
+    """The domain with A-labels, without the last dot; None when it is not a multi-label domain name (RFC 7208 4.3).
+
+    None too for an address literal and for labels that DNS cannot hold.
+    """
+    if len(domain) > 1_024:
+        return None
+    labels = domain.translate(_DOTS).removesuffix(".").split(".")
+    if len(labels) < 2 or domain.startswith("["):
+        return None
+    result = []
+    for label in labels:
+        if not label or len(label) > 63:
+            return None
+        if label.isascii():
+            result.append(label)
+            continue
+        try:
+            result.append(label.encode("idna").decode("ascii"))
+        except UnicodeError:
+            return None
+    name = ".".join(result)
+    return name if len(name) <= 253 else None
+
+
+def clean(explanation: str) -> str:
+    """An explanation fit for a reply: printable ASCII in one line, at most MAX_EXPLANATION characters (RFC 7208 6.2)."""
+    text = "".join(c if " " <= c <= "~" else " " for c in explanation[: MAX_EXPLANATION * 4]).strip()
+    return text if len(text) <= MAX_EXPLANATION else text[: MAX_EXPLANATION - 3] + "..."
