@@ -94,6 +94,7 @@ class Ledger:
         self._clock = clock
         self._origins: frozenset[bytes] = frozenset()
         self._seen: tuple[int, ...] | None = None
+        self._hints_mark = file.with_name(f"{file.stem}.hints")
         self._files = (file, file.with_name(f"{file.name}-wal"))
 
     @classmethod
@@ -122,21 +123,49 @@ class Ledger:
     # -- hints ---------------------------------------------------------------------------------------------------------
 
     async def hint(self, reverse_path: bytes, mailbox: str) -> str:
-        """The class an earlier transaction left for this recipient, `` when none. Asked for when a transaction gets a second one."""
+        """The class an earlier transaction left for this recipient, `` when none. Costs a `stat` where no hint lives. StorageError."""
+        if not self._has_hints():
+            return ""
         found = await self._store.get(_hint_key(reverse_path, mailbox))
         return found.decode("utf-8", "replace") if found else ""
 
-    async def write_hints(self, reverse_path: bytes, hints: Mapping[str, str]) -> None:
-        """By mailbox; counts one more round for this recipient set."""
+    async def leave(self, reverse_path: bytes, hints: Mapping[str, str]) -> None:
+        """Hints by mailbox; an empty one is forgotten. StorageError."""
+        self._mark_hints()
         for mailbox, group in hints.items():
             key = _hint_key(reverse_path, mailbox)
-            await self._store.put(key, group.encode(), ttl=self._hint_lifetime)
+            if group:
+                await self._store.put(key, group.encode(), ttl=self._hint_lifetime)
+            else:
+                await self._store.delete(key)
+
+    async def split(self, reverse_path: bytes, hints: Mapping[str, str]) -> None:
+        """Hints by mailbox, and one more round for this recipient set. StorageError."""
+        await self.leave(reverse_path, hints)
         await self._store.incr(_rounds_key(reverse_path, hints), ttl=self._hint_lifetime)
 
     async def rounds(self, reverse_path: bytes, mailboxes: Iterable[str]) -> int:
         """How often this reverse-path and recipient set has been split."""
+        if not self._has_hints():
+            return 0
         found = await self._store.get(_rounds_key(reverse_path, mailboxes))
         return int(found) if found and found.isdigit() else 0
+
+    def _has_hints(self) -> bool:
+        """Whether any process of this host has left a hint within their lifetime: spares each RCPT a look into the store."""
+        try:
+            marked = self._hints_mark.stat().st_mtime
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return abs(self._clock() - marked) < 2 * self._hint_lifetime
+
+    def _mark_hints(self) -> None:
+        try:
+            self._hints_mark.touch(mode=0o600)
+        except OSError as error:
+            raise StorageError(f"cannot mark hints: {error}") from error
 
     # -- entries -------------------------------------------------------------------------------------------------------
 

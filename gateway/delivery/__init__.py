@@ -8,7 +8,7 @@ reply and every pending copy dropped.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import suppress
 
 from gateway.delivery.carrying import carry_out
 from gateway.delivery.parcel import Copies, Envelope, Handover, Memory, Parcel, Records, attempt_of
@@ -36,20 +36,18 @@ class Delivery:
         """At RCPT: None, or the 452 by which the client sends this recipient in another transaction."""
         ability = Ability.SUBMISSION if trusted else Ability.SMTP
         admission = self._admission(transaction, ability)
-        arrival = Arrival(mailbox=recipient.mailbox, route=recipient.route, policy_class=recipient.policy_class)
-        if admission.admitted:
-            # One recipient alone needs no hint, and most messages have one.
-            reverse_path = transaction.reverse_path.octets
-            for known in admission.unread:
-                admission.learn(known, await self._hint(reverse_path, known.mailbox))
-            arrival = replace(arrival, hint=await self._hint(reverse_path, recipient.mailbox))
+        hint = await self._hint(transaction.reverse_path.octets, recipient.mailbox)
+        arrival = Arrival(mailbox=recipient.mailbox, route=recipient.route, policy_class=recipient.policy_class, hint=hint)
+        if arrival.waits:
+            await self._write(transaction, {arrival.mailbox: arrival.next_hint})
         return admission.admit(arrival)
 
-    def withdraw(self, transaction: Transaction, recipient: Recipient) -> None:
+    async def withdraw(self, transaction: Transaction, recipient: Recipient) -> None:
         """The next hop or a plugin refused an admitted recipient: its class is no longer the transaction's."""
-        kept = transaction.session.state.get(_ADMISSION)
-        if isinstance(kept, tuple) and kept[0] == transaction.id:
-            kept[1].withdraw(recipient.mailbox)
+        admission = self._known_admission(transaction)
+        if admission is not None:
+            await self._write(transaction, admission.postponed({recipient.mailbox}))
+            admission.withdraw(recipient.mailbox)
 
     async def history(self, transaction: Transaction, message: Message) -> History:
         """What ledger and hints know of this very message."""
@@ -58,20 +56,33 @@ class Delivery:
 
     async def carry_out(self, plan: Plan, parcel: Parcel) -> Settlement:
         """Do what the plan says, in the order of the promises; the settlement's reply is the client's."""
-        return await carry_out(plan, parcel, quarantine=self._quarantine, journal=self._journal, ledger=self._ledger)
+        settlement = await carry_out(plan, parcel, quarantine=self._quarantine, journal=self._journal, ledger=self._ledger)
+        admission = self._known_admission(parcel.transaction)
+        if admission is not None and not settlement.hints and settlement.deferred(plan):
+            await self._write(parcel.transaction, admission.postponed(settlement.deferred(plan)))
+        return settlement
 
     def failed(self, plan: Plan, answer: Reply, problem: str) -> Settlement:
         """Nothing was carried out: this 4xx of ours for every recipient."""
         return failed(plan, answer, problem)
 
     def _admission(self, transaction: Transaction, ability: Ability) -> Admission:
-        kept = transaction.session.state.get(_ADMISSION)
-        if isinstance(kept, tuple) and kept[0] == transaction.id:
-            known: Admission = kept[1]
-            return known
-        admission = Admission(ability, max_classes=self._max_classes)
-        transaction.session.state[_ADMISSION] = (transaction.id, admission)
+        admission = self._known_admission(transaction)
+        if admission is None:
+            admission = Admission(ability, max_classes=self._max_classes)
+            transaction.session.state[_ADMISSION] = (transaction.id, admission)
         return admission
+
+    @staticmethod
+    def _known_admission(transaction: Transaction) -> Admission | None:
+        kept = transaction.session.state.get(_ADMISSION)
+        return kept[1] if isinstance(kept, tuple) and kept[0] == transaction.id else None
+
+    async def _write(self, transaction: Transaction, hints: dict[str, str]) -> None:
+        """A hint that cannot be written costs a retry, not a message."""
+        if hints:
+            with suppress(StorageError):
+                await self._ledger.leave(transaction.reverse_path.octets, hints)
 
     async def _hint(self, reverse_path: bytes, mailbox: str) -> str:
         """A hint that cannot be read is none: it costs a retry, not a message."""

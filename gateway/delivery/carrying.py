@@ -189,7 +189,7 @@ class _Carrying:
         names = {wish.index: wish.mailbox for wish in self.plan.wishes}
         hints = {names[index]: group for index, group in settlement.hints.items()}
         try:
-            await self.ledger.write_hints(self.parcel.transaction.reverse_path.octets, hints)
+            await self.ledger.split(self.parcel.transaction.reverse_path.octets, hints)
         except StorageError as error:
             self.problems.append(f"no hints: {error}")
 

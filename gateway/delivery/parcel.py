@@ -80,8 +80,12 @@ class Memory(Protocol):
         """Gone, durably, all or none. False: no longer there. StorageError."""
         ...
 
-    async def write_hints(self, reverse_path: bytes, hints: Mapping[str, str]) -> None:
-        """StorageError."""
+    async def leave(self, reverse_path: bytes, hints: Mapping[str, str]) -> None:
+        """Hints by mailbox; an empty one is forgotten. StorageError."""
+        ...
+
+    async def split(self, reverse_path: bytes, hints: Mapping[str, str]) -> None:
+        """Hints by mailbox, and one more round for this recipient set. StorageError."""
         ...
 
 

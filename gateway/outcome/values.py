@@ -167,3 +167,9 @@ class Settlement:
     """Identifiers of the copies held."""
     problems: tuple[str, ...] = ()
     """What went wrong on our side, for trace and log; never for the peer."""
+
+    def deferred(self, plan: Plan) -> frozenset[str]:
+        """Mailboxes whose client is told 4xx."""
+        named = [wish.mailbox for wish in plan.wishes if not wish.added]
+        told = self.replies or (self.reply,) * len(named)
+        return frozenset(mailbox for mailbox, answer in zip(named, told, strict=True) if answer.first == 4)
