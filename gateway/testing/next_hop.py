@@ -11,6 +11,7 @@ Unscripted, it accepts everything. It is no server for mail: nothing is bounded 
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -27,6 +28,9 @@ _USUAL = {
     "NOOP": "250 2.0.0 Ok",
     "QUIT": "221 2.0.0 Bye",
 }
+
+
+_PATH = re.compile(rb'<(?:"(?:[^"\\]|\\.)*"|[^">])*>')
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +255,12 @@ class _Dialogue:
         if not is_taken:
             return
         if verb == b"MAIL":
-            path, *parameters = line[len(b"MAIL FROM:") :].split(b" ")
-            self._taken = Taken(path, tuple(parameters), connection=self._number)
+            path, parameters = _path(line)
+            self._taken = Taken(path, parameters, connection=self._number)
         elif verb in (b"RSET", b"EHLO", b"HELO"):
             self._taken = None
         elif verb == b"RCPT" and self._taken is not None:
-            path, *parameters = line[len(b"RCPT TO:") :].split(b" ")
-            self._taken.recipients.append((path, tuple(parameters)))
+            self._taken.recipients.append(_path(line))
         elif verb == b"DATA" and code == 354:
             await self._content()
 
@@ -279,3 +282,11 @@ class _Dialogue:
         self._taken = None
         self._hop.transactions.append(taken)
         taken.code = await self._answer("CONTENT")
+
+
+def _path(line: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+    """The path of MAIL or RCPT, with its brackets, and the parameters (RFC 5321 4.1.2)."""
+    found = _PATH.search(line)
+    if found is None:
+        return line.partition(b":")[2], ()
+    return found[0], tuple(line[found.end() :].split())

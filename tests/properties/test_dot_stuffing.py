@@ -21,7 +21,7 @@ def cut(octets: bytes, places: list[int]) -> list[bytes]:
 
 def received(wire: bytes) -> tuple[bytes, bytes]:
     """As a server reads it (RFC 5321 4.1.1.4, 4.5.2): the content, and what is left over after the end of data."""
-    lines = []
+    lines: list[bytes] = []
     while True:
         line, end, wire = wire.partition(b"\r\n")
         assert end, "the end of data is missing"

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from gateway import add_header, tag_subject
 from gateway.content import Content
 from gateway.errors import StorageError
-from gateway.quarantine import Copy, Quarantine, Query, State, SweepReport, Ticket, collect, expire, tend
+from gateway.quarantine import Copy, Quarantine, Query, State, SweepReport, Ticket, collect, expire
 from gateway.quarantine.tables import blobs
 from gateway.trace import Record
 
@@ -330,31 +330,3 @@ async def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         await Quarantine.open(tmp_path / "file" / "q", retention=1.0, lease=1.0)
     assert not caught.value.full
-
-
-async def test_tend_sweeps_and_outlives_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def commit(record: Record) -> None:
-        raise AssertionError
-
-    first = await Quarantine.open(tmp_path, retention=1000.0, lease=0.2)
-    second = await Quarantine.open(tmp_path, retention=1000.0, lease=0.2)
-    ticket = await first.write_pending(a_copy())
-    calls = 0
-    sweep = second.sweep
-
-    async def failing() -> SweepReport:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
-            raise StorageError("once")
-        return await sweep()
-
-    monkeypatch.setattr(second, "sweep", failing)
-    task = asyncio.get_running_loop().create_task(tend(second, commit, interval=0.05))
-    async with asyncio.timeout(5):
-        while await state(second, ticket) != State.KEPT:  # noqa: ASYNC110 - another process's doing in real life
-            await asyncio.sleep(0.02)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    await first.close()
-    await second.close()

@@ -1,0 +1,306 @@
+"""Relay and its pools against scripted next hops: reuse, limits, fail-over, what is known of a route."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.config.models import RelayConfig, RouteConfig
+from gateway.errors import LinkError
+from gateway.relay.handover import ClientFacts, Handover
+from gateway.relay.pool import Relay
+from gateway.testing.next_hop import DROP, SILENCE, Answer, ScriptedNextHop
+
+CLIENT = ClientFacts(address="192.0.2.1")
+
+
+@contextlib.asynccontextmanager
+async def relaying(*servers: str, **settings: float) -> AsyncIterator[Relay]:
+    route = RouteConfig(name="r", domains=("*",), servers=servers)
+    limits = {"connect_timeout": 0.5, "reply_timeout": 5.0, "wait_limit": 0.2, "rest": 0.2, **settings}
+    relay = Relay([route], RelayConfig.model_validate(limits), server_name="gw.test")
+    try:
+        yield relay
+    finally:
+        await relay.close()
+
+
+async def begin(relay: Relay, route: str = "r") -> Handover:
+    handover = relay.handover(route, CLIENT)
+    await asyncio.gather(handover.mail(b"<a@b>", []), handover.rcpt(b"<c@d>", []))
+    return handover
+
+
+async def deliver(relay: Relay, route: str = "r") -> int:
+    handover = relay.handover(route, CLIENT)
+    try:
+        await handover.mail(b"<a@b>", [])
+        await handover.rcpt(b"<c@d>", [])
+        return (await handover.send([b"x\r\n"], size=3))[0].code
+    finally:
+        await handover.abandon()
+
+
+async def test_links_are_kept_and_used_last_in_first_out() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address) as relay:
+        first, second = await begin(relay), await begin(relay)
+        await first.send([b"1\r\n"], size=3)
+        await second.send([b"2\r\n"], size=3)
+        for _ in range(3):
+            await deliver(relay)
+        assert [taken.connection for taken in hop.transactions] == [1, 2, 2, 2, 2]
+
+
+async def test_no_more_links_than_allowed() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address, max_links=2, wait_limit=5) as relay:
+        held = [await begin(relay), await begin(relay)]
+        third = asyncio.get_running_loop().create_task(deliver(relay))
+        await asyncio.sleep(0.05)
+        assert hop.connections == 2
+        await held[0].send([b"x\r\n"], size=3)
+        assert await third == 250
+        assert hop.connections == 2
+        await held[1].abandon()
+
+
+async def test_a_wait_for_a_link_ends() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address, max_links=1) as relay:
+        held = await begin(relay)
+        with pytest.raises(LinkError, match="1 links are in use") as caught:
+            await deliver(relay)
+        assert caught.value.enhanced == "4.4.5"
+        await held.abandon()
+        assert await deliver(relay) == 250
+
+
+async def test_who_waits_gets_the_place_of_a_lost_link() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address, max_links=1, wait_limit=5) as relay:
+        held = await begin(relay)
+        waiting = asyncio.get_running_loop().create_task(deliver(relay))
+        await asyncio.sleep(0.02)
+        await hop.drop_all()
+        assert await waiting == 250
+        assert hop.connections == 2
+        await held.abandon()
+
+
+async def test_who_gives_up_waiting_loses_nothing() -> None:
+    """Cancelled in the very turn in which it was handed a link or a place."""
+    async with ScriptedNextHop() as hop, relaying(hop.address, max_links=1, wait_limit=5) as relay:
+        for is_clean in (True, False):
+            held = await begin(relay)
+            waiting = asyncio.get_running_loop().create_task(relay._routes["r"].acquire())
+            await asyncio.sleep(0.02)
+            if is_clean:
+                await held.send([b"x\r\n"], size=3)
+            else:
+                assert held._link is not None
+                held._link.fail(LinkError("x", "cut"))
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            await held.abandon()
+            assert await deliver(relay) == 250
+
+
+@pytest.mark.parametrize(("settings", "connections"), [({"max_messages": 2}, 2), ({"max_age": 0.0}, 4), ({}, 1)])
+async def test_links_are_retired(settings: dict[str, float], connections: int) -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address, **settings) as relay:
+        for _ in range(4):
+            assert await deliver(relay) == 250
+            await asyncio.sleep(0.01)
+        assert hop.connections == connections
+        await asyncio.sleep(0.02)
+        assert hop.open_connections <= 1
+
+
+async def test_refusals_retire_a_link_and_a_delivery_clears_them() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address, max_refusals=3) as relay:
+        hop.script("RCPT TO:<no@", "550 5.1.1 No")
+        for is_delivered in (True, False, False, False):
+            handover = relay.handover("r", CLIENT)
+            await handover.mail(b"<a@b>", [])
+            await asyncio.gather(handover.rcpt(b"<no@d>", []), handover.rcpt(b"<no@e>", []), handover.rcpt(b"<c@d>", []))
+            if is_delivered:
+                await handover.send([b"x\r\n"], size=3)
+            await handover.abandon()
+            await asyncio.sleep(0.02)
+        assert hop.connections == 2
+
+
+async def test_idle_links_are_closed() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address, idle_limit=0.1) as relay:
+        await deliver(relay)
+        await asyncio.sleep(0.3)
+        assert hop.open_connections == 0
+        assert hop.commands[-1] == b"QUIT"
+        assert await deliver(relay) == 250
+
+
+async def test_fail_over_rest_and_return() -> None:
+    async with ScriptedNextHop() as one, ScriptedNextHop() as two, relaying(one.address, two.address, max_messages=1) as relay:
+        one.script("GREETING", "421 4.3.2 Busy")
+        assert await deliver(relay) == 250
+        assert await deliver(relay) == 250
+        assert (one.connections, two.connections) == (1, 2), "while it rests nobody asks"
+        one.script("GREETING", "220 one")
+        await asyncio.sleep(0.25)
+        assert await deliver(relay) == 250
+        assert len(one.transactions) == 1
+
+
+async def test_all_servers_rest_and_are_asked_all_the_same() -> None:
+    async with ScriptedNextHop() as one, ScriptedNextHop() as two, relaying(one.address, two.address, rest=60.0) as relay:
+        await one.stop()
+        await two.stop()
+        with pytest.raises(LinkError):
+            await deliver(relay)
+        await two.start()
+        assert await deliver(relay) == 250
+
+
+async def test_a_full_server_leaves_the_work_to_the_next() -> None:
+    async with ScriptedNextHop() as one, ScriptedNextHop() as two, relaying(one.address, two.address, max_links=1) as relay:
+        held = await begin(relay)
+        assert await deliver(relay) == 250
+        assert (one.connections, two.connections) == (1, 1)
+        await held.abandon()
+
+
+async def test_next_hop_started_later() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address) as relay:
+        await hop.stop()
+        with pytest.raises(LinkError) as caught:
+            await deliver(relay)
+        assert caught.value.enhanced == "4.4.1"
+        with pytest.raises(LinkError):
+            await relay.learn("r")
+        assert relay.capabilities("r") is None
+        assert not relay.healthy("r")
+        await hop.start()
+        assert await deliver(relay) == 250
+        assert relay.healthy("r")
+
+
+async def test_next_hop_back_on_another_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is looked up at each new connection."""
+    async with ScriptedNextHop() as hop:
+        address = "127.0.0.77"
+
+        async def found(*_: object, **__: object) -> list[tuple[object, ...]]:
+            return [(0, 0, 0, "", (address, hop.port))]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", found)
+            async with relaying(f"next-hop.test:{hop.port}") as relay:
+                with pytest.raises(LinkError):
+                    await deliver(relay)
+                address = "127.0.0.1"
+                assert await deliver(relay) == 250
+
+
+async def test_capabilities_are_the_intersection() -> None:
+    async with (
+        ScriptedNextHop(keywords=("SIZE 1000", "DSN", "PIPELINING")) as one,
+        ScriptedNextHop(keywords=("SIZE 500", "SMTPUTF8", "PIPELINING")) as two,
+        relaying(one.address, two.address) as relay,
+    ):
+        assert relay.capabilities("r") is None
+        assert set((await relay.learn("r")).keywords) == {"SIZE", "DSN", "PIPELINING"}
+        await relay.probe()
+        found = relay.capabilities("r")
+        assert found is not None
+        assert found.keywords == {"SIZE": ("500",), "PIPELINING": ()}
+        assert (one.connections, two.connections) == (1, 1)
+        assert await deliver(relay) == 250
+        assert (one.connections, two.connections) == (1, 1), "learn and probe leave their links in the pool"
+
+
+async def test_many_learn_at_once_by_one_link() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address) as relay:
+        results = await asyncio.gather(*(relay.learn("r") for _ in range(20)))
+        assert hop.connections == 1
+        assert all(found.offers("DSN") for found in results)
+
+
+async def test_learn_fails_for_everybody_and_is_tried_again() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address) as relay:
+        hop.script("GREETING", DROP, stay=False)
+        results = await asyncio.gather(*(relay.learn("r") for _ in range(3)), return_exceptions=True)
+        assert [type(result) for result in results] == [LinkError] * 3
+        assert (await relay.learn("r")).offers("DSN")
+
+
+async def test_learn_anew_after_its_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.relay.pool.CAPABILITIES_AGE", 0.05)
+    async with ScriptedNextHop(keywords=("DSN",)) as hop, relaying(hop.address, max_links=1) as relay:
+        await relay.learn("r")
+        hop.keywords = ("SMTPUTF8",)
+        await asyncio.sleep(0.1)
+        assert set((await relay.learn("r")).keywords) == {"SMTPUTF8"}
+        held = await begin(relay)
+        await asyncio.sleep(0.1)
+        assert set((await relay.learn("r")).keywords) == {"SMTPUTF8"}, "all links in use: what is known stays"
+        await held.abandon()
+
+
+async def test_probe_sees_a_next_hop_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.relay.pool.HEALTH_AGE", 0.2)
+    async with ScriptedNextHop() as hop, relaying(hop.address, connect_timeout=0.1) as relay:
+        await relay.probe()
+        assert relay.healthy("r")
+        await relay.probe()
+        assert b"NOOP" not in hop.commands, "it answered just now"
+        await asyncio.sleep(0.1)
+        await relay.probe()
+        assert hop.commands[-1] == b"NOOP"
+        assert relay.healthy("r")
+        hop.script("NOOP", SILENCE)
+        await asyncio.sleep(0.25)
+        await relay.probe()
+        assert not relay.healthy("r")
+        hop.script("NOOP", Answer("500 5.5.1 What?"))
+        await relay.probe()
+        await asyncio.sleep(0.1)
+        await relay.probe()
+        assert hop.connections >= 2
+
+
+async def test_unix_socket_route(tmp_path: Path) -> None:
+    async with ScriptedNextHop(unix_path=str(tmp_path / "hop")) as hop, relaying(hop.address) as relay:
+        assert await deliver(relay) == 250
+
+
+async def test_inbox() -> None:
+    route = RouteConfig(name="r", domains=("*",), servers=("inbox:",))
+    with pytest.raises(ValueError, match="no inbox runs"):
+        Relay([route], RelayConfig(), server_name="gw.test")
+    async with ScriptedNextHop() as hop:
+        relay = Relay([route], RelayConfig(), server_name="gw.test", inbox_address=("127.0.0.1", hop.port))
+        assert await deliver(relay) == 250
+        await relay.close()
+
+
+async def test_a_server_in_place_of_a_route() -> None:
+    """As a plugin's redirect names it."""
+    async with ScriptedNextHop() as hop, relaying("127.0.0.1:9") as relay:
+        assert await deliver(relay, hop.address) == 250
+        assert await deliver(relay, hop.address) == 250
+        assert hop.connections == 1
+        with pytest.raises(LinkError, match="neither a route nor a server"):
+            relay.handover("no route", CLIENT)
+        for port in range(1, 100):
+            relay.handover(f"127.0.0.1:{port}", CLIENT)
+        assert len(relay._others) <= 64
+
+
+async def test_close_takes_leave() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address) as relay:
+        held = await begin(relay)
+        await deliver(relay)
+        await relay.close()
+        assert hop.commands[-1] == b"QUIT"
+        assert hop.open_connections == 0
+        await held.abandon()

@@ -1,0 +1,93 @@
+"""Servers as written in the configuration, and which route a domain takes."""
+
+import pytest
+
+from gateway.config.models import RouteConfig
+from gateway.relay.routes import RouteTable, Server, parse_server
+
+
+@pytest.mark.parametrize(
+    ("text", "server", "shown"),
+    [
+        ("127.0.0.1:2526", Server("127.0.0.1", 2526), "127.0.0.1:2526"),
+        ("mail.example.org", Server("mail.example.org", 25), "mail.example.org:25"),
+        ("my_host.:65535", Server("my_host.", 65535), "my_host.:65535"),
+        (" [::1]:25 ", Server("::1", 25), "[::1]:25"),
+        ("[2001:db8::1]", Server("2001:db8::1", 25), "[2001:db8::1]:25"),
+        ("unix:/run/x.sock", Server(path="/run/x.sock"), "unix:/run/x.sock"),
+        ("inbox:", Server(is_inbox=True), "inbox:"),
+    ],
+)
+def test_servers(text: str, server: Server, shown: str) -> None:
+    assert parse_server(text) == server
+    assert str(parse_server(text)) == shown
+    assert parse_server(shown) == server
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            ":25",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:99999999999",
+            "a:x",
+            "a:²",
+            "::1:25",
+            "a b:25",
+            "-a:25",
+            "a..b:25",
+            "a" * 255,
+            "a@b",
+        ),
+        *("[::1", "[::1]25", "[x]:25", "[127.0.0.1]:25", "unix:x", "unix:", "unix:/" + "x" * 107, "unix:/\0"),
+        *("lmtp://a:24", "http://a", "inbox:x"),
+    ],
+)
+def test_what_is_no_server(text: str) -> None:
+    with pytest.raises(ValueError, match=r"unix:"):
+        parse_server(text)
+
+
+def a_route(name: str, *domains: str) -> RouteConfig:
+    return RouteConfig(name=name, domains=domains, servers=("127.0.0.1:2526",))
+
+
+@pytest.mark.parametrize(
+    ("domain", "name"),
+    [
+        ("example.org", "exact"),
+        ("EXAMPLE.ORG.", "exact"),
+        ("a.example.org", "below"),
+        ("a.b.example.org", "below"),
+        ("deep.example.org", "deep"),
+        ("x.deep.example.org", "deeper"),
+        ("notexample.org", "rest"),
+        ("org", "rest"),
+        ("", "rest"),
+        ("[127.0.0.1]", "rest"),
+    ],
+)
+def test_routes(domain: str, name: str) -> None:
+    routes = [
+        a_route("rest", "*"),
+        a_route("below", "*.Example.org."),
+        a_route("deeper", "*.deep.example.org"),
+        a_route("exact", "Example.ORG"),
+        a_route("deep", "deep.example.org"),
+        a_route("late", "*", "example.org", "*.example.org"),
+    ]
+    found = RouteTable(routes).route_for(domain)
+    assert found is not None
+    assert found.name == name
+
+
+def test_no_route() -> None:
+    table = RouteTable([a_route("one", "example.org"), a_route("two", "*.example.net")])
+    assert table.route_for("example.com") is None
+    assert table.route_for("a.example.org") is None
+    assert table.route_for("example.net") is None
+    assert RouteTable([]).route_for("example.org") is None
