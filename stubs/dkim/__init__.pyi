@@ -1,0 +1,20 @@
+from collections.abc import Mapping
+
+class DKIMException(Exception): ...
+class ValidationError(DKIMException): ...
+
+def validate_signature_fields(sig: Mapping[bytes, bytes], mandatory_fields: list[bytes] = ..., arc: bool = ...) -> None: ...
+def sign(
+    message: bytes,
+    selector: bytes,
+    domain: bytes,
+    privkey: bytes,
+    identity: bytes | None = ...,
+    canonicalize: tuple[bytes, bytes] = ...,
+    signature_algorithm: bytes = ...,
+    include_headers: list[bytes] | None = ...,
+    length: bool = ...,
+    logger: object = ...,
+    linesep: bytes = ...,
+    tlsrpt: bool = ...,
+) -> bytes: ...
