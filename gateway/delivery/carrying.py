@@ -196,10 +196,12 @@ class _Carrying:
     async def drop_all(self) -> None:
         """Pending copies go; one that cannot becomes a kept copy when its lease lapses."""
         while self.tickets:
+            ticket = self.tickets[-1]
             try:
-                await self.quarantine.drop(self.tickets.pop())
+                await _whole(self.quarantine.drop(ticket))
             except StorageError as error:
                 self.problems.append(str(error))
+            self.tickets.pop()
 
     def _copy(self, recipients: Sequence[int], *, box: str, plugin: str, reason: str, evidence: str) -> Copy:
         transaction = self.parcel.transaction
