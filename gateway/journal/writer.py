@@ -193,6 +193,14 @@ class Journal:
         found = await self._discards.read(lambda connection: connection.execute(statement).scalar())
         return None if found is None else _decoded(found)
 
+    async def later(self, id_: str) -> list[Record]:
+        """What became of its held copies: records `ID.COPY`, oldest first, at most MAX_FOUND. StorageError."""
+        statement = (
+            select(records.c.record).where(records.c.id.between(f"{id_}.", f"{id_}/")).order_by(records.c.time).limit(MAX_FOUND)
+        )
+        found = await self._discards.read(lambda connection: list(connection.scalars(statement)))
+        return [_decoded(octets) for octets in found]
+
     async def search(
         self,
         *,

@@ -2,7 +2,7 @@
 
 from gateway.quarantine.copies import Addressee, Copy, Entry, State, Ticket
 from gateway.quarantine.hold import Quarantine, Query, SweepReport
-from gateway.quarantine.retention import ExpiryReport, collect, expire, tend
+from gateway.quarantine.retention import ExpiryReport, collect, expire
 
 __all__ = [
     "Addressee",
@@ -16,5 +16,4 @@ __all__ = [
     "Ticket",
     "collect",
     "expire",
-    "tend",
 ]

@@ -77,6 +77,8 @@ class Quarantine:
         self.clock = clock
         self.database = Database(directory / "quarantine.sqlite", metadata, synchronous="FULL")
         self.blobs = Blobs(directory / "blobs")
+        self.strays_looked_for = float("-inf")
+        """When `collect` last looked through all files."""
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="quarantine")
         self._owned: dict[str, tuple[Ticket, float]] = {}
 

@@ -124,7 +124,7 @@ class _Release:
                 content = await self.quarantine.content(self.entry)
                 try:
                     for route in dict.fromkeys(waiting):
-                        await self._deliver(content, route, handover(route, self.entry))
+                        await self._deliver(content, route, handover)
                 finally:
                     content.close()
             except BaseException:
@@ -151,13 +151,15 @@ class _Release:
             renewal.cancel()
             await asyncio.gather(renewal, return_exceptions=True)
 
-    async def _deliver(self, content: Content, route: str, way: Handover) -> None:
+    async def _deliver(self, content: Content, route: str, handover: Callable[[str, Entry], Handover]) -> None:
         """One transaction with one next hop, for the recipients of one route."""
         entry = self.entry
         waiting = [n for n, (_, _, of) in enumerate(entry.recipients) if of == route and n not in entry.released]
         answers: dict[int, Reply] = {}
         taken: list[int] = []
+        way: Handover | None = None
         try:
+            way = handover(route, entry)
             mail = await way.mail(entry.reverse_path, entry.parameters)
             for index in waiting:
                 path, parameters, _ = entry.recipients[index]
@@ -172,13 +174,14 @@ class _Release:
             failed = reply(451, error.enhanced, str(error))
             answers = {n: answers[n] if n in answers and not answers[n].is_positive else failed for n in waiting}
         finally:
-            await way.abandon()
+            if way is not None:
+                await way.abandon()
         if taken:
             await self._mark(taken)
         self.attempts += [
             Attempt(
                 recipient=entry.recipients[index][0].decode("utf-8", "replace"),
-                next_hop=way.next_hop,
+                next_hop=way.next_hop if way else route,
                 reply=answers[index],
                 delivered=index in taken,
             )
