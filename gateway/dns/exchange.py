@@ -26,11 +26,9 @@ class ExchangeError(Exception):
 
 
 def read_answer(wire: bytes, query: dns.message.Message) -> dns.message.Message | None:
-    """The answer to `query` in these octets, or None when they are not one. ExchangeError when it is one but too large."""
-    if len(wire) < 12 or wire[:2] != struct.pack("!H", query.id):
+    """The answer to `query` in these octets, or None when they are not one that can be used."""
+    if len(wire) < 12 or wire[:2] != struct.pack("!H", query.id) or sum(struct.unpack_from("!3H", wire, 6)) > MAX_RECORDS:
         return None
-    if sum(struct.unpack_from("!3H", wire, 6)) > MAX_RECORDS:
-        raise ExchangeError("too many records")
     try:
         message = dns.message.from_wire(wire, ignore_trailing=True)
     except (dns.exception.DNSException, ValueError, struct.error, IndexError):
@@ -60,11 +58,7 @@ class _Ear(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 - the socket is connected: only one peer
         if self.answer.done():
             return
-        try:
-            message = read_answer(data, self._query)
-        except ExchangeError as error:
-            self.answer.set_exception(error)
-            return
+        message = read_answer(data, self._query)
         if message is not None:
             self.answer.set_result(message)
             return
@@ -125,5 +119,5 @@ async def _ask_tcp(server: tuple[str, int], query: dns.message.Message, wire: by
     finally:
         writer.transport.abort()
     if answer is None or answer.flags & dns.flags.TC:
-        raise ExchangeError("no answer to the question over TCP")
+        raise ExchangeError("no usable answer over TCP")
     return answer

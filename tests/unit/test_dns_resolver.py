@@ -1,0 +1,344 @@
+"""The resolver against a name server on loopback: cache, single flight, TCP, time limits, lies."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config.models import DnsConfig
+from gateway.dns import CachingResolver
+from gateway.dns import resolver as module
+from gateway.dns.servers import Servers
+from gateway.errors import DnsError
+from gateway.testing import Clock
+from gateway.testing.dns_server import (
+    GARBAGE,
+    HALF_CHAIN,
+    NO_EDNS,
+    ONLY_GARBAGE,
+    REFUSED,
+    SERVFAIL,
+    SILENT,
+    TRUNCATED,
+    WRONG_ID,
+    WRONG_QUESTION,
+    StubDnsServer,
+)
+
+ZONES: dict[str, Any] = {
+    "example.org": {
+        "A": ["192.0.2.1", "192.0.2.2"],
+        "AAAA": ["2001:db8::1"],
+        "MX": [[20, "mx2.example.org"], [10, "mx1.example.org"]],
+        "TXT": [["v=spf1 ", "-all"], "other"],
+        "NS": ["ns.example.org"],
+        "SOA": ["ns.example.org. root.example.org. 1 2 3 4 5"],
+    },
+    "nullmx.example": {"MX": [[0, "."]]},
+    "1.2.0.192.in-addr.arpa": {"PTR": ["mx.example.org"]},
+    "alias.example": {"CNAME": ["alias2.example"]},
+    "alias2.example": {"CNAME": ["example.org"]},
+    "dangling.example": {"CNAME": ["gone.example"]},
+    "circle.example": {"CNAME": ["circle2.example"]},
+    "circle2.example": {"CNAME": ["circle.example"]},
+    "fails.example": "TEMPFAIL",
+    "_dmarc.xn--bcher-kva.example": {"TXT": ["v=DMARC1"]},
+    "big.example": {"TXT": ["x" * 250 + str(i) for i in range(20)]},
+    "huge.example": {"TXT": ["x" * 250 + str(i) for i in range(200)]},
+    "many.example": {"A": [f"10.{i // 250}.{i % 250}.1" for i in range(1_500)]},
+}
+
+
+@asynccontextmanager
+async def a_resolver(
+    clock: Clock | None = None, *, timeout: float = 5.0, cache_size: int = 100, **misbehaviour: Any
+) -> AsyncIterator[tuple[CachingResolver, StubDnsServer]]:
+    async with StubDnsServer(ZONES, **misbehaviour) as server:
+        settings = DnsConfig(nameservers=(server.address,), timeout=timeout, cache_size=cache_size)
+        resolver = CachingResolver(settings, clock=clock or Clock())
+        yield resolver, server
+        await resolver.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "records"),
+    [
+        ("example.org", "A", {"192.0.2.1", "192.0.2.2"}),
+        ("EXAMPLE.org.", "aaaa", {"2001:db8::1"}),
+        ("example.org", "MX", {(10, "mx1.example.org"), (20, "mx2.example.org")}),
+        ("nullmx.example", "MX", {(0, ".")}),
+        ("example.org", "TXT", {(b"v=spf1 ", b"-all"), (b"other",)}),
+        ("example.org", "NS", {"ns.example.org"}),
+        ("example.org", "SOA", {"ns.example.org"}),
+        ("1.2.0.192.in-addr.arpa", "PTR", {"mx.example.org"}),
+        ("alias2.example", "CNAME", {"example.org"}),
+        ("_dmarc.bücher.example", "TXT", {(b"v=DMARC1",)}),
+        ("_dmarc.BÜCHER。example", "TXT", {(b"v=DMARC1",)}),
+    ],
+)
+async def test_records_are_plain_values(name: str, kind: str, records: set[Any]) -> None:
+    async with a_resolver() as (resolver, _):
+        answer = await resolver.query(name, kind)
+    assert set(answer.records) == records
+    assert answer.exists
+    assert not answer.cached
+
+
+async def test_absence_is_an_answer() -> None:
+    async with a_resolver() as (resolver, _):
+        missing = await resolver.query("missing.example", "A")
+        empty = await resolver.query("nullmx.example", "A")
+    assert (missing.exists, missing.records) == (False, ())
+    assert (empty.exists, empty.records) == (True, ())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a" * 64 + ".example",
+        "a..example",
+        ".example",
+        ".".join(["a" * 60] * 5),
+        "x" * 5_000,
+        "\ud800.example",
+        "ü" * 64,
+        "\u200b.example",
+    ],
+)
+async def test_names_that_cannot_exist_are_absent_and_ask_nobody(name: str) -> None:
+    async with a_resolver() as (resolver, server):
+        answer = await resolver.query(name, "A")
+        assert (answer.exists, answer.records) == (False, ())
+        assert server.queries == []
+
+
+@pytest.mark.parametrize("name", ["a b.example", 'q"u\\ote.example', "nul\0.example", "at@.example", "(),;.example", ""])
+async def test_odd_octets_are_ordinary(name: str) -> None:
+    async with a_resolver() as (resolver, server):
+        assert not (await resolver.query(name, "A")).exists
+        assert server.queries == [(name, "A", "udp")]
+
+
+async def test_an_unknown_kind_is_a_dns_error() -> None:
+    async with a_resolver() as (resolver, _):
+        with pytest.raises(DnsError, match="not one of"):
+            await resolver.query("example.org", "ANY")
+
+
+async def test_aliases_are_followed() -> None:
+    async with a_resolver() as (resolver, server):
+        answer = await resolver.query("alias.example", "A")
+        assert (set(answer.records), answer.canonical, answer.name) == (
+            {"192.0.2.1", "192.0.2.2"},
+            "example.org",
+            "alias.example",
+        )
+        gone = await resolver.query("dangling.example", "A")
+        assert (gone.exists, gone.canonical) == (False, "gone.example")
+        assert len(server.queries) == 2
+        with pytest.raises(DnsError):
+            await resolver.query("circle.example", "A")
+
+
+async def test_half_a_chain_is_finished_by_questions_of_our_own() -> None:
+    how = {"alias.example": HALF_CHAIN, "alias2.example": HALF_CHAIN, "circle.example": HALF_CHAIN, "circle2.example": HALF_CHAIN}
+    async with a_resolver(misbehave=how) as (resolver, server):
+        answer = await resolver.query("alias.example", "A")
+        assert (set(answer.records), answer.canonical) == ({"192.0.2.1", "192.0.2.2"}, "example.org")
+        assert [name for name, _, _ in server.queries] == ["alias.example", "alias2.example", "example.org"]
+        with pytest.raises(DnsError, match="chain too long"):
+            await resolver.query("circle.example", "A")
+        assert len(server.queries) <= 3 + module.MAX_CHAIN + 1
+
+
+async def test_answers_are_kept_for_their_time_to_live() -> None:
+    clock = Clock()
+    async with a_resolver(clock, ttl=100) as (resolver, server):
+        await resolver.query("example.org", "A")
+        clock.move(99)
+        again = await resolver.query("Example.Org.", "A")
+        assert (again.cached, set(again.records)) == (True, {"192.0.2.1", "192.0.2.2"})
+        clock.move(1)
+        assert not (await resolver.query("example.org", "A")).cached
+        assert len(server.queries) == 2
+
+
+async def test_no_answer_is_kept_longer_than_the_cap() -> None:
+    clock = Clock()
+    async with a_resolver(clock, ttl=10**6, negative_ttl=10**6) as (resolver, _):
+        await resolver.query("example.org", "A")
+        await resolver.query("missing.example", "A")
+        clock.move(module.MAX_NEGATIVE_TTL - 1)
+        assert (await resolver.query("missing.example", "A")).cached
+        clock.move(1)
+        assert not (await resolver.query("missing.example", "A")).cached
+        clock.move(module.MAX_TTL)
+        assert not (await resolver.query("example.org", "A")).cached
+
+
+@pytest.mark.parametrize(("negative_ttl", "kept"), [(30, True), (0, False), (None, False)])
+async def test_absence_is_kept_as_long_as_its_soa_says(negative_ttl: int | None, kept: bool) -> None:
+    clock = Clock()
+    async with a_resolver(clock, ttl=100, negative_ttl=negative_ttl) as (resolver, _):
+        await resolver.query("missing.example", "A")
+        clock.move(29)
+        assert (await resolver.query("missing.example", "A")).cached is kept
+        clock.move(1)
+        assert not (await resolver.query("missing.example", "A")).cached
+
+
+async def test_a_time_to_live_of_zero_is_not_kept() -> None:
+    async with a_resolver(ttl=0) as (resolver, server):
+        await resolver.query("example.org", "A")
+        await resolver.query("example.org", "A")
+        assert len(server.queries) == 2
+
+
+async def test_a_failure_is_remembered_for_a_moment() -> None:
+    clock = Clock()
+    async with a_resolver(clock) as (resolver, server):
+        for _ in range(3):
+            with pytest.raises(DnsError):
+                await resolver.query("fails.example", "TXT")
+        asked = len(server.queries)
+        clock.move(module.FAILURE_TTL)
+        with pytest.raises(DnsError):
+            await resolver.query("fails.example", "TXT")
+        assert len(server.queries) == 2 * asked
+
+
+async def test_the_cache_is_bounded() -> None:
+    async with a_resolver(cache_size=3) as (resolver, server):
+        for number in range(5):
+            await resolver.query(f"missing{number}.example", "A")
+        await resolver.query("missing4.example", "A")
+        assert len(server.queries) == 5
+        await resolver.query("missing0.example", "A")
+        assert len(server.queries) == 6
+        assert len(resolver._cache) == 3
+
+
+async def test_one_look_up_serves_all_who_ask_at_once() -> None:
+    async with a_resolver(delay={"example.org": 0.05}) as (resolver, server):
+        answers = await asyncio.gather(*(resolver.query("example.org", "TXT") for _ in range(50)))
+        assert len(server.queries) == 1
+        assert all(answer == answers[0] for answer in answers)
+
+
+async def test_whoever_leaves_does_not_take_the_answer_from_the_others() -> None:
+    async with a_resolver(delay={"example.org": 0.05}) as (resolver, server):
+        loop = asyncio.get_running_loop()
+        first = loop.create_task(resolver.query("example.org", "A"))
+        await asyncio.sleep(0.01)
+        second = loop.create_task(resolver.query("example.org", "A"))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert (await second).records
+        assert len(server.queries) == 1
+
+
+async def test_a_failure_nobody_waits_for_any_more_is_no_noise() -> None:
+    async with a_resolver(timeout=0.05, misbehave={"example.org": SILENT}) as (resolver, _):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(resolver.query("example.org", "A"), 0.01)
+        await asyncio.sleep(0.1)
+        assert resolver._in_flight == {}
+
+
+@pytest.mark.parametrize("name", ["big.example", "example.org"])
+async def test_what_is_cut_over_udp_comes_over_tcp(name: str) -> None:
+    async with a_resolver(misbehave={"example.org": TRUNCATED}) as (resolver, server):
+        assert (await resolver.query(name, "TXT")).records
+        assert [transport for _, _, transport in server.queries] == ["udp", "tcp"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("huge.example", "TXT"), ("many.example", "A")])
+async def test_an_answer_that_is_too_large_is_a_failure(name: str, kind: str) -> None:
+    async with a_resolver() as (resolver, _):
+        with pytest.raises(DnsError, match=r"octets|no usable answer"):
+            await resolver.query(name, kind)
+
+
+@pytest.mark.parametrize("how", [WRONG_ID, WRONG_QUESTION, GARBAGE])
+async def test_what_does_not_answer_the_question_is_passed_over(how: str) -> None:
+    async with a_resolver(misbehave={"example.org": how}) as (resolver, server):
+        assert set((await resolver.query("example.org", "A")).records) == {"192.0.2.1", "192.0.2.2"}
+        assert len(server.queries) == 1
+
+
+@pytest.mark.parametrize("how", [SILENT, ONLY_GARBAGE])
+async def test_without_an_answer_the_time_limit_holds(how: str) -> None:
+    async with a_resolver(timeout=0.2, misbehave={"example.org": how}) as (resolver, server):
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(DnsError, match="no answer"):
+            await resolver.query("example.org", "A")
+        assert 0.15 < asyncio.get_running_loop().time() - began < 0.5
+        assert len(server.queries) == 2
+
+
+@pytest.mark.parametrize(("how", "word"), [(SERVFAIL, "SERVFAIL"), (REFUSED, "REFUSED")])
+async def test_a_server_that_fails_or_refuses_is_a_failure(how: str, word: str) -> None:
+    async with a_resolver(misbehave={"example.org": how}) as (resolver, _):
+        with pytest.raises(DnsError, match=word):
+            await resolver.query("example.org", "A")
+
+
+async def test_a_server_that_knows_no_edns_is_asked_without() -> None:
+    async with a_resolver(misbehave={"example.org": NO_EDNS}) as (resolver, server):
+        assert (await resolver.query("example.org", "A")).records
+        assert len(server.queries) == 2
+
+
+def _closed_port() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+async def test_the_next_server_is_asked_and_stays_first() -> None:
+    async with StubDnsServer(ZONES) as server, StubDnsServer(ZONES, misbehave={"example.org": SERVFAIL}) as broken:
+        resolver = CachingResolver(DnsConfig(nameservers=(_closed_port(), broken.address, server.address)))
+        assert (await resolver.query("example.org", "A")).records
+        assert (await resolver.query("example.org", "MX")).records
+        assert len(broken.queries) == 1
+        assert len(server.queries) == 2
+        await resolver.close()
+
+
+@pytest.mark.parametrize("text", [None, "", "# nothing\nsearch example.org\noptions ndots:5\n"])
+async def test_no_name_server_is_an_error_of_each_query_not_of_the_start(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "resolv.conf"
+    if text is not None:
+        file.write_text(text)
+    clock = Clock()
+    resolver = CachingResolver(DnsConfig(), clock=clock, servers=Servers((), clock=clock, resolv_conf=file))
+    with pytest.raises(DnsError, match="no name server is known"):
+        await resolver.query("example.org", "A")
+    await resolver.close()
+
+
+async def test_a_closed_resolver_ends_what_is_under_way() -> None:
+    async with a_resolver(misbehave={"example.org": SILENT}) as (resolver, _):
+        under_way = asyncio.get_running_loop().create_task(resolver.query("example.org", "A"))
+        await asyncio.sleep(0.01)
+        await resolver.close()
+        with pytest.raises(DnsError, match="closed"):
+            await under_way
+        with pytest.raises(DnsError, match="closed"):
+            await resolver.query("example.org", "MX")
+
+
+async def test_look_ups_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_IN_FLIGHT", 2)
+    delay: Mapping[str, float] = {f"missing{i}.example": 0.1 for i in range(3)}
+    async with a_resolver(delay=delay) as (resolver, _):
+        answers = await asyncio.gather(*(resolver.query(name, "A") for name in delay), return_exceptions=True)
+        assert [isinstance(answer, DnsError) for answer in answers] == [False, False, True]
