@@ -115,7 +115,7 @@ async def _ask_next_hop(
         if refusal is None:
             refusal = await _finish_added(talk, transaction, recipient, extra)
         if refusal is not None:
-            talk.door.site.delivery.withdraw(transaction, recipient)
+            await talk.door.site.delivery.withdraw(transaction, recipient)
             return talk.refuse(Refused(path=recipient.forward_path, reply=refusal, route=recipient.route))
         if not isinstance(answer, Reply):
             return talk.ours(451, "4.3.0", "No answer")
