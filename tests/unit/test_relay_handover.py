@@ -8,7 +8,8 @@ import pytest
 
 from gateway.config.models import RelayConfig, RouteConfig
 from gateway.errors import LinkError
-from gateway.relay.handover import ClientFacts, EnvelopeError, Handover
+from gateway.relay.envelope import EnvelopeError
+from gateway.relay.handover import ClientFacts, Handover
 from gateway.relay.pool import Relay
 from gateway.smtp.replies import Reply
 from gateway.testing.next_hop import DROP, KEYWORDS, SILENCE, Answer, ScriptedNextHop

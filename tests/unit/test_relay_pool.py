@@ -234,7 +234,7 @@ async def test_learn_fails_for_everybody_and_is_tried_again() -> None:
 
 
 async def test_learn_anew_after_its_age(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.relay.pool.CAPABILITIES_AGE", 0.05)
+    monkeypatch.setattr("gateway.relay.server_pool.CAPABILITIES_AGE", 0.05)
     async with ScriptedNextHop(keywords=("DSN",)) as hop, relaying(hop.address, max_links=1) as relay:
         await relay.learn("r")
         hop.keywords = ("SMTPUTF8",)
@@ -247,7 +247,7 @@ async def test_learn_anew_after_its_age(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_probe_sees_a_next_hop_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.relay.pool.HEALTH_AGE", 0.2)
+    monkeypatch.setattr("gateway.relay.server_pool.HEALTH_AGE", 0.2)
     async with ScriptedNextHop() as hop, relaying(hop.address, connect_timeout=0.1) as relay:
         await relay.probe()
         assert relay.healthy("r")

@@ -1,0 +1,102 @@
+"""The envelope said to a next hop, and whose its replies are. RFC 5321 2.3.1, 3.3; design §1.4. No I/O.
+
+Whose a reply is goes by the command, not by the code: replies to MAIL, RCPT, DATA and content are the client's, save those
+that speak of our link (421, 503, 530) and those that make no sense.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from enum import Enum
+
+from gateway.errors import LinkError
+from gateway.smtp.replies import Reply
+
+Command = tuple[bytes, Sequence[bytes]]
+"""A path as octets with its angle brackets, and its parameters."""
+
+
+class Whose(Enum):
+    """Whom a reply is for."""
+
+    CLIENT = "client"
+    LEAVING = "leaving"
+    """421: this link ends, another one may do."""
+    LINK = "link"
+    """About how we talk to the next hop: no other link would do better."""
+
+
+def whose(reply: Reply, *, to_data: bool = False) -> Whose:
+    """Whom the reply to a MAIL or RCPT, or to DATA, is for."""
+    if reply.code == 421:
+        return Whose.LEAVING
+    if reply.first == 3 or reply.code in (503, 530):
+        return Whose.LINK
+    return Whose.LINK if to_data and reply.is_positive else Whose.CLIENT
+
+
+class EnvelopeError(LinkError):
+    """The next hop refused a path of an envelope that `prepare` gave it."""
+
+    def __init__(self, next_hop: str, line: bytes, reply: Reply) -> None:
+        shown = line.decode("utf-8", "replace")
+        super().__init__(next_hop, f"{shown} answered with {reply}", enhanced="4.3.5")
+        self.line = line
+        """The command, without CRLF."""
+        self.reply = reply
+
+
+class Step:
+    """A MAIL or RCPT of the envelope."""
+
+    __slots__ = ("future", "line", "reply")
+
+    def __init__(self, front: bytes, command: Command, future: asyncio.Future[Reply]) -> None:
+        path, parameters = command
+        self.line = b" ".join((front + path, *parameters)) if parameters else front + path
+        """Without CRLF."""
+        self.future = future
+        """For whoever gave the command."""
+        self.reply: Reply | None = None
+        """The client's, on whichever link it was said last."""
+
+    @property
+    def is_refused(self) -> bool:
+        """It was answered, and not with 2xx."""
+        return self.reply is not None and not self.reply.is_positive
+
+    @property
+    def verb(self) -> str:
+        """MAIL or RCPT."""
+        return self.line[:4].decode("ascii")
+
+
+class Envelope:
+    """One MAIL and its RCPTs, as they were given."""
+
+    __slots__ = ("mail", "rcpts")
+
+    def __init__(self, mail: Step, rcpts: Sequence[Step] = ()) -> None:
+        self.mail = mail
+        self.rcpts = list(rcpts)
+
+    @property
+    def steps(self) -> list[Step]:
+        """All of it."""
+        return [self.mail, *self.rcpts]
+
+    @property
+    def standing(self) -> list[Step]:
+        """What was not refused: what another link must be told."""
+        return [step for step in (self.mail, *self.rcpts) if not step.is_refused]
+
+    @property
+    def is_accepted(self) -> bool:
+        """Content may follow: MAIL and at least one RCPT stand."""
+        return not self.mail.is_refused and any(not step.is_refused for step in self.rcpts)
+
+    @property
+    def refusal(self) -> Step | None:
+        """The first step that was refused."""
+        return next((step for step in (self.mail, *self.rcpts) if step.is_refused), None)

@@ -1,0 +1,187 @@
+"""The links to one server: opened, handed out, taken back, retired. RFC 5321 4.5.4.1.
+
+`Slots` decides; this opens and closes. A link is one transaction's at a time, and comes back only clean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from gateway.config.models import RelayConfig
+from gateway.errors import LinkError
+from gateway.relay.connect import open_link
+from gateway.relay.link import Link
+from gateway.relay.protocol import Capabilities
+from gateway.relay.routes import Server
+from gateway.relay.slots import Slots
+
+CAPABILITIES_AGE = 300.0
+"""Seconds after which a server's EHLO is asked for again by `learn` and `probe`."""
+HEALTH_AGE = 60.0
+"""Seconds: a server that answered within them counts as healthy."""
+CONGESTED = "4.4.5"
+"""All links are in use: says nothing about the server (RFC 3463 3.5)."""
+
+
+class ServerPool:
+    """The links to one server."""
+
+    def __init__(self, server: Server, settings: RelayConfig, name: str) -> None:
+        self.server = server
+        self.settings = settings
+        self.capabilities: Capabilities | None = None
+        self.learnt = 0.0
+        self.answered = 0.0
+        """Loop time of the last greeting or reply to a probe; 0 when there was none."""
+        self.rests_until = 0.0
+        self.links: set[Link] = set()
+        self._name = name
+        self._slots: Slots[Link, asyncio.Future[Link | None]] = Slots(settings)
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def reuse(self, now: float) -> Link | None:
+        """The link used last, if one is idle."""
+        link, expired = self._slots.reuse(now)
+        self._retire(expired)
+        return link
+
+    def is_known(self, now: float) -> bool:
+        """Its EHLO is known and not older than CAPABILITIES_AGE."""
+        return self.capabilities is not None and now - self.learnt <= CAPABILITIES_AGE
+
+    def is_healthy(self, now: float) -> bool:
+        """It answered within HEALTH_AGE."""
+        return bool(self.answered) and now - self.answered <= HEALTH_AGE
+
+    @property
+    def has_room(self) -> bool:
+        """A link is idle or one more may be opened."""
+        return self._slots.has_room
+
+    async def acquire(self, *, fresh: bool) -> Link:
+        """A link: idle, new, or the next one that comes back within `wait_limit`. `fresh`: a new one. LinkError."""
+        if self._closed:
+            raise LinkError(str(self.server), "the relay is closed", enhanced="4.3.2")
+        loop = asyncio.get_running_loop()
+        if not fresh:
+            link = self.reuse(loop.time())
+            if link is not None:
+                return link
+        elif not self._slots.has_free_slot:
+            self._retire(self._slots.oldest_idle())
+        if self._slots.reserve():
+            return await self._open()
+        waiter: asyncio.Future[Link | None] = loop.create_future()
+        self._slots.wait(waiter)
+        try:
+            async with asyncio.timeout(self.settings.wait_limit):
+                link = await waiter
+        except TimeoutError as error:
+            self._unwait(waiter)
+            what = f"all {self.settings.max_links} links are in use"
+            raise LinkError(str(self.server), what, enhanced=CONGESTED) from error
+        except BaseException:
+            self._unwait(waiter)
+            raise
+        return link if link is not None else await self._open()
+
+    def release(self, link: Link) -> None:
+        """A link comes back clean: for the next transaction, or it has served enough."""
+        if link not in self.links:
+            return
+        loop = asyncio.get_running_loop()
+        now = link.idle_since = self.answered = loop.time()
+        if not link.is_usable or self._slots.has_served(link, now):
+            self.discard(link)
+            return
+        while (waiter := self._slots.give_back(link)) is not None:
+            if not waiter.done():
+                waiter.set_result(link)
+                return
+        if self._sweep is None:
+            self._sweep = loop.call_later(self.settings.idle_limit, self._close_expired)
+
+    def discard(self, link: Link) -> None:
+        """A link that is not used again: QUIT if that is possible, and its place is free."""
+        self._forget(link)
+        link.quit()
+
+    async def probe(self) -> None:
+        """See whether the server answers: NOOP on an idle link, or a new link. LinkError."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        fresh = not self.is_known(now)
+        if not fresh and self.answered and now - self.answered < HEALTH_AGE / 4:
+            return
+        link = await self.acquire(fresh=fresh)
+        if link.idle_since:
+            reply = await link.ask(b"NOOP", self.settings.connect_timeout, last=True)
+            if not reply.is_positive:
+                self.discard(link)
+                raise LinkError(str(self.server), f"NOOP answered with {reply}")
+        self.rests_until = 0.0
+        self.release(link)
+
+    def close(self) -> None:
+        """Take leave on every link; those in use are cut, and no new one is opened."""
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for link in tuple(self.links):
+            self.discard(link)
+
+    async def _open(self) -> Link:
+        """A new link on a reserved place; a failure lets the server rest."""
+        loop = asyncio.get_running_loop()
+        timeout = self.settings.connect_timeout
+        try:
+            link = await open_link(self.server, name=self._name, connect_timeout=timeout, on_lost=self._forget)
+        except LinkError:
+            self.rests_until = loop.time() + self.settings.rest
+            self._vacate()
+            raise
+        except BaseException:
+            self._vacate()
+            raise
+        self.links.add(link)
+        self.rests_until = 0.0
+        self.capabilities = link.capabilities
+        self.answered = self.learnt = loop.time()
+        return link
+
+    def _forget(self, link: Link) -> None:
+        """The link is over (or will be): it takes no place any more."""
+        if link in self.links:
+            self.links.discard(link)
+            self._slots.lost(link)
+            self._vacate()
+
+    def _vacate(self) -> None:
+        while (waiter := self._slots.vacate()) is not None:
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _unwait(self, waiter: asyncio.Future[Link | None]) -> None:
+        """The waiter gave up; what it was handed at the last moment is not lost."""
+        self._slots.unwait(waiter)
+        if waiter.done() and not waiter.cancelled():
+            link = waiter.result()
+            if link is None:
+                self._vacate()
+            else:
+                self.release(link)
+
+    def _retire(self, links: Sequence[Link]) -> None:
+        for link in links:
+            self.discard(link)
+
+    def _close_expired(self) -> None:
+        self._sweep = None
+        loop = asyncio.get_running_loop()
+        self._retire(self._slots.expired(loop.time()))
+        if self._slots.idle:
+            self._sweep = loop.call_later(self.settings.idle_limit, self._close_expired)
