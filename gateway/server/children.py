@@ -1,14 +1,19 @@
-"""The processes of a gateway as values: a forked child, where the gateway is, what the admin pages work with."""
+"""The processes of a gateway: what they are, what each works with and does. Forking them is the supervisor's."""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.config.load import Loaded
 from gateway.config.models import Config
-from gateway.server.listeners import Reserved
+from gateway.server import logs
+from gateway.server.directory import RunDirectory
+from gateway.server.listeners import Reserved, show_address
+from gateway.server.process import Assignment
 from gateway.server.slots import Slot, Slots
 
 
@@ -55,3 +60,93 @@ class Child:
     beat: float = 0.0
     silence: float = 0.0
     """Seconds the supervisor itself has seen no beat: a machine that slept is no blocked loop."""
+
+
+@dataclass(kw_only=True)
+class Resources:
+    """What a gateway holds while it runs: sockets, shared memory, directories."""
+
+    loaded: Loaded
+    slots: Slots
+    state: Path
+    state_warning: str
+    run: RunDirectory
+    reserved: list[Reserved] = field(default_factory=list)
+    admin: socket.socket | None = None
+    inbox: socket.socket | None = None
+
+    @property
+    def inbox_address(self) -> tuple[str, int] | None:
+        """Where the development next hop listens, when a route leads there."""
+        return None if self.inbox is None else self.inbox.getsockname()[:2]
+
+    def place(self) -> Place:
+        """Where all this is."""
+        return Place(
+            listeners=self.reserved,
+            inbox=self.inbox_address,
+            admin="" if self.admin is None else show_address(*self.admin.getsockname()[:2]),
+            state_directory=self.state,
+            state_warning=self.state_warning,
+            workers=len(self.slots),
+        )
+
+    def workers(self) -> list[Child]:
+        """A child for each slot."""
+        return [self._worker(slot) for slot in self.slots]
+
+    def beside(self, admin: Admin | None) -> list[Child]:
+        """The development next hop and the admin pages, where they are wanted."""
+        found = []
+        if self.inbox is not None:
+            found.append(self._inbox(self.inbox))
+        if admin is not None and self.admin is not None:
+            found.append(self._admin(self.admin, admin))
+        return found
+
+    def _worker(self, slot: Slot) -> Child:
+        assignment = Assignment(
+            loaded=self.loaded,
+            slot=slot,
+            reserved=self.reserved,
+            state_directory=self.state,
+            inbox_address=self.inbox_address,
+            stack_file=self.run.stack_file(slot.index),
+            modules_file=self.run.modules_file(slot.index),
+        )
+
+        def work() -> int:
+            from gateway.server import worker
+
+            for sock in (self.admin, self.inbox):
+                if sock is not None:
+                    sock.close()
+            return worker.main(assignment)
+
+        return Child(name=f"worker-{slot.index}", work=work, slot=slot)
+
+    def _inbox(self, listening: socket.socket) -> Child:
+        room = 1_000_000  # for the fields the gateway adds
+
+        def work() -> int:
+            from gateway.server.inbox import serve
+
+            return serve(listening, self.state / "inbox", size_limit=self.loaded.config.limits.message_size + room)
+
+        return Child(name="inbox", work=work)
+
+    def _admin(self, listening: socket.socket, admin: Admin) -> Child:
+        task = AdminTask(
+            config=self.loaded.config,
+            listening=listening,
+            slots=self.slots,
+            supervisor=os.getpid(),
+            state_warning=self.state_warning,
+            metrics_directory=self.run.metrics,
+        )
+
+        def work() -> int:
+            logs.configure(task.config.server, process="admin", queued=False)
+            return admin(task)
+
+        return Child(name="admin", work=work)

@@ -11,23 +11,20 @@ import importlib
 import os
 import selectors
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import structlog
 
 from gateway.config.checks import state_is_durable
 from gateway.config.load import Loaded
 from gateway.server import logs
-from gateway.server.children import Admin, AdminTask, Child, Place
+from gateway.server.children import Admin, Child, Place, Resources
 from gateway.server.directory import DirectoryError, RunDirectory, make_state_directory
-from gateway.server.listeners import BindError, Reserved, cpu_count, open_listening, reserve, show_address
-from gateway.server.process import CLOSING_LIMIT, EXIT_CONFIG, Assignment, end_with_parent
+from gateway.server.listeners import BindError, cpu_count, open_listening, reserve
+from gateway.server.process import CLOSING_LIMIT, EXIT_CONFIG, end_with_parent
 from gateway.server.signals import ENDING, Signals, forget_signals
 from gateway.server.slots import Slot, Slots, WorkerState
 from gateway.server.watchdog import ASK_FOR_STACK, plugin_in_stack
@@ -42,15 +39,6 @@ _MAX_REST = 10.0
 _STACK_WAIT = 0.2
 
 
-@dataclass(kw_only=True)
-class _Resources:
-    slots: Slots
-    run: RunDirectory
-    reserved: list[Reserved] = field(default_factory=list)
-    admin: socket.socket | None = None
-    inbox: socket.socket | None = None
-
-
 def run(loaded: Loaded, *, admin: Admin | None = None, announce: Callable[[Place], None] = lambda _: None) -> int:
     """Run the gateway until it is told to end; the exit status. 2: it cannot start, and one line says why.
 
@@ -62,7 +50,13 @@ def run(loaded: Loaded, *, admin: Admin | None = None, announce: Callable[[Place
     with ExitStack() as undo:
         try:
             state = make_state_directory(loaded.state_directory)
-            resources = _Resources(slots=Slots(workers, [route.name for route in config.route]), run=RunDirectory(state))
+            resources = Resources(
+                loaded=loaded,
+                slots=Slots(workers, [route.name for route in config.route]),
+                state=state,
+                state_warning=state_is_durable(state, config.server.state)[1],
+                run=RunDirectory(state),
+            )
             undo.callback(resources.run.remove)
             resources.reserved = reserve(config.listener)
             if admin is not None and config.admin.bind:
@@ -73,7 +67,7 @@ def run(loaded: Loaded, *, admin: Admin | None = None, announce: Callable[[Place
             print(f"mailgateway: {error}", file=sys.stderr)  # noqa: T201 - to the person who starts the gateway
             return EXIT_CONFIG
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(resources.run.metrics)
-        status = Supervisor(loaded, resources, state=state, admin=admin, announce=announce).run()
+        status = Supervisor(resources, admin=admin, announce=announce).run()
     writer.stop()
     return status
 
@@ -81,21 +75,10 @@ def run(loaded: Loaded, *, admin: Admin | None = None, announce: Callable[[Place
 class Supervisor:
     """The processes of one gateway and their life. `run` above is the way in."""
 
-    def __init__(
-        self,
-        loaded: Loaded,
-        resources: _Resources,
-        *,
-        state: Path,
-        admin: Admin | None,
-        announce: Callable[[Place], None],
-    ) -> None:
-        self._loaded = loaded
-        self._config = loaded.config
+    def __init__(self, resources: Resources, *, admin: Admin | None, announce: Callable[[Place], None]) -> None:
+        self._config = resources.loaded.config
         self._resources = resources
         self._slots = resources.slots
-        self._state = state
-        _, self._state_warning = state_is_durable(state, self._config.server.state)
         self._announce = announce
         self._log = structlog.get_logger()
         self._pid = os.getpid()
@@ -103,11 +86,8 @@ class Supervisor:
         """When the drain ends by force."""
         self._announced = False
         self._status = 0
-        self._inbox_address: tuple[str, int] | None = None
-        if resources.inbox is not None:
-            self._inbox_address = resources.inbox.getsockname()[:2]
-        self._workers = [self._worker(slot) for slot in self._slots]
-        self._beside = self._processes_beside(admin)
+        self._workers = resources.workers()
+        self._beside = resources.beside(admin)
         self._first_worker_due = time.monotonic() + FIRST_WORKER_LIMIT
 
     def run(self) -> int:
@@ -116,8 +96,8 @@ class Supervisor:
         from gateway import metrics
 
         self._ended = metrics.WORKERS_ENDED
-        if self._state_warning:
-            self._log.warning("state.ephemeral", why=self._state_warning)
+        if self._resources.state_warning:
+            self._log.warning("state.ephemeral", why=self._resources.state_warning)
         gc.collect()
         gc.freeze()
         with selectors.DefaultSelector() as selector, Signals(selector) as signals:
@@ -136,55 +116,6 @@ class Supervisor:
         self._log.info("gateway.stopped", status=self._status)
         return self._status
 
-    def _worker(self, slot: Slot) -> Child:
-        run = self._resources.run
-        assignment = Assignment(
-            loaded=self._loaded,
-            slot=slot,
-            reserved=self._resources.reserved,
-            state_directory=self._state,
-            inbox_address=self._inbox_address,
-            stack_file=run.stack_file(slot.index),
-            modules_file=run.modules_file(slot.index),
-        )
-
-        def work() -> int:
-            from gateway.server import worker
-
-            for sock in (self._resources.admin, self._resources.inbox):
-                if sock is not None:
-                    sock.close()
-            return worker.main(assignment)
-
-        return Child(name=f"worker-{slot.index}", work=work, slot=slot)
-
-    def _processes_beside(self, admin: Admin | None) -> list[Child]:
-        found = []
-        if (listening := self._resources.inbox) is not None:
-
-            def inbox() -> int:
-                from gateway.server.inbox import serve
-
-                return serve(listening, self._state / "inbox", size_limit=self._config.limits.message_size + 1_000_000)
-
-            found.append(Child(name="inbox", work=inbox))
-        if admin is not None and self._resources.admin is not None:
-            task = AdminTask(
-                config=self._config,
-                listening=self._resources.admin,
-                slots=self._slots,
-                supervisor=self._pid,
-                state_warning=self._state_warning,
-                metrics_directory=self._resources.run.metrics,
-            )
-
-            def pages() -> int:
-                logs.configure(self._config.server, process="admin", queued=False)
-                return admin(task)
-
-            found.append(Child(name="admin", work=pages))
-        return found
-
     # -- starting ----------------------------------------------------------------------------------------------------
 
     def _start_due(self, now: float) -> None:
@@ -196,20 +127,9 @@ class Supervisor:
                 self._fork(child, now)
         if not self._announced and any(slot.state == WorkerState.READY for slot in self._slots):
             self._announced = True
-            self._announce(self._place())
+            self._announce(self._resources.place())
             for place in self._resources.reserved:
                 self._log.info("gateway.listening", listener=place.name, address=str(place))
-
-    def _place(self) -> Place:
-        admin = self._resources.admin
-        return Place(
-            listeners=self._resources.reserved,
-            inbox=self._inbox_address,
-            admin="" if admin is None else show_address(*admin.getsockname()[:2]),
-            state_directory=self._state,
-            state_warning=self._state_warning,
-            workers=len(self._slots),
-        )
 
     def _fork(self, child: Child, now: float) -> None:
         if child.slot is not None:

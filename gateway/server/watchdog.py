@@ -15,6 +15,7 @@ import threading
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -35,8 +36,9 @@ def plugin_in(frame: types.FrameType | None, modules: Mapping[str, str]) -> str:
         if frame is None:
             break
         module = str(frame.f_globals.get("__name__", ""))
-        if isinstance(owner := frame.f_locals.get("self"), Plugin) and not module.startswith("gateway.chain"):
-            return owner.name
+        owner: Any = frame.f_locals.get("self")
+        if owner is not None and issubclass(type(owner), Plugin):  # not isinstance: that may ask the object itself
+            return str(owner.name)
         if name := _named(module, modules):
             return name
         frame = frame.f_back
