@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
+from gateway.cli import config, journal, quarantine
+from gateway.cli.explain import explain
+from gateway.cli.healthcheck import healthcheck
+from gateway.cli.run import run
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(config.app, name="config")
+app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(journal.app, name="journal")
+app.command()(run)
+app.command()(healthcheck)
+app.command()(explain)
 
 
 def main() -> None:
