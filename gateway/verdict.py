@@ -120,6 +120,27 @@ class Redirect(_Verdict):
     next_hop: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    """Answer at `judge` beside a verdict: these plugins, later in the chain, do not judge this transaction."""
+
+    plugins: tuple[str, ...]
+    reason: str = ""
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Would:
+    """Answer at `judge` that is only written down: what a part of a plugin in monitor mode would have decided."""
+
+    verdict: Verdict | None = None
+    """None: it would have done something else than decide."""
+    reason: str = ""
+    evidence: str = ""
+
+
+Note: TypeAlias = Skip | Would
+"""Answers at `judge` that decide nothing by themselves."""
 Verdict: TypeAlias = Accept | Reject | Defer | Quarantine | Discard | Redirect
 
 
@@ -165,6 +186,18 @@ def discard(reason: str, *, evidence: str = "") -> Discard:
 def redirect(next_hop: str, *, reason: str = "", evidence: str = "") -> Redirect:
     """Send to the route of this name instead."""
     return Redirect(next_hop=next_hop, reason=reason, evidence=evidence)
+
+
+def skip(*plugins: str, reason: str = "", evidence: str = "") -> Skip:
+    """Let the plugins of these names, later in the chain, not judge this transaction. ValueError without a name."""
+    if not plugins:
+        raise ValueError("skip names at least one plugin")
+    return Skip(plugins=plugins, reason=reason, evidence=evidence)
+
+
+def would(verdict: Verdict | None, *, reason: str = "", evidence: str = "") -> Would:
+    """Write down what would have been decided, and decide nothing."""
+    return Would(verdict=verdict, reason=reason, evidence=evidence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,146 @@
+"""Content rules: conditions in CEL over facts of envelope, client, message and findings, and what is done where they hold.
+
+A group of rules is one use of this plugin: `[[rule]]` in the configuration is the group `rules`, others are made by
+`exceptions = { use = "rules", … }` and stand anywhere in the chain. Rules are asked in order; the first that decides a
+recipient ends the group for that recipient.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from gateway import (
+    Context,
+    Edit,
+    Message,
+    Note,
+    Plugin,
+    PluginOptions,
+    Recipient,
+    Score,
+    Transaction,
+    Verdict,
+    hook,
+    skip,
+    would,
+)
+from gateway.plugins.rules.facts import Subject
+from gateway.plugins.rules.files import read_rules
+from gateway.plugins.rules.rule import Rule
+
+_LARGE = 65_536
+"""Octets of a message above which expressions that look through the content run in a thread."""
+_MAX_WAITING = 10_000
+"""Transactions whose edits are remembered between `judge` and `rewrite`."""
+
+__all__ = ["Options", "Rule", "Rules"]
+
+
+def _check_names(rules: tuple[Rule, ...]) -> None:
+    seen: dict[str, str] = {}
+    for rule in rules:
+        if rule.reason in seen:
+            raise ValueError(
+                f"rules with different names: {rule.name!r} and {seen[rule.reason]!r} are both {rule.reason!r} in logs"
+            )
+        seen[rule.reason] = rule.name
+
+
+class Options(PluginOptions):
+    """Options of a group."""
+
+    rule: tuple[Rule, ...] = Field(default=(), max_length=1_000)
+    """The rules, in order."""
+    files: tuple[str, ...] = Field(default=(), max_length=100)
+    """Files with more `[[rule]]` tables, asked after those of `rule`."""
+
+    @field_validator("rule")
+    @classmethod
+    def _names_differ(cls, value: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        _check_names(value)
+        return value
+
+
+class Rules(Plugin[Options]):
+    """One group of rules."""
+
+    def __init__(self, options: Options | None = None, *, name: str = "", context: Context | None = None) -> None:
+        """Reads the files. ConfigError for mistakes in them, ValueError for two rules of one name."""
+        super().__init__(options, name=name, context=context)
+        base = Path() if context is None else Path(context.base_directory)
+        self.rules = (*self.options.rule, *read_rules(self.options.files, base))
+        _check_names(self.rules)
+        self._is_heavy = any(rule.expression.is_heavy for rule in self.rules)
+        self._edits: dict[str, tuple[Edit, ...]] = {}
+
+    @hook
+    async def judge(self, transaction: Transaction, message: Message) -> list[Verdict | Note | Score] | None:
+        """Ask the rules in order."""
+        if not self.rules:
+            return None
+        if self._is_heavy and message.size > _LARGE:
+            answers, edits = await asyncio.to_thread(self._ask, transaction, message)
+        else:
+            answers, edits = self._ask(transaction, message)
+        if edits:
+            while len(self._edits) >= _MAX_WAITING:
+                self._edits.pop(next(iter(self._edits)))
+            self._edits[transaction.id] = edits
+        return answers or None
+
+    @hook(cheap=True)
+    def rewrite(self, transaction: Transaction) -> list[Edit] | None:
+        """Tags and header fields of the rules that held."""
+        return list(self._edits.pop(transaction.id, ())) or None
+
+    @hook(cheap=True)
+    def done(self, transaction: Transaction) -> None:
+        """Forget the edits of a message that went nowhere."""
+        self._edits.pop(transaction.id, None)
+
+    def _ask(self, transaction: Transaction, message: Message) -> tuple[list[Verdict | Note | Score], tuple[Edit, ...]]:
+        subject = Subject(transaction, message)
+        left = transaction.undecided
+        everybody = len(left)
+        answers: list[Verdict | Note | Score] = []
+        edits: list[Edit] = []
+        for rule in self.rules:
+            matched = _matched(rule, subject, left)
+            if not matched:
+                continue
+            verdict = rule.verdict
+            if verdict is not None and len(matched) < everybody:
+                verdict = verdict.only(*(recipient.mailbox for recipient in matched))
+            if rule.mode == "monitor":
+                answers.append(would(verdict, reason=rule.reason, evidence=rule.evidence))
+                continue
+            answers += [Score(symbol=symbol, weight=weight, evidence=rule.evidence) for symbol, weight in rule.scores]
+            subject.score += sum(weight for _, weight in rule.scores)
+            if rule.skips:
+                answers.append(skip(*rule.skips, reason=rule.reason, evidence=rule.evidence))
+            edits += rule.edits
+            if verdict is not None:
+                answers.append(verdict)
+                decided = {recipient.mailbox for recipient in matched}
+                left = [recipient for recipient in left if recipient.mailbox not in decided]
+                if not left:
+                    break
+        return answers, tuple(edits)
+
+
+def _matched(rule: Rule, subject: Subject, left: list[Recipient]) -> list[Recipient]:
+    """The recipients for which a rule holds: all or none, unless it asks about `recipient`."""
+    try:
+        if not rule.expression.is_about_recipient:
+            return left if rule.expression.holds(subject) else []
+        matched = []
+        for recipient in left:
+            subject.recipient = recipient
+            if rule.expression.holds(subject):
+                matched.append(recipient)
+    except ValueError as error:
+        raise ValueError(f"rule {rule.name!r}: {error}") from error
+    return matched

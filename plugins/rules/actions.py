@@ -1,0 +1,228 @@
+"""What a rule does: `then`. A word, a table with the action as its first key, or a list of these.
+
+`then = "quarantine"` · `then = { reject = "No such mail here", code = 554, enhanced = "5.7.0" }` ·
+`then = [{ add_header = "X-Bulk: yes" }, { score = 2.5 }]`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from gateway import (
+    AddHeader,
+    Edit,
+    PluginOptions,
+    TagSubject,
+    Verdict,
+    accept,
+    add_header,
+    defer,
+    discard,
+    quarantine,
+    reject,
+    tag_subject,
+)
+
+TEXT = "Message refused by the policy of this site"
+
+
+class Accept(PluginOptions):
+    """`accept`: nobody further in the chain judges these recipients."""
+
+    accept: bool = True
+
+    def verdict(self, reason: str, evidence: str) -> Verdict:
+        """The verdict with the rule's name in it."""
+        return accept(reason, evidence=evidence)
+
+
+class Reject(PluginOptions):
+    """`reject`: refused for good."""
+
+    reject: str = TEXT
+    """Text for the peer, printable ASCII."""
+    code: int = 550
+    enhanced: str = "5.7.1"
+    keep: bool = False
+    """Keep a copy of the refused message for the operator."""
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Reject:
+        self.verdict("rule", "")
+        return self
+
+    def verdict(self, reason: str, evidence: str) -> Verdict:
+        """The verdict with the rule's name in it."""
+        return reject(self.reject, code=self.code, enhanced=self.enhanced, keep=self.keep, reason=reason, evidence=evidence)
+
+
+class Defer(PluginOptions):
+    """`defer`: refused for now, the peer tries again."""
+
+    defer: str = TEXT
+    """Text for the peer, printable ASCII."""
+    code: int = 451
+    enhanced: str = "4.7.1"
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Defer:
+        self.verdict("rule", "")
+        return self
+
+    def verdict(self, reason: str, evidence: str) -> Verdict:
+        """The verdict with the rule's name in it."""
+        return defer(self.defer, code=self.code, enhanced=self.enhanced, reason=reason, evidence=evidence)
+
+
+class Quarantine(PluginOptions):
+    """`quarantine`: accepted and held."""
+
+    quarantine: str = "default"
+    """Name of the box."""
+
+    @field_validator("quarantine")
+    @classmethod
+    def _can_be(cls, value: str) -> str:
+        quarantine("rule", box=value)
+        return value
+
+    def verdict(self, reason: str, evidence: str) -> Verdict:
+        """The verdict with the rule's name in it."""
+        return quarantine(reason, box=self.quarantine, evidence=evidence)
+
+
+class Discard(PluginOptions):
+    """`discard`: accepted and thrown away; the journal has its record."""
+
+    discard: bool = True
+
+    def verdict(self, reason: str, evidence: str) -> Verdict:
+        """The verdict with the rule's name in it."""
+        return discard(reason, evidence=evidence)
+
+
+class Skip(PluginOptions):
+    """`skip`: these plugins, later in the chain, do not judge this message."""
+
+    skip: tuple[str, ...] = Field(min_length=1)
+    """Names as in `plugins`."""
+
+
+class TagTheSubject(PluginOptions):
+    """`tag_subject`: a tag in front of the subject, never twice."""
+
+    tag_subject: str
+
+    @field_validator("tag_subject")
+    @classmethod
+    def _can_be(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("a tag that is not blank")
+        tag_subject(value)
+        return value
+
+    def edit(self) -> TagSubject:
+        """For `rewrite`."""
+        return tag_subject(self.tag_subject)
+
+
+class AddTheHeader(PluginOptions):
+    """`add_header`: a new header field on top."""
+
+    add_header: str
+    """`Name: value`."""
+
+    @field_validator("add_header")
+    @classmethod
+    def _can_be(cls, value: str) -> str:
+        name, colon, body = value.partition(":")
+        if not colon or not body.strip():
+            raise ValueError('a field as "Name: value"')
+        add_header(name, body.strip())
+        return value
+
+    def edit(self) -> AddHeader:
+        """For `rewrite`."""
+        name, _, body = self.add_header.partition(":")
+        return add_header(name, body.strip())
+
+
+class GiveScore(PluginOptions):
+    """`score`: a weight that `score.total` sums."""
+
+    score: float = Field(allow_inf_nan=False)
+    symbol: str = Field(default="", max_length=100)
+    """Name of the score; default: the rule's."""
+
+
+Deciding: TypeAlias = Accept | Reject | Defer | Quarantine | Discard
+"""Actions that decide a recipient; a rule has at most one."""
+Editing: TypeAlias = TagTheSubject | AddTheHeader
+
+ACTIONS: dict[str, type[PluginOptions]] = {
+    "accept": Accept,
+    "reject": Reject,
+    "defer": Defer,
+    "quarantine": Quarantine,
+    "discard": Discard,
+    "skip": Skip,
+    "tag_subject": TagTheSubject,
+    "add_header": AddTheHeader,
+    "score": GiveScore,
+}
+WORDS = ("accept", "reject", "defer", "quarantine", "discard")
+"""Actions that may stand as a word."""
+
+
+def _from_word(value: Any) -> Any:
+    """`"reject"` as the table it stands for."""
+    if isinstance(value, str):
+        if value not in WORDS:
+            raise ValueError(_allowed(value))
+        return ACTIONS[value]()
+    return value
+
+
+def _allowed(found: str) -> str:
+    hint = next(iter(difflib.get_close_matches(found, ACTIONS, n=1)), "")
+    suffix = f" (did you mean {hint!r}?)" if hint else ""
+    return f"one of the words {', '.join(WORDS)}, or a table with one of the keys {', '.join(ACTIONS)}{suffix}"
+
+
+def _which(value: Any) -> str:
+    """The action of a table: its one key that names an action."""
+    if isinstance(value, PluginOptions):
+        return next(name for name, kind in ACTIONS.items() if type(value) is kind)
+    named = [name for name in ACTIONS if isinstance(value, dict) and name in value]
+    return named[0] if len(named) == 1 else ""
+
+
+def _check_table(value: Any) -> Any:
+    value = _from_word(value)
+    if not _which(value):
+        keys = list(value) if isinstance(value, dict) else []
+        raise ValueError(_allowed(str(keys[0]) if keys else ""))
+    return value
+
+
+Action = Annotated[
+    Annotated[Accept, Tag("accept")]
+    | Annotated[Reject, Tag("reject")]
+    | Annotated[Defer, Tag("defer")]
+    | Annotated[Quarantine, Tag("quarantine")]
+    | Annotated[Discard, Tag("discard")]
+    | Annotated[Skip, Tag("skip")]
+    | Annotated[TagTheSubject, Tag("tag_subject")]
+    | Annotated[AddTheHeader, Tag("add_header")]
+    | Annotated[GiveScore, Tag("score")],
+    Discriminator(_which),
+    BeforeValidator(_check_table),
+]
+
+
+def edits_of(actions: tuple[Action, ...]) -> tuple[Edit, ...]:
+    """The header edits among some actions, in order."""
+    return tuple(action.edit() for action in actions if isinstance(action, TagTheSubject | AddTheHeader))

@@ -1,0 +1,310 @@
+"""The check of an expression when the configuration is loaded: known facts and functions, right kinds, good patterns.
+
+What is found out on the way: which facts the expression names, so that only those are read.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import cel
+
+from gateway.plugins.rules.facts import ELEMENTS, FACTS, FUNCTIONS, network, pattern_set
+from gateway.plugins.rules.kinds import ANY, BOOL, BYTES, DOUBLE, INT, NULL, NUMBERS, STRING, Kind, is_like, list_of, record
+from gateway.plugins.rules.syntax import (
+    Binary,
+    Call,
+    Choice,
+    ExpressionError,
+    Index,
+    Listed,
+    Literal,
+    Mapped,
+    Member,
+    Name,
+    Node,
+    Unary,
+    parse,
+)
+
+_KINDS = {row.path: row.kind for row in (*FACTS, *ELEMENTS)}
+_GROUPS = frozenset(row.path.partition(".")[0] for row in FACTS if "." in row.path)
+_OWN = {row.name: row for row in FUNCTIONS}
+_TEXT_TESTS = ("contains", "startsWith", "endsWith", "matches")
+_MACROS = ("exists", "all", "exists_one", "filter", "map")
+_CONVERSIONS = {
+    "int": (INT, (STRING, INT, DOUBLE)),
+    "double": (DOUBLE, (STRING, INT, DOUBLE)),
+    "string": (STRING, (STRING, INT, DOUBLE)),
+}
+_CONSTANTS = {"string": STRING, "bytes": BYTES, "int": INT, "double": DOUBLE, "bool": BOOL, "null": NULL}
+_REGEX = cel.compile("''.matches(pattern)")
+
+BUILT_IN = (*_TEXT_TESTS, "size", *_MACROS, "has", *_CONVERSIONS)
+"""Functions and macros of the language itself that rules may use."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """What an expression is and uses."""
+
+    kind: Kind
+    facts: set[str] = field(default_factory=set)
+    """Paths: `client.address`, `attachments`, `attachments.name`."""
+    functions: set[str] = field(default_factory=set)
+    """Of ours."""
+
+
+def check(text: str) -> Checked:
+    """Check an expression whose value must be true or false. ExpressionError with the place of the mistake."""
+    if not text.strip():
+        raise ExpressionError("an empty expression", 0)
+    node = parse(text)
+    checker = _Checker()
+    kind = checker.kind_of(node)
+    if not is_like(kind, BOOL) or kind == NULL:
+        raise ExpressionError(f"the expression is {kind}", 0, allowed="true or false")
+    checker.result.kind = kind
+    return checker.result
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The right name most like this one, or ``."""
+    return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.6)), "")
+
+
+class _Checker:
+    """Walks the tree; `_scopes` holds the variables of the macros around."""
+
+    def __init__(self) -> None:
+        self.result = Checked(ANY)
+        self._scopes: list[tuple[str, Kind]] = []
+
+    def kind_of(self, node: Node) -> Kind:
+        match node:
+            case Literal():
+                return _CONSTANTS[node.kind]
+            case Name():
+                return self._name(node)
+            case Member():
+                return self._member(node)
+            case Index():
+                return self._index(node)
+            case Call():
+                return self._call(node)
+            case Listed():
+                return list_of(self._common(node.items))
+            case Mapped():
+                for key, _ in node.entries:
+                    self._must(key, STRING)
+                return Kind("map", self._common([value for _, value in node.entries]))
+            case Unary():
+                kind = self._must(node.of, BOOL) if node.sign == "!" else self._must(node.of, INT, DOUBLE)
+                return BOOL if node.sign == "!" else kind
+            case Binary():
+                return self._binary(node)
+            case Choice():
+                self._must(node.condition, BOOL)
+                return self._common([node.then, node.otherwise])
+
+    def _value(self, node: Node) -> Kind:
+        """The kind of something that is a value, and no group of facts."""
+        kind = self.kind_of(node)
+        if kind.name == "record":
+            known = ", ".join(sorted(path for path in _KINDS if path.startswith(f"{kind.path}.")))
+            raise ExpressionError(f"{kind.path} is a group of facts, no value", node.at, allowed=f"one of them: {known}")
+        return kind
+
+    def _must(self, node: Node, *wanted: Kind) -> Kind:
+        kind = self._value(node)
+        if kind != ANY and kind not in wanted:
+            raise ExpressionError(f"this is {kind}", node.at, allowed=" or ".join(map(str, wanted)))
+        return kind
+
+    def _common(self, nodes: Iterable[Node]) -> Kind:
+        kinds = [self._value(node) for node in nodes]
+        return kinds[0] if kinds and all(kind == kinds[0] for kind in kinds) else ANY
+
+    def _name(self, node: Name) -> Kind:
+        for name, kind in reversed(self._scopes):
+            if name == node.name:
+                return kind
+        if node.name in _KINDS:
+            self.result.facts.add(node.name)
+            return _KINDS[node.name]
+        if node.name in _GROUPS:
+            return record(node.name)
+        raise _unknown("fact", node.name, node.at, [*_names(), *(name for name, _ in self._scopes)])
+
+    def _member(self, node: Member) -> Kind:
+        of = self.kind_of(node.of)
+        if of == ANY:
+            return ANY
+        if of.name == "map":
+            return of.item or ANY
+        if of.name != "record":
+            raise ExpressionError(f"{of} has no members; {node.name!r} is asked of it", node.at)
+        path = f"{of.path}.{node.name}"
+        if path not in _KINDS:
+            raise _unknown("fact", path, node.at, [known for known in _KINDS if "." in known])
+        self.result.facts.add(path)
+        return _KINDS[path]
+
+    def _index(self, node: Index) -> Kind:
+        of = self.kind_of(node.of)
+        if of.name == "list":
+            self._must(node.key, INT)
+            return of.item or ANY
+        if of.name == "map":
+            self._must(node.key, STRING)
+            return of.item or ANY
+        if of == ANY:
+            self._value(node.key)
+            return ANY
+        raise ExpressionError(f"{of} cannot be indexed", node.at, allowed="a list or a map")
+
+    def _binary(self, node: Binary) -> Kind:
+        if node.sign in {"&&", "||"}:
+            self._must(node.left, BOOL)
+            self._must(node.right, BOOL)
+            return BOOL
+        left, right = self._value(node.left), self._value(node.right)
+        known = ANY not in {left, right}
+        match node.sign:
+            case "==" | "!=":
+                if not is_like(left, right):
+                    raise ExpressionError(f"{left} is never {right}", node.at, allowed="values of one kind")
+                return BOOL
+            case "in":
+                inside = right.item if right.name == "list" else STRING
+                if right != ANY and (right.name not in {"list", "map"} or not is_like(left, inside or ANY)):
+                    raise ExpressionError(f"{left} in {right}", node.at, allowed="a list of such values, or a map")
+                return BOOL
+            case "<" | "<=" | ">" | ">=":
+                if known and not ({left, right} <= NUMBERS or left == right == STRING):
+                    raise ExpressionError(f"{left} {node.sign} {right}", node.at, allowed="two numbers or two strings")
+                return BOOL
+            case "+" if left.name == right.name == "list":
+                return left if left == right else list_of(ANY)
+            case _:
+                if known and (left != right or left not in {*NUMBERS, *([STRING] if node.sign == "+" else [])}):
+                    raise ExpressionError(
+                        f"{left} {node.sign} {right}", node.at, allowed="values of one kind; int(…), double(…), string(…) convert"
+                    )
+                return left if known else ANY
+
+    def _call(self, node: Call) -> Kind:
+        given = node.arguments if node.receiver is None else (node.receiver, *node.arguments)
+        if node.name == "has" and node.receiver is None and len(given) == 1 and isinstance(given[0], Member):
+            self.kind_of(given[0])
+            return BOOL
+        if node.name in _MACROS and node.receiver is not None:
+            return self._macro(node, node.receiver)
+        if node.name in _TEXT_TESTS and node.receiver is not None:
+            self._takes(node, given, (STRING, STRING))
+            if node.name == "matches":
+                _check_regex(given[1])
+            return BOOL
+        if node.name == "size":
+            self._count(node, given, 1)
+            kind = self._value(given[0])
+            if kind != ANY and kind not in {STRING, BYTES} and kind.name not in {"list", "map"}:
+                raise ExpressionError(f"{kind} has no size", node.at, allowed="a string, a list or a map")
+            return INT
+        if node.name in _CONVERSIONS and node.receiver is None:
+            gives, takes = _CONVERSIONS[node.name]
+            self._count(node, given, 1)
+            self._must(given[0], *takes)
+            return gives
+        own = _OWN.get(node.name)
+        if own is None:
+            raise _unknown("function", node.name, node.at, [*_OWN, *BUILT_IN])
+        self._takes(node, given, own.takes)
+        self.result.functions.add(own.name)
+        _check_constants(own.name, given)
+        return own.gives
+
+    def _macro(self, node: Call, receiver: Node) -> Kind:
+        of = self.kind_of(receiver)
+        item = of.item if of.name == "list" else STRING if of.name == "map" else ANY
+        if of != ANY and of.name not in {"list", "map"}:
+            raise ExpressionError(f"{node.name}() of {of}", node.at, allowed="a list or a map")
+        most = 3 if node.name == "map" else 2
+        if not 2 <= len(node.arguments) <= most or not isinstance(node.arguments[0], Name):
+            raise ExpressionError(f"{node.name}() takes a name and an expression", node.at)
+        self._scopes.append((node.arguments[0].name, item or ANY))
+        *conditions, last = node.arguments[1:]
+        for condition in conditions:
+            self._must(condition, BOOL)
+        result = self._value(last) if node.name == "map" else self._must(last, BOOL)
+        self._scopes.pop()
+        if node.name == "map":
+            return list_of(result)
+        return of if node.name == "filter" else BOOL
+
+    def _count(self, node: Call, given: tuple[Node, ...], wanted: int) -> None:
+        if len(given) != wanted:
+            raise ExpressionError(f"{node.name}() with {len(given)} values", node.at, allowed=f"{wanted}")
+
+    def _takes(self, node: Call, given: tuple[Node, ...], wanted: tuple[Kind, ...]) -> None:
+        self._count(node, given, len(wanted))
+        for argument, kind in zip(given, wanted, strict=True):
+            found = self._value(argument)
+            if not is_like(found, kind) or found == NULL:
+                raise ExpressionError(f"{node.name}() of {found}", argument.at, allowed=str(kind))
+
+
+def _names() -> list[str]:
+    return [path for path in _KINDS if "." not in path] + sorted(_GROUPS)
+
+
+def _unknown(what: str, name: str, at: int, names: list[str]) -> ExpressionError:
+    hint = nearest(name, names)
+    if not hint and what == "fact" and "." not in name:
+        # The group is often forgotten: `subject` for `message.subject`.
+        hint = next((path for path in _KINDS if path.rpartition(".")[2] == name), "")
+    return ExpressionError(f"unknown {what} {name!r}", at, hint=hint)
+
+
+def _constant(node: Node) -> str:
+    if isinstance(node, Literal) and isinstance(node.value, str):
+        return node.value
+    raise ExpressionError("a pattern that is not written out", node.at, allowed="a string in quotes")
+
+
+def _check_regex(node: Node) -> None:
+    """A regular expression of the language itself: linear time, no look-around, no back-references."""
+    try:
+        _REGEX.execute({"pattern": _constant(node)})
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        reason = next((line for line in lines if line.startswith("error:")), lines[-1]).removeprefix("error: ")
+        raise ExpressionError(
+            f"this regular expression: {reason.partition(' Check function')[0]}", node.at, allowed="one without look-around"
+        ) from error
+
+
+def _check_constants(name: str, given: tuple[Node, ...]) -> None:
+    """Patterns and networks that are written out are read once, here."""
+    last = given[-1]
+    items = last.items if isinstance(last, Listed) else (last,)
+    if name == "matches_any":
+        if not isinstance(last, Listed):
+            raise ExpressionError("patterns that are not written out", last.at, allowed='a list: ["…", "…"]')
+        for item in items:
+            try:
+                pattern_set((_constant(item),))
+            except ValueError as error:
+                raise ExpressionError(str(error), item.at) from error
+    elif name in {"in_network", "in_domain"}:
+        for item in items:
+            if not isinstance(item, Literal):
+                continue
+            if not isinstance(item.value, str):
+                raise ExpressionError(f"{name}() of {item.kind}", item.at, allowed="a string or a list of strings")
+            try:
+                _ = network(item.value) if name == "in_network" else None
+            except ValueError as error:
+                raise ExpressionError(str(error), item.at, allowed="a network such as 192.0.2.0/24") from error
