@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING, Any, TypedDict
-
-if TYPE_CHECKING:
-    from gateway.findings import Finding
+from typing import Any, TypedDict
 
 MAX_STEPS = 2_000
 """Steps kept for one transaction; what comes after is counted only."""
@@ -28,6 +25,7 @@ class StepRecord(TypedDict):
     recipient: str
     verdict: dict[str, Any] | None
     findings: list[dict[str, Any]]
+    """Findings of a check, edits of a rewrite, paths of `mail` and `rcpt`."""
     evidence: str
 
 
@@ -83,7 +81,7 @@ class Trace:
     def __init__(self) -> None:
         self._clock = time.perf_counter
         self._started = time.perf_counter()
-        self.steps: list[tuple[float, str, str, str, float, str, str, Any, tuple[Finding, ...], str]] = []
+        self.steps: list[tuple[float, str, str, str, float, str, str, Any, tuple[object, ...], str]] = []
         self.dropped = 0
 
     def step(  # one row of the record; keyword-only so that no two are mixed up
@@ -96,7 +94,7 @@ class Trace:
         mode: str = "enforce",
         recipient: str = "",
         verdict: object = None,
-        findings: tuple[Finding, ...] = (),
+        findings: tuple[object, ...] = (),
         evidence: str = "",
     ) -> None:
         """Append a step. `outcome` is a word: `none`, `verdict`, `would`, `finding`, `edit`, `error`, `timeout`, …

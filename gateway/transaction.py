@@ -78,3 +78,17 @@ class Transaction:
             if parameter.keyword == keyword:
                 return parameter
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a transaction ended, for `done`."""
+
+    reply: Reply | None = None
+    """The reply after the content; None when the client left before it."""
+    fates: tuple[tuple[str, str], ...] = ()
+    """(mailbox, fate): `delivered`, `held`, `rejected`, `deferred`, `discarded` or `vanished`."""
+    next_hop: str = ""
+    """`address:port` the message went to, `` when it went nowhere."""
+    queue_id: str = ""
+    """The next hop's own id of the message, as far as its reply tells."""

@@ -1,0 +1,330 @@
+"""The chain: which hooks run at which stage, and what their answers do.
+
+One chain for each listener and generation. The stages before the content ask in order and stop at the first verdict;
+`decide` runs the checks at once and the judges in order until no recipient is undecided. Faults of a plugin become what
+its `on_error` says; everything is written into the trace. How one hook is run is `runner`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+
+from gateway.answers import SPECIFICATIONS
+from gateway.errors import GatewayError
+from gateway.judging import apply_decision, decision_of, dependencies, fault_decision, object_to, record_run, trace_of
+from gateway.runner import Run, Runner, Step
+from gateway.verdict import AddRecipient, Decision, UseForwardPath, UseReversePath
+
+if TYPE_CHECKING:
+    from gateway.edits import AddHeader, Edit
+    from gateway.findings import Finding
+    from gateway.message import Message
+    from gateway.session import Session
+    from gateway.transaction import Outcome, Recipient, Transaction
+
+log = structlog.get_logger("gateway.chain")
+
+Observe = Callable[[str, str, str, float], None]
+"""Told (plugin, hook, outcome, seconds) of every run, for metrics."""
+
+_SKIPPED = Run()
+
+
+class StageDeferredError(GatewayError):
+    """A plugin failed at `rewrite` or `sign` and its `on_error` is `defer`: nothing may be sent."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(f"{decision.plugin} at {decision.hook}: {decision.verdict.evidence}")
+        self.decision = decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailAnswer:
+    """What the plugins say at MAIL."""
+
+    decision: Decision | None = None
+    """Reject, Defer or Discard."""
+    reverse_path: UseReversePath | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RcptAnswer:
+    """What the plugins say at RCPT."""
+
+    decision: Decision | None = None
+    """Accept, Reject, Defer, Discard or Redirect, for this recipient."""
+    forward_path: UseForwardPath | None = None
+    added: tuple[AddRecipient, ...] = ()
+
+
+NO_MAIL_ANSWER = MailAnswer()
+NO_RCPT_ANSWER = RcptAnswer()
+
+
+class Chain:
+    """The hooks of one listener, in order."""
+
+    def __init__(
+        self,
+        steps: Iterable[Step],
+        runner: Runner,
+        *,
+        envelope_budget: float = 20.0,
+        check_budget: float = 60.0,
+        routes: frozenset[str] | None = None,
+        observe: Observe | None = None,
+    ) -> None:
+        """`routes`: names that `route` and `redirect` may give; None: any. ValueError when checks need each other."""
+        by_hook: dict[str, list[Step]] = {name: [] for name in SPECIFICATIONS}
+        for step in steps:
+            by_hook[step.hook].append(step)
+        self.steps: dict[str, tuple[Step, ...]] = {name: tuple(found) for name, found in by_hook.items()}
+        self.stages: frozenset[str] = frozenset(name for name, found in by_hook.items() if found)
+        """Stages with at least one hook: nothing needs to be awaited for the others."""
+        self._runner = runner
+        self._envelope_budget = envelope_budget
+        self._check_budget = check_budget
+        self._routes = routes
+        self._observe = observe
+        self._waits_for = dependencies(self.steps["check"])
+        self._awaited_by = [
+            [later for later, needed in enumerate(self._waits_for) if number in needed] for number in range(len(self._waits_for))
+        ]
+
+    # The session
+
+    async def connect(self, session: Session) -> Decision | None:
+        """Reject or Defer before the greeting, or None."""
+        return await self._first_refusal("connect", session, None)
+
+    async def helo(self, session: Session) -> Decision | None:
+        """Reject or Defer of a HELO name, or None."""
+        return await self._first_refusal("helo", session, None)
+
+    async def authenticated(self, session: Session) -> Decision | None:
+        """Reject or Defer after AUTH, or None."""
+        return await self._first_refusal("authenticated", session, None)
+
+    async def disconnect(self, session: Session) -> None:
+        """Tell the observers."""
+        await self._tell("disconnect", (session,), session, None)
+
+    # The envelope
+
+    async def mail(self, transaction: Transaction) -> MailAnswer:
+        """The first verdict, and the first reverse-path, of the plugins."""
+        if not self.steps["mail"]:
+            return NO_MAIL_ANSWER
+        reverse_path: UseReversePath | None = None
+        end = self._end(self._envelope_budget, transaction)
+        for step in self.steps["mail"]:
+            run, fault = await self._ask(step, (transaction,), transaction.session, transaction, end)
+            if fault is not None:
+                return MailAnswer(decision=fault, reverse_path=reverse_path)
+            if not run.values or step.is_monitor:
+                continue
+            (answer,) = run.values
+            if isinstance(answer, UseReversePath):
+                reverse_path = reverse_path or answer
+            else:
+                return MailAnswer(decision=decision_of(step, answer, run), reverse_path=reverse_path)
+        return MailAnswer(reverse_path=reverse_path) if reverse_path else NO_MAIL_ANSWER
+
+    async def rcpt(self, transaction: Transaction, recipient: Recipient) -> RcptAnswer:
+        """The first verdict on this recipient, its first other forward-path, and recipients to add."""
+        if not self.steps["rcpt"]:
+            return NO_RCPT_ANSWER
+        forward_path: UseForwardPath | None = None
+        added: list[AddRecipient] = []
+        decision: Decision | None = None
+        end = self._end(self._envelope_budget, transaction)
+        for step in self.steps["rcpt"]:
+            facts = (transaction, recipient)
+            run, decision = await self._ask(step, facts, transaction.session, transaction, end, recipient.mailbox)
+            if decision is not None:
+                break
+            if not run.values or step.is_monitor:
+                continue
+            (answer,) = run.values
+            if isinstance(answer, UseForwardPath):
+                forward_path = forward_path or answer
+            elif isinstance(answer, AddRecipient):
+                added.append(answer)
+            else:
+                decision = decision_of(step, answer, run)
+                break
+        return RcptAnswer(decision=decision, forward_path=forward_path, added=tuple(added))
+
+    async def route(self, transaction: Transaction, recipient: Recipient) -> str | None:
+        """Name of the route the first plugin with an opinion chose. StageDeferredError when one failed."""
+        end = self._end(self._envelope_budget, transaction)
+        for step in self.steps["route"]:
+            facts = (transaction, recipient)
+            run, fault = await self._ask(step, facts, transaction.session, transaction, end, recipient.mailbox)
+            if fault is not None:
+                raise StageDeferredError(fault)
+            if run.values and not step.is_monitor:
+                return cast("str", run.values[0])
+        return None
+
+    async def policy_class(self, transaction: Transaction, recipient: Recipient) -> tuple[Hashable, ...]:
+        """The classes of all plugins, in order. StageDeferredError when one failed."""
+        classes: list[Hashable] = []
+        end = self._end(self._envelope_budget, transaction)
+        for step in self.steps["policy_class"]:
+            facts = (transaction, recipient)
+            run, fault = await self._ask(step, facts, transaction.session, transaction, end, recipient.mailbox)
+            if fault is not None:
+                raise StageDeferredError(fault)
+            if not step.is_monitor:
+                classes.extend(run.values)
+        return tuple(classes)
+
+    async def data(self, transaction: Transaction) -> Decision | None:
+        """Reject or Defer before 354, or None."""
+        return await self._first_refusal("data", transaction.session, transaction)
+
+    # The content
+
+    async def decide(self, transaction: Transaction, message: Message) -> None:
+        """Run checks and judges: findings go into `transaction.findings`, first verdicts into `recipient.decision`."""
+        if self.steps["check"]:
+            await self._check(transaction, message)
+        if not self.steps["judge"]:
+            return
+        end = self._end(self._check_budget, transaction)
+        for step in self.steps["judge"]:
+            if not transaction.undecided:
+                return
+            run, fault = await self._ask(step, (transaction, message), transaction.session, transaction, end)
+            if fault is not None:
+                apply_decision(transaction, fault)
+            elif not step.is_monitor:
+                for verdict in run.values:
+                    apply_decision(transaction, decision_of(step, verdict, run))
+
+    async def rewrite(self, transaction: Transaction, message: Message) -> tuple[Edit, ...]:
+        """All edits, in order. StageDeferredError when a plugin failed and its `on_error` is `defer`."""
+        return cast("tuple[Edit, ...]", await self._collect("rewrite", transaction, message))
+
+    async def sign(self, transaction: Transaction, message: Message) -> tuple[AddHeader, ...]:
+        """Fields to put on top, the first below the second. StageDeferredError as for `rewrite`."""
+        return cast("tuple[AddHeader, ...]", await self._collect("sign", transaction, message))
+
+    async def done(self, transaction: Transaction, outcome: Outcome) -> None:
+        """Tell the observers."""
+        await self._tell("done", (transaction, outcome), transaction.session, transaction)
+
+    async def run_alone(self, step: Step, facts: tuple[Any, ...]) -> Run:
+        """Run a step that belongs to no session: `startup`, `shutdown`."""
+        deadline = asyncio.get_running_loop().time() + step.timeout
+        return await self._runner.run(step, facts, deadline)
+
+    # How
+
+    async def _first_refusal(self, hook: str, session: Session, transaction: Transaction | None) -> Decision | None:
+        steps = self.steps[hook]
+        if not steps:
+            return None
+        facts: tuple[Any, ...] = (session if transaction is None else transaction,)
+        end = self._end(self._envelope_budget, transaction)
+        for step in steps:
+            run, fault = await self._ask(step, facts, session, transaction, end)
+            if fault is not None:
+                return fault
+            if run.values and not step.is_monitor:
+                return decision_of(step, run.values[0], run)
+        return None
+
+    async def _tell(self, hook: str, facts: tuple[Any, ...], session: Session, transaction: Transaction | None) -> None:
+        end = asyncio.get_running_loop().time() + self._envelope_budget  # the transaction's own deadline may be over
+        for step in self.steps[hook]:
+            await self._ask(step, facts, session, transaction, end)
+
+    async def _collect(self, hook: str, transaction: Transaction, message: Message) -> tuple[Any, ...]:
+        if not self.steps[hook]:
+            return ()
+        values: list[Any] = []
+        end = self._end(self._check_budget, transaction)
+        for step in self.steps[hook]:
+            run, fault = await self._ask(step, (transaction, message), transaction.session, transaction, end)
+            if fault is not None:
+                raise StageDeferredError(fault)
+            if not step.is_monitor:
+                values.extend(run.values)
+        return tuple(values)
+
+    async def _check(self, transaction: Transaction, message: Message) -> None:
+        """All checks at once; one that needs a finding starts when the checks that give it have ended."""
+        steps = self.steps["check"]
+        end = self._end(self._check_budget, transaction)
+
+        async def ask(step: Step) -> None:
+            run, fault = await self._ask(step, (transaction, message), transaction.session, transaction, end)
+            transaction.findings.extend(step.plugin, cast("tuple[Finding, ...]", run.values))
+            if fault is not None:
+                apply_decision(transaction, fault)
+
+        if len(steps) == 1:
+            await ask(steps[0])
+            return
+        missing = [len(needed) for needed in self._waits_for]
+
+        async def follow(number: int) -> None:
+            await ask(steps[number])
+            for later in self._awaited_by[number]:
+                missing[later] -= 1
+                if not missing[later]:
+                    group.create_task(follow(later))
+
+        async with asyncio.TaskGroup() as group:
+            for number, count in enumerate(list(missing)):
+                if not count:
+                    group.create_task(follow(number))
+
+    def _end(self, budget: float, transaction: Transaction | None) -> float:
+        """Loop time at which a stage that begins now must have ended."""
+        end = asyncio.get_running_loop().time() + budget
+        if transaction is not None and transaction.deadline is not None:
+            return min(end, transaction.deadline)
+        return end
+
+    async def _ask(
+        self,
+        step: Step,
+        facts: tuple[Any, ...],
+        session: Session,
+        transaction: Transaction | None,
+        end: float,
+        about: str = "",
+    ) -> tuple[Run, Decision | None]:
+        """Run a step, check, trace and count it. A Decision only for a fault that defers."""
+        trace = trace_of(session, transaction)
+        if step.skip and session.client_class.value in step.skip:
+            trace.step(stage=step.hook, plugin=step.plugin, outcome="skipped", mode=step.mode, recipient=about)
+            return _SKIPPED, None
+        deadline = min(asyncio.get_running_loop().time() + step.timeout, end)
+        run = await self._runner.run(step, facts, deadline)
+        if run.values and (objection := object_to(step.hook, run.values, transaction, self._routes)):
+            run = Run((), run.duration, "error", objection)
+        outcome = record_run(trace, step, run, about)
+        if self._observe is not None:
+            self._observe(step.plugin, step.hook, outcome, run.duration)
+        if not run.fault:
+            return run, None
+        log.warning(
+            f"plugin.{run.fault}",
+            plugin=step.plugin,
+            hook=step.hook,
+            error=run.evidence,
+            transaction="" if transaction is None else transaction.id,
+            session=session.id,
+        )
+        if step.is_monitor or step.ignores_errors(session.client_class):
+            return run, None
+        return run, fault_decision(step, run)

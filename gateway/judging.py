@@ -1,0 +1,178 @@
+"""What answers do: verdicts applied to recipients, faults made verdicts, runs written into the trace. No I/O, no waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gateway.findings import Finding
+from gateway.trace import Trace
+from gateway.verdict import (
+    Accept,
+    AddRecipient,
+    Decision,
+    Defer,
+    Discard,
+    Quarantine,
+    Redirect,
+    Reject,
+    UseForwardPath,
+    UseReversePath,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from gateway.runner import Run, Step
+    from gateway.session import Session
+    from gateway.transaction import Recipient, Transaction
+
+_VERDICTS = (Accept, Reject, Defer, Quarantine, Discard, Redirect)
+
+
+def dependencies(steps: Sequence[Step]) -> list[frozenset[int]]:
+    """For each check, the numbers of the checks that give what it needs. ValueError names a circle."""
+    waits_for = [
+        frozenset(n for n, other in enumerate(steps) if other.plugin != step.plugin and set(step.needs) & set(other.gives))
+        for step in steps
+    ]
+    done: set[int] = set()
+    while len(done) < len(steps):
+        ready = {n for n, needed in enumerate(waits_for) if n not in done and needed <= done}
+        if not ready:
+            names = [steps[n].plugin for n in range(len(steps)) if n not in done]
+            raise ValueError(f"checks wait for each other's findings: {', '.join(names)}")
+        done |= ready
+    return waits_for
+
+
+def decision_of(step: Step, verdict: Verdict, run: Run) -> Decision:
+    """A verdict with its author."""
+    return Decision(verdict=verdict, plugin=step.plugin, hook=step.hook, duration=run.duration)
+
+
+def fault_decision(step: Step, run: Run) -> Decision:
+    """What a fault of a plugin with `on_error = "defer"` comes to. The text tells nothing of our insides."""
+    reason = "plugin-timeout" if run.fault == "timeout" else "plugin-error"
+    verdict = Defer(
+        text="Temporary failure, please try again later", code=451, enhanced="4.3.0", reason=reason, evidence=run.evidence
+    )
+    return Decision(verdict=verdict, plugin=step.plugin, hook=step.hook, duration=run.duration)
+
+
+def affected(transaction: Transaction, verdict: Verdict) -> list[Recipient]:
+    """The undecided recipients a verdict is for."""
+    undecided = transaction.undecided
+    if verdict.recipients is None:
+        return undecided
+    return [recipient for recipient in undecided if recipient.mailbox in verdict.recipients]
+
+
+def apply_decision(transaction: Transaction, decision: Decision) -> None:
+    """The first verdict on a recipient decides that recipient (design: judge)."""
+    for recipient in affected(transaction, decision.verdict):
+        recipient.decision = decision
+
+
+def object_to(hook: str, values: tuple[Any, ...], transaction: Transaction | None, routes: frozenset[str] | None) -> str:
+    """Why answers that are right in their types cannot be applied; `` when they can."""
+    if hook == "route" and routes is not None and values[0] not in routes:
+        return f"route {values[0]!r} is not configured"
+    for value in values:
+        if isinstance(value, Redirect) and routes is not None and value.next_hop not in routes:
+            return f"redirect to route {value.next_hop!r}, which is not configured"
+        if hook == "judge" and isinstance(value, Redirect) and len(values) > 1:
+            return "redirect at judge is for all recipients at once; another verdict came with it"
+        if hook == "judge" and transaction is not None and (objection := _object_to_verdict(value, transaction)):
+            return objection
+        if hook == "rcpt" and getattr(value, "recipients", None) is not None:
+            return "a verdict at rcpt is for the recipient asked about; it names others"
+    return ""
+
+
+def _object_to_verdict(verdict: Verdict, transaction: Transaction) -> str:
+    known = {recipient.mailbox for recipient in transaction.recipients}
+    if verdict.recipients is not None and (strangers := verdict.recipients - known):
+        return f"verdict for {sorted(strangers)[0]!r}, which is no recipient of this transaction"
+    if isinstance(verdict, Redirect):
+        everybody = verdict.recipients is None or verdict.recipients >= known
+        if not everybody or len(transaction.undecided) != len(transaction.recipients):
+            return "redirect at judge is for all recipients at once"
+    return ""
+
+
+def trace_of(session: Session, transaction: Transaction | None) -> Trace:
+    """The trace of the transaction; for stages without one, the session's own."""
+    if transaction is None:
+        trace = session.state.get("trace")
+        if not isinstance(trace, Trace):
+            trace = session.state["trace"] = Trace()
+        return trace
+    if transaction.trace is None:
+        transaction.trace = Trace()
+    return transaction.trace
+
+
+def record_run(trace: Trace, step: Step, run: Run, about: str) -> str:
+    """Write a run into the trace; the word for its outcome."""
+    if run.fault or not run.values:
+        outcome = run.fault or "none"
+        trace.step(
+            stage=step.hook,
+            plugin=step.plugin,
+            outcome=outcome,
+            duration=run.duration,
+            mode=step.mode,
+            recipient=about,
+            evidence=run.evidence,
+        )
+        return outcome
+    if isinstance(run.values[0], _VERDICTS):
+        return _record_verdicts(trace, step, run, about)
+    outcome, evidence = _name_values(step, run.values)
+    trace.step(
+        stage=step.hook,
+        plugin=step.plugin,
+        outcome=outcome,
+        duration=run.duration,
+        mode=step.mode,
+        recipient=about,
+        findings=run.values if not evidence else (),
+        evidence=evidence,
+    )
+    return outcome
+
+
+def _record_verdicts(trace: Trace, step: Step, run: Run, about: str) -> str:
+    """One row for each verdict; the time in the first."""
+    outcome = "would" if step.is_monitor else "verdict"
+    duration = run.duration
+    for verdict in run.values:
+        whom = about or ", ".join(sorted(verdict.recipients or ()))
+        trace.step(
+            stage=step.hook,
+            plugin=step.plugin,
+            outcome=outcome,
+            duration=duration,
+            mode=step.mode,
+            recipient=whom,
+            verdict=verdict,
+            evidence=verdict.evidence,
+        )
+        duration = 0.0
+    return outcome
+
+
+def _name_values(step: Step, values: tuple[Any, ...]) -> tuple[str, str]:
+    """The word for answers that are no verdicts, and their text where they are no values of ours."""
+    first = values[0]
+    if isinstance(first, Finding):
+        return "finding", ""
+    if step.is_monitor:
+        word = "would"
+    elif step.hook in {"rewrite", "sign"}:
+        word = "edit"
+    elif isinstance(first, UseForwardPath | UseReversePath | AddRecipient):
+        word = "path"
+    else:
+        word = "route" if step.hook == "route" else "class"
+    return word, str(first) if step.hook in {"route", "policy_class"} else ""

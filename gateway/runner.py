@@ -1,0 +1,312 @@
+"""Run one hook: arguments, thread or loop, deadline, isolation, answer.
+
+A hook's coroutine is driven in the task of its transaction, without a task of its own: one that never waits costs a call.
+At the deadline it is cancelled as `asyncio.timeout` would; if it goes on waiting even then (cleaning up, or ignoring
+the cancellation), what is left of it is carried on apart for a short grace, and the transaction goes on at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+import types
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, cast
+
+from gateway.answers import ARGUMENTS, WrongAnswerError, read_answer
+from gateway.session import ClientClass
+from gateway.threads import Circuit, Threads
+
+GRACE = 5.0
+"""Seconds that a cancelled hook may still clean up in the background."""
+MAX_ABANDONED = 1_000
+"""Cancelled hooks that clean up at once; more are closed without it."""
+
+
+class Kind(Enum):
+    """Where a hook runs."""
+
+    LOOP = "loop"
+    """`async def`."""
+    CHEAP = "cheap"
+    """`def` marked cheap: called on the loop."""
+    THREAD = "thread"
+    """`def`: called in a thread."""
+
+
+class HookTimeoutError(Exception):
+    """The deadline of a hook passed."""
+
+
+class CircuitOpenError(Exception):
+    """The plugin has lost as many threads as it may and is not run."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Step:
+    """One hook of one plugin in a chain, resolved once for each generation."""
+
+    plugin: str
+    hook: str
+    call: Callable[..., Any]
+    kind: Kind
+    pick: tuple[int, ...] | None
+    """Which of the hook's arguments it takes; None: all of them, in order."""
+    timeout: float = 10.0
+    is_monitor: bool = False
+    on_error: Mapping[str, str] = field(default_factory=dict)
+    """Client class → `defer` or `ignore`; `defer` where nothing is said."""
+    skip: frozenset[str] = frozenset()
+    """Client classes it is not run for."""
+    circuit: Circuit = field(default_factory=lambda: Circuit(16))
+    gives: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+    @property
+    def mode(self) -> str:
+        """For the trace."""
+        return "monitor" if self.is_monitor else "enforce"
+
+    def ignores_errors(self, client_class: ClientClass) -> bool:
+        """True when an error for this class of clients counts as no opinion."""
+        return self.on_error.get(client_class.value, "defer") == "ignore"
+
+
+def make_step(plugin: str, hook: str, call: Callable[..., Any], *, takes: tuple[str, ...], **settings: Any) -> Step:
+    """A step for a hook that takes these arguments."""
+    arguments = ARGUMENTS[hook]
+    pick = None if takes == arguments else tuple(arguments.index(name) for name in takes)
+    if inspect.iscoroutinefunction(call):
+        kind = Kind.LOOP
+    else:
+        kind = Kind.CHEAP if getattr(call, "mailgateway_cheap", False) else Kind.THREAD
+    return Step(plugin=plugin, hook=hook, call=call, kind=kind, pick=pick, **settings)
+
+
+@dataclass(slots=True)
+class Run:
+    """What came of one run of a hook."""
+
+    values: tuple[Any, ...] = ()
+    """The answer's values, checked; empty for None and after an error."""
+    duration: float = 0.0
+    """Seconds."""
+    fault: str = ""
+    """`error`, `timeout`, `circuit` or ``."""
+    evidence: str = ""
+    """What went wrong, for the operator."""
+
+
+class Runner:
+    """Runs steps for one generation in one worker."""
+
+    def __init__(self, threads: Threads) -> None:
+        self.threads = threads
+        self.abandoned: set[asyncio.Task[None]] = set()
+        """Cancelled hooks that have not ended yet."""
+        self.closed_late = 0
+        """Cancelled hooks that were closed without a grace, or did not end in it."""
+        self._unclosable: list[object] = []
+        """Kept for good: the garbage collector would try to close them once more, and they would spin."""
+
+    async def run(self, step: Step, facts: tuple[Any, ...], deadline: float) -> Run:
+        """Run a hook until the deadline (loop time). Whatever the plugin does, a Run comes back; CancelledError only
+        when the transaction itself is cancelled.
+        """
+        started = time.perf_counter()
+        try:
+            answer = await self._answer(step, facts, deadline)
+            values = () if answer is None else read_answer(step.hook, answer)
+        except HookTimeoutError:
+            limit = time.perf_counter() - started
+            return Run((), limit, "timeout", f"no answer after {limit:.3f} s")
+        except CircuitOpenError:
+            return Run((), 0.0, "circuit", f"{step.circuit.lost} threads hang in it; not run")
+        except WrongAnswerError as error:
+            return Run((), time.perf_counter() - started, "error", str(error))
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            return Run((), time.perf_counter() - started, "error", _describe(error))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - protects the transaction from whatever a plugin raises, SystemExit too
+            return Run((), time.perf_counter() - started, "error", _describe(error))
+        return Run(values, time.perf_counter() - started)
+
+    async def _answer(self, step: Step, facts: tuple[Any, ...], deadline: float) -> Any:
+        loop = asyncio.get_running_loop()
+        if loop.time() >= deadline:
+            raise HookTimeoutError
+        arguments = facts if step.pick is None else tuple(facts[n] for n in step.pick)
+        if step.kind is Kind.LOOP:
+            answer = await self._drive(step.call(*arguments), deadline)
+        elif step.kind is Kind.CHEAP:
+            answer = step.call(*arguments)
+        else:
+            answer = await self._in_thread(step, arguments, deadline)
+        if asyncio.iscoroutine(answer):
+            answer.close()
+            raise WrongAnswerError(f"{step.hook} answered a coroutine: a `def` hook must not return one")
+        if loop.time() > deadline:  # it blocked the loop: a late answer is dropped
+            raise HookTimeoutError
+        return answer
+
+    async def _in_thread(self, step: Step, arguments: tuple[Any, ...], deadline: float) -> Any:
+        if step.circuit.is_open:
+            raise CircuitOpenError
+        job = self.threads.submit(lambda: step.call(*arguments), step.circuit)
+        limit = asyncio.timeout_at(deadline)
+        try:
+            async with limit:
+                return await job.future
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # the hook's own
+            raise HookTimeoutError from error
+        finally:
+            if job.future.cancelled():
+                self.threads.abandon(job)
+
+    @types.coroutine
+    def _drive(self, coroutine: Coroutine[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
+        """Drive a hook's coroutine in the calling task until the deadline and not longer."""
+        try:
+            waiting = coroutine.send(None)
+        except StopIteration as stop:
+            return stop.value
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        before = task.cancelling()
+        alarm = _Alarm(task)
+        timer = asyncio.get_running_loop().call_at(deadline, alarm.ring)
+        try:
+            while True:
+                try:
+                    yield from _wait_for(waiting)
+                except asyncio.CancelledError as error:
+                    if alarm.rang:
+                        self._cancel(coroutine, error)
+                        break
+                    waiting = coroutine.throw(error)
+                except BaseException as error:  # noqa: BLE001 - GeneratorExit and KeyboardInterrupt belong to the hook too
+                    waiting = coroutine.throw(error)
+                else:
+                    waiting = coroutine.send(None)
+        except StopIteration as stop:
+            if not alarm.rang:
+                if task.cancelling() > before:  # it swallowed a cancellation that was not its own
+                    raise asyncio.CancelledError from None
+                return stop.value
+        finally:
+            timer.cancel()
+            if alarm.rang:
+                task.uncancel()
+        if task.cancelling() > before:  # cancelled from outside at the same time
+            raise asyncio.CancelledError
+        raise HookTimeoutError
+
+    def _cancel(self, coroutine: Coroutine[Any, Any, Any], error: asyncio.CancelledError) -> None:
+        """Cancel a hook; if it goes on waiting, carry it on apart for a while."""
+        try:
+            waiting = coroutine.throw(error)
+        except BaseException:  # noqa: BLE001 - it ended, however: its answer is late and dropped
+            return
+        if len(self.abandoned) >= MAX_ABANDONED:
+            self._close(coroutine)
+            return
+        task = asyncio.get_running_loop().create_task(self._carry_on(coroutine, waiting), name="cancelled hook")
+        self.abandoned.add(task)
+        task.add_done_callback(self.abandoned.discard)
+
+    def _close(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self.closed_late += 1
+        try:
+            coroutine.close()
+        except BaseException:  # noqa: BLE001 - it ignores even GeneratorExit; nothing waits for it
+            self._unclosable.append(coroutine)
+
+    async def _carry_on(self, coroutine: Coroutine[Any, Any, Any], waiting: Any) -> None:
+        try:
+            async with asyncio.timeout(GRACE):
+                await _rest(coroutine, waiting)
+        except TimeoutError:
+            self._close(coroutine)
+        except asyncio.CancelledError:
+            self._close(coroutine)
+            raise
+        except BaseException:  # noqa: BLE001 - what a cancelled hook raises in the end concerns nobody
+            return
+
+
+class _Alarm:
+    """Cancels a task at a hook's deadline, and remembers that it did."""
+
+    __slots__ = ("rang", "task")
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self.task = task
+        self.rang = False
+
+    def ring(self) -> None:
+        self.rang = True
+        self.task.cancel()
+
+
+@types.coroutine
+def _rest(coroutine: Coroutine[Any, Any, Any], waiting: Any) -> Generator[Any, Any, None]:
+    """The rest of a coroutine that waits for something already. A cancellation ends it here, whatever it does."""
+    try:
+        while True:
+            yield from _wait_for(waiting)
+            waiting = coroutine.send(None)
+    except StopIteration:
+        return
+
+
+def _wait_for(waiting: Any) -> Generator[Any, Any, None]:
+    """Wait until what a coroutine yielded to the loop is done, whatever its result.
+
+    Through a future of our own, so that a cancellation gets through at once even where the hook awaits a task that
+    ignores its own.
+    """
+    if waiting is None:  # asyncio.sleep(0)
+        yield
+        return
+    if not getattr(waiting, "_asyncio_future_blocking", False):
+        raise RuntimeError(f"the hook awaited {type(waiting).__name__}, which asyncio does not know")
+    waiting._asyncio_future_blocking = False  # noqa: SLF001 - what asyncio.Task does with a future it is handed
+    done = asyncio.get_running_loop().create_future()
+
+    def wake(_: object) -> None:
+        if not done.done():
+            done.set_result(None)
+
+    waiting.add_done_callback(wake)
+    try:
+        yield from done
+    except asyncio.CancelledError:
+        waiting.remove_done_callback(wake)
+        waiting.cancel()
+        raise
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _describe(error: BaseException) -> str:
+    """Kind, text and place of an error, for the operator."""
+    where = ""
+    frames = error.__traceback__
+    while frames is not None:
+        where = f" at {frames.tb_frame.f_code.co_filename.rpartition('/')[2]}:{frames.tb_lineno}"
+        frames = frames.tb_next
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a plugin's own exception class may fail at this too
+        text = ""
+    return f"{type(error).__name__}: {text[:500]}{where}"

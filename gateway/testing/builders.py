@@ -1,0 +1,172 @@
+"""Sessions, transactions and messages in one line, for tests of plugins."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gateway.content import Content
+from gateway.message import Message
+from gateway.offline import path_of
+from gateway.session import ClientClass, Session, Tls
+from gateway.smtp.paths import Parameter
+from gateway.trace import Trace
+from gateway.transaction import Recipient, Transaction
+
+_numbers = itertools.count(1)
+_BOUNDARY = "=_mailgateway_testing"
+
+Attachment = str | tuple[str, bytes] | tuple[str, bytes, str]
+"""A file name, or (file name, octets), or (file name, octets, content type)."""
+
+
+def a_session(
+    *,
+    client_address: str = "192.0.2.1",
+    client_name: str = "",
+    helo: str = "client.example",
+    identity: str = "",
+    client_class: ClientClass | str | None = None,
+    tls: Tls | bool = False,
+    **facts: Any,
+) -> Session:
+    """A session of a client. With an `identity` its class is `authenticated`, else `stranger`."""
+    if client_class is None:
+        client_class = ClientClass.AUTHENTICATED if identity else ClientClass.STRANGER
+    if isinstance(tls, bool):
+        secured = Tls(version="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384") if tls else None
+    else:
+        secured = tls
+    facts.setdefault("id", f"session-{next(_numbers)}")
+    facts.setdefault("esmtp", True)
+    return Session(
+        client_address=client_address,
+        client_name=client_name,
+        helo=helo,
+        identity=identity,
+        client_class=ClientClass(client_class),
+        tls=secured,
+        **facts,
+    )
+
+
+def a_recipient(mailbox: str = "bob@example.org", *parameters: str, route: str = "default") -> Recipient:
+    """One recipient: `a_recipient("bob@example.org", "NOTIFY=NEVER")`."""
+    path = path_of(mailbox)
+    return Recipient(
+        forward_path=path, sent_path=path.octets, route=route, parameters=tuple(Parameter(p.encode()) for p in parameters)
+    )
+
+
+def a_transaction(
+    *,
+    reverse_path: str = "alice@client.example",
+    recipients: Iterable[str | Recipient] = ("bob@example.org",),
+    parameters: Sequence[str] = (),
+    session: Session | None = None,
+    **facts: Any,
+) -> Transaction:
+    """A transaction from one mailbox (`""`: the null reverse-path) to some."""
+    path = path_of(reverse_path)
+    facts.setdefault("id", f"transaction-{next(_numbers)}")
+    return Transaction(
+        session=a_session() if session is None else session,
+        reverse_path=path,
+        sent_reverse_path=path.octets,
+        recipients=[a_recipient(one) if isinstance(one, str) else one for one in recipients],
+        parameters=tuple(Parameter(one.encode()) for one in parameters),
+        trace=Trace(),
+        **facts,
+    )
+
+
+def a_message(
+    octets: bytes | None = None,
+    *,
+    subject: str = "Hello",
+    from_: str = "Alice <alice@client.example>",
+    to: str = "bob@example.org",
+    body: str = "Hello Bob,\r\n\r\nhow are you?\r\n",
+    html: str = "",
+    attach: Attachment | Sequence[Attachment] | None = None,
+    headers: Iterable[tuple[str, str]] = (),
+) -> Message:
+    """A message: these octets as they are, or made from parts.
+
+    `headers` go on top; one that bears the name of a field made here replaces it. A bare LF in `body` becomes CRLF.
+    """
+    if octets is not None:
+        return Message(Content(octets))
+    more = list(headers)
+    theirs = {name.lower() for name, _ in more}
+    number = next(_numbers)
+    ours = [
+        ("From", from_),
+        ("To", to),
+        ("Subject", _encode(subject)),
+        ("Date", "Tue, 24 Nov 2026 09:00:00 +0000"),
+        ("Message-ID", f"<message-{number}@client.example>"),
+        ("MIME-Version", "1.0"),
+    ]
+    files = _attachments(attach)
+    fields, rest = _parts(_crlf(body), _crlf(html), files)
+    lines = [f"{name}: {value}" for name, value in [*more, *(f for f in [*ours, *fields] if f[0].lower() not in theirs)]]
+    return Message(Content("\r\n".join(lines).encode() + b"\r\n\r\n" + rest))
+
+
+def _crlf(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\n", "\r\n")
+
+
+def _encode(text: str) -> str:
+    """RFC 2047 4.1 where it is needed."""
+    if text.isascii():
+        return text
+    return f"=?utf-8?B?{base64.b64encode(text.encode()).decode()}?="
+
+
+def _attachments(attach: Attachment | Sequence[Attachment] | None) -> list[tuple[str, bytes, str]]:
+    if attach is None:
+        return []
+    if isinstance(attach, str) or (isinstance(attach, tuple) and len(attach) in {2, 3} and isinstance(attach[1], bytes)):
+        many: Sequence[Any] = [attach]
+    else:
+        many = attach
+    result = []
+    for one in many:
+        name, octets, kind = (one, b"octets of a file", "") if isinstance(one, str) else (*one, "")[:3]
+        result.append((name, octets, kind or "application/octet-stream"))
+    return result
+
+
+def _parts(body: str, html: str, files: list[tuple[str, bytes, str]]) -> tuple[list[tuple[str, str]], bytes]:
+    """Content fields and body: one part, or a multipart (RFC 2046 5.1)."""
+    text: list[tuple[list[tuple[str, str]], bytes]] = [(_content("text/plain; charset=utf-8", "8bit"), body.encode())]
+    if html:
+        text.append((_content("text/html; charset=utf-8", "8bit"), html.encode()))
+    if len(text) == 1 and not files:
+        return text[0]
+    fields, octets = text[0] if len(text) == 1 else _multipart("alternative", text)
+    if not files:
+        return fields, octets
+    parts = [(fields, octets)]
+    for name, content, kind in files:
+        parameters = f'; filename="{name}"' if name else ""
+        disposition = ("Content-Disposition", f"attachment{parameters}")
+        parts.append(([*_content(kind, "base64"), disposition], base64.encodebytes(content).replace(b"\n", b"\r\n")))
+    return _multipart("mixed", parts)
+
+
+def _content(kind: str, encoding: str) -> list[tuple[str, str]]:
+    return [("Content-Type", kind), ("Content-Transfer-Encoding", encoding)]
+
+
+def _multipart(kind: str, parts: list[tuple[list[tuple[str, str]], bytes]]) -> tuple[list[tuple[str, str]], bytes]:
+    boundary = f"{_BOUNDARY}_{kind}"
+    octets = b""
+    for fields, content in parts:
+        header = "".join(f"{name}: {value}\r\n" for name, value in fields)
+        octets += f"--{boundary}\r\n{header}\r\n".encode() + content + b"\r\n"
+    return [("Content-Type", f'multipart/{kind}; boundary="{boundary}"')], octets + f"--{boundary}--\r\n".encode()
