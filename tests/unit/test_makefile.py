@@ -14,9 +14,9 @@ MAKE = shutil.which("make")
 pytestmark = pytest.mark.skipif(MAKE is None, reason="make is not installed")
 
 
-def make(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def make(directory: Path, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [MAKE or "", "--no-print-directory", *arguments]
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=30, check=False)
 
 
 def test_make_alone_lists_its_targets() -> None:
@@ -48,3 +48,44 @@ def test_a_changed_project_file_is_installed_again() -> None:
     rules = dict(re.findall(r"^(\.venv/\S+): ?(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert "pyproject.toml" in rules[".venv/installed"].split()
     assert ".venv/installed" in rules[".venv/installed-tests"].split()
+
+
+def checkout(tmp_path: Path, *, user: int) -> dict[str, str]:
+    """A directory with the Makefile, a Python without python3-venv, and programs that write down that they were called."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "gateway" / "plugins").mkdir(parents=True)
+    programs = {
+        "python3": f'case "$*" in *ensurepip*) exit 1;; *"-m venv"*) echo "$*" >> {tmp_path}/calls; exit 1;; esac',
+        "id": f"echo {user}",
+        "apt-get": f'echo "apt-get $*" >> {tmp_path}/calls',
+    }
+    (tmp_path / "bin").mkdir()
+    for name, script in programs.items():
+        program = tmp_path / "bin" / name
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    return {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
+
+
+def test_a_missing_venv_package_is_named(tmp_path: Path) -> None:
+    found = make(tmp_path, ".venv/made", environment=checkout(tmp_path, user=1000))
+    assert found.returncode != 0
+    assert "the package python3-venv is missing: sudo apt install python3-venv" in found.stdout
+    assert not (tmp_path / "calls").exists()
+
+
+def test_a_missing_venv_package_is_installed_by_root(tmp_path: Path) -> None:
+    make(tmp_path, ".venv/made", environment=checkout(tmp_path, user=0))
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls == ["apt-get -qq update", "apt-get -qq -y install python3-venv", "-m venv .venv"]
+
+
+def test_servers_that_cannot_be_installed_are_named(tmp_path: Path) -> None:
+    environment = checkout(tmp_path, user=1000)
+    environment["PATH"] = f"{tmp_path}/bin"
+    command = ["/bin/sh", str(ROOT / "tests" / "install-servers")]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert found.returncode == 0
+    assert "tests that need them are skipped" in found.stderr
+    assert "swaks" in found.stderr
+    assert not (tmp_path / "calls").exists()
