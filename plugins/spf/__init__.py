@@ -5,6 +5,7 @@ Two findings of the method `spf`: one with `smtp.mailfrom`, one with `smtp.helo`
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -78,20 +79,25 @@ class Spf(Plugin[Options]):
         address = plain_address(session.client_address)
         if address is None or (session.client_class is not ClientClass.STRANGER and not self.options.all_clients):
             return None
-        helo = await self._evaluate(session, address, "postmaster", session.helo)
         path = transaction.reverse_path
         if path.is_null:  # RFC 7208 2.4: the identity is then postmaster at the HELO name
+            helo = await self._evaluate(session, address, "postmaster", session.helo)
             return _finding(helo, address, "smtp.mailfrom", f"postmaster@{session.helo}"), _finding(
                 helo, address, "smtp.helo", session.helo
             )
-        sender = await self._evaluate(session, address, path.local_part, path.domain)
+        async with asyncio.TaskGroup() as both:
+            of_helo = both.create_task(self._evaluate(session, address, "postmaster", session.helo))
+            sender = await self._evaluate(session, address, path.local_part, path.domain)
+        helo = of_helo.result()
         mailbox = f"{path.local_part}@{sender.domain or path.domain}"
         return _finding(sender, address, "smtp.mailfrom", mailbox), _finding(helo, address, "smtp.helo", session.helo)
 
     @hook
     async def judge(self, transaction: Transaction) -> Verdict | None:
         """By the options; the MAIL FROM identity first."""
-        for finding in transaction.findings.of(SpfFinding):
+        for plugin, finding in transaction.findings.attributed():
+            if plugin != self.name or not isinstance(finding, SpfFinding):
+                continue
             if finding.property("smtp.mailfrom") is not None:
                 answer: Answer = getattr(self.options, finding.result, "accept")
             elif finding.result == "fail":
