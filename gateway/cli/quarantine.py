@@ -229,9 +229,12 @@ async def _record(loaded: Loaded, entry: Entry, fate: str, reason: str, **facts:
 
 
 def _inbox_address(loaded: Loaded) -> tuple[str, int] | None:
-    """Where the embedded development server of the running gateway listens."""
+    """Where the embedded development server of the gateway that was started last listens; None when none runs."""
+    from gateway.server.directory import INBOX_FILE
+
     try:
-        host, _, port = (loaded.state_directory / "run" / "inbox.address").read_text().strip().rpartition(":")
+        newest = max((loaded.state_directory / "run").glob(f"*/{INBOX_FILE}"), key=lambda file: file.stat().st_mtime)
+        host, _, port = newest.read_text().strip().rpartition(":")
         return host, int(port)
     except (OSError, ValueError):
         return None

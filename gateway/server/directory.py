@@ -14,6 +14,9 @@ from pathlib import Path
 
 from gateway.errors import GatewayError
 
+INBOX_FILE = "inbox.address"
+"""In the run's own directory."""
+
 
 class DirectoryError(GatewayError):
     """The state directory cannot be used: which one and why."""
@@ -55,6 +58,11 @@ class RunDirectory:
     def modules_file(self, worker: int) -> Path:
         """Where a worker says which file belongs to which plugin (JSON)."""
         return self.path / f"worker-{worker}.plugins.json"
+
+    def note_inbox(self, address: tuple[str, int]) -> None:
+        """Write down where the development next hop listens: `quarantine release` finds it there, as `host:port`."""
+        with suppress(OSError):
+            (self.path / INBOX_FILE).write_text(f"{address[0]}:{address[1]}\n")
 
     def forget_gauges(self, pid: int) -> None:
         """A process ended: its gauges are no longer summed, its counters stay."""

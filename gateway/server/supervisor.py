@@ -98,6 +98,8 @@ class Supervisor:
         self._ended = metrics.WORKERS_ENDED
         if self._resources.state_warning:
             self._log.warning("state.ephemeral", why=self._resources.state_warning)
+        if self._resources.inbox_address is not None:
+            self._resources.run.note_inbox(self._resources.inbox_address)
         gc.collect()
         gc.freeze()
         with selectors.DefaultSelector() as selector, Signals(selector) as signals:
