@@ -86,23 +86,54 @@ async def test_who_waits_gets_the_place_of_a_lost_link() -> None:
         await held.abandon()
 
 
-async def test_who_gives_up_waiting_loses_nothing() -> None:
-    """Cancelled in the very turn in which it was handed a link or a place."""
+@pytest.mark.parametrize("is_clean", [True, False])
+@pytest.mark.parametrize("is_cancelled_first", [True, False])
+async def test_who_gives_up_waiting_loses_nothing(is_clean: bool, is_cancelled_first: bool) -> None:
+    """Cancelled in the very turn in which it is handed a link or a place."""
     async with ScriptedNextHop() as hop, relaying(hop.address, max_links=1, wait_limit=5) as relay:
-        for is_clean in (True, False):
-            held = await begin(relay)
-            waiting = asyncio.get_running_loop().create_task(relay._routes["r"].acquire())
-            await asyncio.sleep(0.02)
-            if is_clean:
-                await held.send([b"x\r\n"], size=3)
-            else:
-                assert held._link is not None
-                held._link.fail(LinkError("x", "cut"))
+        route = relay._routes["r"]
+        held = await route.acquire()
+        waiting = asyncio.get_running_loop().create_task(route.acquire())
+        await asyncio.sleep(0.02)
+        if is_cancelled_first:
             waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-            await held.abandon()
-            assert await deliver(relay) == 250
+        if is_clean:
+            route.release(held)
+        else:
+            route.discard(held)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await deliver(relay) == 250
+        assert hop.connections == (1 if is_clean else 2)
+
+
+async def test_a_replay_takes_no_idle_link() -> None:
+    """What made one kept link useless has perhaps done the same to all."""
+    async with ScriptedNextHop() as hop, relaying(hop.address) as relay:
+        held = [await begin(relay) for _ in range(2)]
+        for handover in held:
+            await handover.send([b"x\r\n"], size=3)
+        hop.script("MAIL", DROP, stay=False)
+        assert await deliver(relay) == 250
+        assert hop.transactions[-1].connection == 3
+
+
+async def test_a_fresh_link_takes_an_idle_one_s_place() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address, max_links=1) as relay:
+        await deliver(relay)
+        route = relay._routes["r"]
+        route.release(await route.acquire(fresh=True))
+        await asyncio.sleep(0.02)
+        assert (hop.connections, hop.open_connections) == (2, 1)
+
+
+async def test_refused_content_counts_as_refusal() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address, max_refusals=2) as relay:
+        hop.script("CONTENT", "550 5.7.1 No")
+        for _ in range(3):
+            assert await deliver(relay) == 550
+        assert [taken.connection for taken in hop.transactions] == [1, 1, 2]
 
 
 @pytest.mark.parametrize(("settings", "connections"), [({"max_messages": 2}, 2), ({"max_age": 0.0}, 4), ({}, 1)])
@@ -119,7 +150,7 @@ async def test_links_are_retired(settings: dict[str, float], connections: int) -
 async def test_refusals_retire_a_link_and_a_delivery_clears_them() -> None:
     async with ScriptedNextHop() as hop, relaying(hop.address, max_refusals=3) as relay:
         hop.script("RCPT TO:<no@", "550 5.1.1 No")
-        for is_delivered in (True, False, False, False):
+        for is_delivered in (False, True, False, True, False, False, False):
             handover = relay.handover("r", CLIENT)
             await handover.mail(b"<a@b>", [])
             await asyncio.gather(handover.rcpt(b"<no@d>", []), handover.rcpt(b"<no@e>", []), handover.rcpt(b"<c@d>", []))

@@ -1,0 +1,116 @@
+"""Next hops that fail at any point, many transactions at once: a reply is true, an error without `unknown` is too, no place is lost."""
+
+import asyncio
+import random
+
+import pytest
+
+from gateway.config.models import RelayConfig, RouteConfig
+from gateway.errors import LinkError
+from gateway.relay.handover import ClientFacts
+from gateway.relay.pool import Relay
+from gateway.testing.next_hop import DROP, KEYWORDS, SILENCE, Answer, ScriptedNextHop
+
+USUAL = {
+    "GREETING": "220 x",
+    "MAIL": "250 Ok",
+    "RCPT": "250 Ok",
+    "DATA": "354 Go on",
+    "CONTENT": "250 Ok",
+    "RSET": "250 Ok",
+}
+MISHAPS = (
+    DROP,
+    SILENCE,
+    "421 4.3.2 Bye",
+    "450 4.2.0 Later",
+    "550 5.7.1 No",
+    "503 5.5.1 What?",
+    Answer(raw=b"garbage\r\n"),
+    Answer(raw=b"250-half"),
+)
+MESSAGES = 60
+
+
+class Chaotic(ScriptedNextHop):
+    """Each answer goes wrong now and then."""
+
+    def __init__(self, rng: random.Random, keywords: tuple[str, ...]) -> None:
+        super().__init__(keywords=keywords)
+        self.rng = rng
+
+    def next_answer(self, when: str) -> Answer:
+        for key, usual in USUAL.items():
+            if when.upper().startswith(key):
+                answer = self.rng.choice(MISHAPS) if self.rng.random() < 0.12 else usual
+                return Answer(answer) if isinstance(answer, str) else answer
+        return super().next_answer(when)
+
+
+async def one_message(relay: Relay, number: int, rng: random.Random) -> str:
+    """What the gateway believes became of the message: taken, refused, failed, unknown, gone."""
+    handover = relay.handover("r", ClientFacts(address="192.0.2.1"))
+    content = b"%d\r\n" % number
+    try:
+        answers = [handover.mail(b"<a@b>", []), handover.rcpt(b"<c@d>", []), handover.rcpt(b"<e@f>", [])]
+        if rng.random() < 0.1:
+            return "gone"
+        replies = await asyncio.gather(*answers)
+        if not replies[0].is_positive or not any(reply.is_positive for reply in replies[1:]):
+            return "refused"
+        if rng.random() < 0.2:
+            await handover.prepare((b"<changed@b>", []), [(b"<c@d>", [])])
+        if rng.random() < 0.1:
+            return "gone"
+        (reply,) = await handover.send([content], size=len(content))
+    except LinkError as error:
+        return "unknown" if error.unknown else "failed"
+    else:
+        return "taken" if reply.is_positive else "refused"
+    finally:
+        await handover.abandon()
+
+
+@pytest.mark.parametrize("keywords", [KEYWORDS, KEYWORDS[1:]], ids=["pipelining", "one at a time"])
+@pytest.mark.parametrize("seed", range(6))
+async def test_chaos(seed: int, keywords: tuple[str, ...]) -> None:
+    rng = random.Random(seed)
+    believed: dict[int, str] = {}
+    async with Chaotic(rng, keywords) as one, Chaotic(rng, keywords) as two:
+        settings = RelayConfig.model_validate(
+            {
+                "max_links": 4,
+                "wait_limit": 5.0,
+                "connect_timeout": 0.05,
+                "reply_timeout": 0.05,
+                "final_reply_timeout": 0.05,
+                "rest": 0.01,
+            }
+        )
+        route = RouteConfig(name="r", domains=("*",), servers=(one.address, two.address))
+        relay = Relay([route], settings, server_name="gw.test")
+        numbers = iter(range(MESSAGES))
+
+        async def client() -> None:
+            for number in numbers:
+                async with asyncio.timeout(10):
+                    believed[number] = await one_message(relay, number, rng)
+
+        await asyncio.gather(*(client() for _ in range(10)))
+        await asyncio.sleep(0.2)  # resets and leave-takings under way
+        for pool in relay._routes["r"].pools:
+            assert pool._slots.taken == len(pool.links) == len(pool._slots.idle) <= 4
+            assert not pool._slots.waiting
+        await relay.close()
+        true: dict[int, list[int]] = {number: [] for number in range(MESSAGES)}
+        for taken in (*one.transactions, *two.transactions):
+            true[int(taken.content)].append(taken.code)
+    assert set(believed) == set(range(MESSAGES))
+    for number, belief in believed.items():
+        assert len(true[number]) <= 1, "content is never sent twice"
+        if belief == "taken":
+            assert true[number] == [250]
+        elif belief != "unknown":
+            # 0: the content was read to its end, and the reply did not get through
+            assert true[number] not in ([250], [0]), f"{number} may have been taken, and is believed {belief}"
+    assert {"taken", "refused", "failed"} <= set(believed.values()), "the mishaps must happen"
