@@ -105,7 +105,7 @@ def opendkim(directory: Path, content: bytes, canon: str) -> bytes:
     key.chmod(0o600)
     settings.write_text("RequireSafeKeys no\n")
     message.write_bytes(content)
-    command = [
+    command: list[str | Path] = [
         "opendkim",
         "-x",
         settings,

@@ -1,0 +1,77 @@
+"""The DMARC Policy Record: RFC 9989 4.7, 4.8. Wrong tags fall back to their defaults, unknown ones are ignored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+Policy = Literal["none", "quarantine", "reject"]
+MAX_RECORD = 4096
+"""Octets of one TXT record; a longer one is no DMARC record."""
+_VERSION = re.compile(r"v[ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)", re.IGNORECASE)
+_TAG = re.compile(r"[ \t]*([A-Za-z]+)[ \t]*=[ \t]*([\x20-\x3a\x3c-\x7e]*?)[ \t]*")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s,;!]+(?:![0-9]+[kmgt]?)?", re.IGNORECASE)
+_POLICIES = ("none", "quarantine", "reject")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One record, defaults filled in."""
+
+    p: Policy = "none"
+    sp: Policy | None = None
+    np: Policy | None = None
+    adkim: Literal["r", "s"] = "r"
+    aspf: Literal["r", "s"] = "r"
+    psd: Literal["y", "n", "u"] = "u"
+    is_test: bool = False
+    """t=y: the policy is one level milder."""
+    is_usable: bool = True
+    """False: p, sp or np is wrong and nobody wants reports, so DMARC does not apply (RFC 9989 4.10.1)."""
+    text: str = ""
+
+
+def parse_record(text: str) -> Record | None:
+    """One TXT record; None when it is no DMARC record."""
+    version = _VERSION.match(text)
+    # RFC 9989 4.8: the value is case-sensitive, the tag's name is not.
+    if version is None or "DMARC1" not in version[0] or len(text) > MAX_RECORD:
+        return None
+    tags: dict[str, str] = {}
+    for part in text[version.end() :].split(";"):
+        found = _TAG.fullmatch(part)
+        if found is not None:
+            tags.setdefault(found[1].lower(), found[2])
+    policies = {name: tags[name].lower() for name in ("p", "sp", "np") if name in tags}
+    if any(value not in _POLICIES for value in policies.values()):
+        # RFC 9989 4.10.1: with somebody to report to it counts as p=none
+        uris = [uri.strip() for uri in tags.get("rua", "").split(",")]
+        usable = any(_URI.fullmatch(uri) is not None for uri in uris)
+        return Record(psd=_psd(tags), is_usable=usable, text=text)
+    return Record(
+        p=cast("Policy", policies.get("p", "none")),
+        sp=cast("Policy | None", policies.get("sp")),
+        np=cast("Policy | None", policies.get("np")),
+        adkim=_mode(tags, "adkim"),
+        aspf=_mode(tags, "aspf"),
+        psd=_psd(tags),
+        is_test=tags.get("t", "n").lower() == "y",
+        text=text,
+    )
+
+
+def select_record(texts: Sequence[str]) -> Record | None:
+    """The record among all TXT records of a name; several are none (RFC 9989 4.10, step 2)."""
+    records = [record for record in map(parse_record, texts) if record is not None]
+    return records[0] if len(records) == 1 else None
+
+
+def _mode(tags: dict[str, str], name: str) -> Literal["r", "s"]:
+    return "s" if tags.get(name, "r").lower() == "s" else "r"
+
+
+def _psd(tags: dict[str, str]) -> Literal["y", "n", "u"]:
+    value = tags.get("psd", "u").lower()
+    return cast('Literal["y", "n", "u"]', value if value in {"y", "n"} else "u")

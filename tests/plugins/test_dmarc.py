@@ -1,0 +1,173 @@
+"""The DMARC plugin: author domains, what it reads of SPF and DKIM, verdicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway import AuthResult, Defer, Quarantine, Reject
+from gateway.plugins.dmarc import Dmarc, DmarcFinding, Options
+from gateway.testing import TEMPFAIL, FakeContext, FakeResolver, Result, a_message, a_transaction, run_plugin
+
+REJECT = "v=DMARC1; p=reject"
+PASS = AuthResult(method="spf", result="pass", properties=(("smtp.mailfrom", "x@example.org"),))
+
+
+async def run(
+    from_: str, records: dict[str, str], *results: AuthResult, options: Options | None = None, zones: dict[str, Any] | None = None
+) -> tuple[DmarcFinding, Result]:
+    table: dict[str, Any] = {domain: {"A": ["192.0.2.1"]} for domain in records}
+    table |= {f"_dmarc.{domain}": TEMPFAIL if text == TEMPFAIL else {"TXT": [text]} for domain, text in records.items()}
+    transaction = a_transaction()
+    for one in results:
+        transaction.findings.add("test", one)
+    context: Any = FakeContext(resolver=FakeResolver({**table, **(zones or {})}))
+    message = a_message(f"{from_}\r\nSubject: x\r\n\r\nbody\r\n".encode())
+    result = await run_plugin(Dmarc(options), message=message, transaction=transaction, context=context)
+    [finding] = transaction.findings.of(DmarcFinding)
+    return finding, result
+
+
+async def test_pass() -> None:
+    finding, result = await run("From: a@example.org", {"example.org": REJECT}, PASS, options=Options(verdict="policy"))
+    assert finding.result == "pass"
+    assert finding.properties == (("header.from", "example.org"), ("polrec.p", "reject"))
+    assert finding.reason == "p=reject: spf of example.org is aligned"
+    assert result.verdict is None
+
+
+async def test_the_helo_identity_does_not_count() -> None:
+    helo = AuthResult(method="spf", result="pass", properties=(("smtp.helo", "example.org"),))
+    finding, _ = await run("From: a@example.org", {"example.org": REJECT}, helo)
+    assert finding.result == "fail"
+
+
+async def test_dkim_is_read() -> None:
+    dkim = AuthResult(method="dkim", result="pass", properties=(("header.d", "Mail.Example.ORG"),))
+    finding, _ = await run("From: a@news.example.org", {"example.org": REJECT}, dkim)
+    assert finding.result == "pass"
+    assert finding.policy_domain == finding.organizational_domain == "example.org"
+    assert ("polrec.domain", "example.org") in finding.properties
+
+
+@pytest.mark.parametrize(
+    ("verdict", "policy", "kind"),
+    [
+        ("off", "reject", None),
+        ("off", "quarantine", None),
+        ("quarantine", "none", None),
+        ("quarantine", "quarantine", Quarantine),
+        ("quarantine", "reject", Quarantine),
+        ("reject", "none", None),
+        ("reject", "quarantine", Reject),
+        ("reject", "reject", Reject),
+        ("policy", "none", None),
+        ("policy", "quarantine", Quarantine),
+        ("policy", "reject", Reject),
+        ("policy", "reject; t=y", Quarantine),
+        ("policy", "quarantine; t=y", None),
+    ],
+)
+async def test_verdicts(verdict: Any, policy: str, kind: type | None) -> None:
+    options = Options(verdict=verdict, box="forged")
+    finding, result = await run("From: a@example.org", {"example.org": f"v=DMARC1; p={policy}"}, options=options)
+    assert finding.result == "fail"
+    if kind is None:
+        assert result.verdict is None
+    else:
+        assert isinstance(result.verdict, kind)
+    if isinstance(result.verdict, Reject):
+        assert (result.verdict.code, result.verdict.enhanced, result.verdict.reason) == (550, "5.7.26", "dmarc-fail")
+        assert result.verdict.text == "Message rejected per DMARC policy for example.org"
+        assert "neither SPF nor DKIM" in result.verdict.evidence
+    if isinstance(result.verdict, Quarantine):
+        assert result.verdict.box == "forged"
+
+
+async def test_temporary_errors() -> None:
+    finding, result = await run("From: a@example.org", {"example.org": TEMPFAIL}, options=Options(verdict="policy"))
+    assert (finding.result, result.verdict) == ("temperror", None)
+    _, result = await run("From: a@example.org", {"example.org": TEMPFAIL}, options=Options(temporary_error="defer"))
+    assert isinstance(result.verdict, Defer)
+    assert (result.verdict.code, result.verdict.enhanced) == (451, "4.4.3")
+
+
+@pytest.mark.parametrize("from_", ["X-None: 1", "From: ", "From: nobody", "From: undisclosed:;"])
+async def test_no_author(from_: str) -> None:
+    finding, result = await run(from_, {}, options=Options(verdict="policy"))
+    assert (finding.result, finding.reason, result.verdict) == ("none", "no author domain in From", None)
+
+
+@pytest.mark.parametrize("domain", ["[192.0.2.1]", "a..b", "-", "x" * 300, "a b\u2028c", "ex\x00ample.org"])
+async def test_an_author_that_is_no_domain(domain: str) -> None:
+    finding, result = await run(f"From: <a@{domain}>", {}, options=Options(verdict="policy"))
+    assert finding.result in {"permerror", "none"}
+    assert result.verdict is None
+
+
+async def test_u_labels() -> None:
+    finding, _ = await run("From: a@Exämple.org", {"xn--exmple-cua.org": REJECT})
+    assert (finding.result, finding.domain) == ("fail", "xn--exmple-cua.org")
+
+
+@pytest.mark.parametrize(
+    "from_",
+    [
+        "From: a@example.net, b@example.org",
+        "From: a@example.org, b@example.net",
+        "From: a@example.net\r\nFrom: b@example.org",
+        "From: a@none.test, b@example.org",
+        "From: b@example.org, x@[192.0.2.1]",
+        "From: x@a..b, b@example.org",
+    ],
+)
+async def test_of_several_authors_the_worst_counts(from_: str) -> None:
+    """Otherwise a second author would be a way around the policy of the first."""
+    passing = AuthResult(method="dkim", result="pass", properties=(("header.d", "example.net"),))
+    records = {"example.net": REJECT, "example.org": REJECT}
+    finding, result = await run(from_, records, passing, options=Options(verdict="policy"))
+    assert (finding.result, finding.domain) == ("fail", "example.org")
+    assert "the worst of 2 author domains" in finding.reason
+    assert isinstance(result.verdict, Reject)
+
+
+async def test_one_domain_twice_is_one() -> None:
+    finding, _ = await run("From: a@example.org, b@EXAMPLE.org", {"example.org": REJECT}, PASS)
+    assert finding.result == "pass"
+
+
+async def test_too_many_authors() -> None:
+    from_ = "From: " + ", ".join(f"a@d{n}.test" for n in range(20))
+    finding, result = await run(from_, {})
+    assert (finding.result, result.verdict) == ("permerror", None)
+    _, result = await run(from_, {}, options=Options(verdict="policy"))
+    assert isinstance(result.verdict, Reject)
+    assert "too many author domains" in result.verdict.text
+
+
+async def test_a_name_that_does_not_exist() -> None:
+    finding, _ = await run("From: a@gone.example.org", {"example.org": "v=DMARC1; p=none; np=reject"})
+    assert finding.policy == "reject"
+    finding, _ = await run(
+        "From: a@there.example.org", {"example.org": "v=DMARC1; p=none; np=reject"}, zones={"there.example.org": {"MX": []}}
+    )
+    assert finding.policy == "none"
+
+
+async def test_a_record_in_several_strings() -> None:
+    """RFC 9989 4.5: joined without anything between them."""
+    finding, _ = await run("From: a@example.org", {}, zones={"_dmarc.example.org": {"TXT": [["v=DMARC1; p=rej", "ect"]]}})
+    assert finding.policy == "reject"
+
+
+async def test_look_ups_are_few() -> None:
+    resolver = FakeResolver({"_dmarc.example.org": {"TXT": [REJECT]}})
+    transaction = a_transaction()
+    for number in range(50):
+        signer = AuthResult(method="dkim", result="pass", properties=(("header.d", f"d{number}.evil.test"),))
+        transaction.findings.add("test", signer)
+    context: Any = FakeContext(resolver=resolver)
+    message = a_message(b"From: a@" + b"x." * 60 + b"example.org\r\n\r\n")
+    await run_plugin(Dmarc(), message=message, transaction=transaction, context=context)
+    assert len(resolver.queries) <= 9
