@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from gateway.content import Content
 from gateway.errors import StorageError
 from gateway.quarantine.blobs import Blob, Blobs
-from gateway.quarantine.copies import ENDED, Copy, Entry, State, Ticket
-from gateway.quarantine.tables import blobs, copies, entry_of, metadata, row_of, searchable
+from gateway.quarantine.copies import Copy, Entry, State, Ticket
+from gateway.quarantine.rows import Query, end, insert_all, listing
+from gateway.quarantine.tables import blobs, copies, entry_of, metadata, row_of
 from gateway.sqlite import Database, mapped, storable
 
 MAX_OWNED = 3600.0
 """Seconds for which a lease is renewed at most: no transaction lasts longer (`limits.transaction_time`)."""
-MAX_LIST = 1_000
 INTERRUPTED = "the release was interrupted; the next hop may have the message"
 
 
@@ -38,33 +38,6 @@ class SweepReport:
     """Pending copies of a worker that is gone: now kept, unconfirmed."""
     interrupted: int = 0
     """Releases (and expiries) that broke off: held again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """What to list; empty means any."""
-
-    state: str = ""
-    box: str = ""
-    search: str = ""
-    """Part of a path, of the client's address, the subject or the Message-ID; without regard to case."""
-    since: float = 0.0
-    """Seconds since the epoch."""
-    limit: int = 100
-
-
-def end(connection: Connection, id_: str, state: State, *, now: float, reply: str = "") -> str | None:
-    """Make a row a tombstone, in the caller's transaction; the blob's name when that was the last reference to it."""
-    name = connection.execute(select(copies.c.blob).where(copies.c.id == id_)).scalar()
-    changes: dict[str, Any] = {"state": state, "blob": None, "updated": now, "epoch": "", "lease": 0.0}
-    if reply:
-        changes["last_reply"] = reply
-    connection.execute(update(copies).where(copies.c.id == id_).values(changes))
-    if name is None:
-        return None
-    connection.execute(update(blobs).where(blobs.c.name == name).values(references=blobs.c.references - 1))
-    gone = update(blobs).where(blobs.c.name == name, blobs.c.references <= 0).values(tombstone=True)
-    return name if connection.execute(gone).rowcount else None
 
 
 class Quarantine:
@@ -120,6 +93,8 @@ class Quarantine:
 
     async def write_all(self, to_write: Sequence[Copy], state: State) -> list[Ticket]:
         """Several copies in one commit; those with the same `content` object share one blob. StorageError: none is there."""
+        if not to_write:
+            return []
         written: dict[int, Blob] = {}
         try:
             for copy in to_write:
@@ -142,7 +117,7 @@ class Quarantine:
                 }
                 for copy, ticket in zip(to_write, tickets, strict=True)
             ]
-            await self.database.write(lambda connection: _insert(connection, written.values(), rows))
+            await self.database.write(lambda connection: insert_all(connection, written.values(), rows))
         except StorageError:
             await self._unwrite(written.values())
             raise
@@ -249,18 +224,8 @@ class Quarantine:
     # -- what is there -----------------------------------------------------------------------------------------------
 
     async def search(self, query: Query) -> list[Entry]:
-        """Newest first, at most MAX_LIST. Without a state: held and kept ones and those on their way. StorageError."""
-        statement = select(copies).order_by(copies.c.created.desc(), copies.c.id).limit(max(0, min(query.limit, MAX_LIST)))
-        if query.state:
-            statement = statement.where(copies.c.state == query.state)
-        else:
-            statement = statement.where(copies.c.state.not_in(ENDED))
-        if query.box:
-            statement = statement.where(copies.c.box == query.box)
-        if query.since:
-            statement = statement.where(copies.c.created >= query.since)
-        if query.search:
-            statement = statement.where(func.instr(copies.c.search, searchable(query.search)) > 0)
+        """What the query asks for, newest first. StorageError."""
+        statement = listing(query)
         return await self.database.read(lambda connection: [entry_of(row) for row in connection.execute(statement)])
 
     async def get(self, id_: str) -> Entry | None:
@@ -306,11 +271,3 @@ class Quarantine:
 
 class _NotOurs(Exception):  # noqa: N818 - not an error: rolls the transaction back
     """A compare-and-set met another epoch."""
-
-
-def _insert(connection: Connection, written: Iterable[Blob], rows: list[dict[str, Any]]) -> None:
-    for blob in written:
-        references = sum(row["blob"] == blob.name for row in rows)
-        values = {"name": blob.name, "digest": blob.digest, "size": blob.size, "references": references, "tombstone": False}
-        connection.execute(insert(blobs).values(values))
-    connection.execute(insert(copies), rows)

@@ -20,7 +20,8 @@ from sqlalchemy import Connection, select, update
 from gateway.content import Content
 from gateway.errors import LinkError, StorageError
 from gateway.quarantine.copies import Entry, State, Ticket
-from gateway.quarantine.hold import INTERRUPTED, Quarantine, end
+from gateway.quarantine.hold import INTERRUPTED, Quarantine
+from gateway.quarantine.rows import end
 from gateway.quarantine.tables import copies
 from gateway.smtp.received import date
 from gateway.smtp.replies import Reply, reply

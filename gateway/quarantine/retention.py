@@ -14,7 +14,8 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.quarantine.copies import ENDED, Entry, State
 from gateway.quarantine.ends import record_of
-from gateway.quarantine.hold import Quarantine, end
+from gateway.quarantine.hold import Quarantine
+from gateway.quarantine.rows import end
 from gateway.quarantine.tables import blobs, copies, entry_of
 from gateway.trace import Record
 

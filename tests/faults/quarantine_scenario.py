@@ -43,11 +43,13 @@ class Counter:
         self.n = n
         self.calls = 0
         self.struck = False
+        self.log: list[str] = []
         self._strike = strike
         self._for_good = for_good
 
     def hit(self, what: str) -> None:
         self.calls += 1
+        self.log.append(what)
         if self.calls == self.n or (self._for_good and self.calls > self.n):
             self.struck = True
             self._strike(what)

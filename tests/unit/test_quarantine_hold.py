@@ -138,6 +138,11 @@ async def test_drop_does_not_touch_what_is_held(quarantine: Quarantine) -> None:
     assert len(files(quarantine)) == 1
 
 
+async def test_nothing_to_write_is_nothing(quarantine: Quarantine) -> None:
+    assert await quarantine.write_all([], State.HELD) == []
+    assert await quarantine.search(Query()) == []
+
+
 async def test_a_shared_blob_goes_with_its_last_reference(quarantine: Quarantine) -> None:
     content = Content(OCTETS)
     first, second = await quarantine.write_all([a_copy(content=content), a_copy(content=content)], State.HELD)
