@@ -16,7 +16,16 @@ import structlog
 
 from gateway.answers import SPECIFICATIONS
 from gateway.errors import GatewayError
-from gateway.judging import apply_decision, decision_of, dependencies, fault_decision, object_to, record_run, trace_of
+from gateway.judging import (
+    apply_answers,
+    apply_decision,
+    decision_of,
+    dependencies,
+    fault_decision,
+    object_to,
+    record_run,
+    trace_of,
+)
 from gateway.runner import Run, Runner, Step
 from gateway.verdict import AddRecipient, Decision, UseForwardPath, UseReversePath
 
@@ -198,15 +207,19 @@ class Chain:
         if not self.steps["judge"]:
             return
         end = self._end(self._check_budget, transaction)
+        skipped: dict[str, str] = {}
         for step in self.steps["judge"]:
             if not transaction.undecided:
                 return
+            if step.plugin in skipped:
+                by = f"by {skipped[step.plugin]}"
+                trace_of(transaction.session, transaction).step(stage="judge", plugin=step.plugin, outcome="skipped", evidence=by)
+                continue
             run, fault = await self._ask(step, (transaction, message), transaction.session, transaction, end)
             if fault is not None:
                 apply_decision(transaction, fault)
             elif not step.is_monitor:
-                for verdict in run.values:
-                    apply_decision(transaction, decision_of(step, verdict, run))
+                apply_answers(transaction, step, run, skipped)
 
     async def rewrite(self, transaction: Transaction, message: Message) -> tuple[Edit, ...]:
         """All edits, in order. StageDeferredError when a plugin failed and its `on_error` is `defer`."""
@@ -294,7 +307,7 @@ class Chain:
             return min(end, transaction.deadline)
         return end
 
-    async def _ask(
+    async def _ask(  # noqa: PLR0917 - called in a row, always with the same five
         self,
         step: Step,
         facts: tuple[Any, ...],
@@ -318,7 +331,8 @@ class Chain:
         if not run.fault:
             return run, None
         log.warning(
-            f"plugin.{run.fault}",
+            "plugin.fault",
+            kind=run.fault,
             plugin=step.plugin,
             hook=step.hook,
             error=run.evidence,

@@ -14,7 +14,7 @@ import pluggy
 
 from gateway.context import Context
 from gateway.edits import AddHeader, Edit
-from gateway.findings import Finding
+from gateway.findings import Finding, Score
 from gateway.plugin import PROJECT
 from gateway.session import Session
 from gateway.transaction import Outcome, Recipient, Transaction
@@ -23,6 +23,7 @@ from gateway.verdict import (
     AddRecipient,
     Defer,
     Discard,
+    Note,
     Redirect,
     Reject,
     UseForwardPath,
@@ -163,13 +164,15 @@ def check(transaction: Transaction, message: Message) -> Finding | Iterable[Find
 
 
 @hookspec
-def judge(transaction: Transaction, message: Message) -> Verdict | Sequence[Verdict] | None:
+def judge(transaction: Transaction, message: Message) -> Verdict | Note | Score | Sequence[Verdict | Note | Score] | None:
     """Decide about the recipients that nobody has decided yet.
 
     When: after every check; in the order of the chain, until no recipient is undecided.
     Reads: `transaction` with all findings; `transaction.undecided`; `message`.
     Answer: a verdict is for all undecided recipients, or for those it names (`verdict.only(…)`). The first verdict on a
     recipient decides that recipient. `redirect` is possible only while all recipients are undecided, and for all of them.
+    Beside verdicts: `skip("dmarc")` (that plugin, later in the chain, does not judge this transaction), a `Score` for the
+    judges that follow, and `would(verdict)`, which is written down only.
     Error or time-out: `on_error = "defer"` defers every undecided recipient (451), `"ignore"` counts as no opinion.
     RFC: 5321 4.2.5, 6.1.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gateway.findings import Finding
+from gateway.findings import Finding, Score
 from gateway.trace import Trace
 from gateway.verdict import (
     Accept,
@@ -16,9 +16,11 @@ from gateway.verdict import (
     Quarantine,
     Redirect,
     Reject,
+    Skip,
     UseForwardPath,
     UseReversePath,
     Verdict,
+    Would,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +75,20 @@ def apply_decision(transaction: Transaction, decision: Decision) -> None:
         recipient.decision = decision
 
 
+def apply_answers(transaction: Transaction, step: Step, run: Run, skipped: dict[str, str]) -> None:
+    """What a judge answered: verdicts on recipients, scores for those that follow, plugins to pass over (with by whom)."""
+    for value in run.values:
+        match value:
+            case Skip():
+                skipped.update((name, f"{step.plugin}: {value.reason or 'no reason given'}") for name in value.plugins)
+            case Score():
+                transaction.findings.add(step.plugin, value)
+            case Would():
+                pass
+            case _:
+                apply_decision(transaction, decision_of(step, value, run))
+
+
 def object_to(hook: str, values: tuple[Any, ...], transaction: Transaction | None, routes: frozenset[str] | None) -> str:
     """Why answers that are right in their types cannot be applied; `` when they can."""
     if hook == "route" and routes is not None and values[0] not in routes:
@@ -82,8 +98,10 @@ def object_to(hook: str, values: tuple[Any, ...], transaction: Transaction | Non
             return f"redirect to route {value.next_hop!r}, which is not configured"
         if hook == "judge" and isinstance(value, Redirect) and len(values) > 1:
             return "redirect at judge is for all recipients at once; another verdict came with it"
-        if hook == "judge" and transaction is not None and (objection := _object_to_verdict(value, transaction)):
-            return objection
+        if hook == "judge" and transaction is not None and isinstance(value, _VERDICTS):
+            objection = _object_to_verdict(value, transaction)
+            if objection:
+                return objection
         if hook == "rcpt" and getattr(value, "recipients", None) is not None:
             return "a verdict at rcpt is for the recipient asked about; it names others"
     return ""
@@ -126,7 +144,7 @@ def record_run(trace: Trace, step: Step, run: Run, about: str) -> str:
             evidence=run.evidence,
         )
         return outcome
-    if isinstance(run.values[0], _VERDICTS):
+    if step.hook == "judge" or isinstance(run.values[0], _VERDICTS):
         return _record_verdicts(trace, step, run, about)
     outcome, evidence = _name_values(step, run.values)
     trace.step(
@@ -143,23 +161,35 @@ def record_run(trace: Trace, step: Step, run: Run, about: str) -> str:
 
 
 def _record_verdicts(trace: Trace, step: Step, run: Run, about: str) -> str:
-    """One row for each verdict; the time in the first."""
-    outcome = "would" if step.is_monitor else "verdict"
+    """One row for each verdict and what else `judge` may answer; the time in the first."""
+    outcomes: list[str] = []
     duration = run.duration
-    for verdict in run.values:
-        whom = about or ", ".join(sorted(verdict.recipients or ()))
+    for value in run.values:
+        is_monitor = step.is_monitor or isinstance(value, Would)
+        verdict = value.verdict if isinstance(value, Would) else value if isinstance(value, _VERDICTS) else None
+        if is_monitor:
+            outcome = "would"
+        elif isinstance(value, Skip):
+            outcome = "skip"
+        else:
+            outcome = "finding" if isinstance(value, Finding) else "verdict"
+        evidence: str = value.evidence
+        if isinstance(value, Skip):
+            evidence = f"skips {', '.join(value.plugins)}: {evidence}"
         trace.step(
             stage=step.hook,
             plugin=step.plugin,
             outcome=outcome,
             duration=duration,
-            mode=step.mode,
-            recipient=whom,
+            mode="monitor" if is_monitor else "enforce",
+            recipient=about or ", ".join(sorted((verdict and verdict.recipients) or ())),
             verdict=verdict,
-            evidence=verdict.evidence,
+            findings=(value,) if isinstance(value, Finding) else (),
+            evidence=evidence,
         )
+        outcomes.append(outcome)
         duration = 0.0
-    return outcome
+    return next((word for word in ("verdict", "would") if word in outcomes), outcomes[0])
 
 
 def _name_values(step: Step, values: tuple[Any, ...]) -> tuple[str, str]:

@@ -55,7 +55,7 @@ def check(config: ConfigOption = None) -> None:
     from gateway.generation import Generation
 
     try:
-        asyncio.run(Generation.load(loaded.config, origins=loaded))
+        asyncio.run(Generation.load(loaded.config, locate=loaded.locate, directory=loaded.directory))
     except ConfigError as error:
         exit_with(error)
     _, state = state_is_durable(loaded.state_directory, loaded.config.server.state)

@@ -35,10 +35,8 @@ def a_session(
     """A session of a client. With an `identity` its class is `authenticated`, else `stranger`."""
     if client_class is None:
         client_class = ClientClass.AUTHENTICATED if identity else ClientClass.STRANGER
-    if isinstance(tls, bool):
-        secured = Tls(version="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384") if tls else None
-    else:
-        secured = tls
+    if tls is True:
+        tls = Tls(version="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384")
     facts.setdefault("id", f"session-{next(_numbers)}")
     facts.setdefault("esmtp", True)
     return Session(
@@ -47,7 +45,7 @@ def a_session(
         helo=helo,
         identity=identity,
         client_class=ClientClass(client_class),
-        tls=secured,
+        tls=tls or None,
         **facts,
     )
 

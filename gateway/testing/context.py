@@ -21,6 +21,7 @@ class Clock:
         self.now = now
 
     def __call__(self) -> float:
+        """The time."""
         return self.now
 
     def move(self, seconds: float) -> None:

@@ -32,7 +32,7 @@ def plugin_context() -> FakeContext:
 
 @pytest.fixture
 def run_plugin() -> Callable[..., Coroutine[Any, Any, Result]]:
-    """`await run_plugin(MyPlugin(), message=a_message(…))`."""
+    """Run one plugin on a message; see gateway.testing."""
     from gateway.testing.run import run_plugin
 
     return run_plugin
@@ -40,7 +40,7 @@ def run_plugin() -> Callable[..., Coroutine[Any, Any, Result]]:
 
 @pytest.fixture
 def run_chain() -> Callable[..., Coroutine[Any, Any, Result]]:
-    """`await run_chain([One(), Another()], message=a_message(…))`."""
+    """Run several plugins in order on a message; see gateway.testing."""
     from gateway.testing.run import run_chain
 
     return run_chain

@@ -1,0 +1,217 @@
+"""Where plugins come from: entry points, dotted paths, and single files in `plugin_path`. Only names in use are loaded.
+
+A single file `tickets.py` becomes the module `mailgateway_site.tickets`; no folder of plugins is ever put on `sys.path`,
+where a plugin `spf.py` would hide the library of that name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import sys
+import traceback
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.plugin import Plugin
+
+GROUP = "mailgateway.plugins"
+SITE = "mailgateway_site"
+MAX_FILES = 1_000
+"""Files looked at in one directory of `plugin_path`."""
+
+
+class DiscoveryError(Exception):
+    """A plugin cannot be found or loaded; the text says what was found."""
+
+    def __init__(self, found: str, *, allowed: str = "", hint: str = "") -> None:
+        super().__init__(found)
+        self.found = found
+        self.allowed = allowed
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a plugin comes from."""
+
+    name: str
+    target: str
+    """`package.module:Class`, or a file."""
+    distribution: str = ""
+    version: str = ""
+    is_file: bool = False
+
+    def __str__(self) -> str:
+        if self.is_file:
+            return f"file {self.target}"
+        package = f" of {self.distribution} {self.version}" if self.distribution else ""
+        return f"{self.target}{package}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A plugin class and where it comes from."""
+
+    origin: Origin
+    kind: type[Plugin[Any]]
+
+
+def entry_points() -> list[Origin]:
+    """Plugins that installed distributions declare."""
+    found = []
+    for point in importlib.metadata.entry_points(group=GROUP):
+        package = point.dist
+        found.append(
+            Origin(
+                name=point.name,
+                target=point.value,
+                distribution=package.name if package is not None else "",
+                version=package.version if package is not None else "",
+            )
+        )
+    return found
+
+
+def site_files(directories: Iterable[Path]) -> list[Origin]:
+    """Plugins that are single files. DiscoveryError for a directory that cannot be read."""
+    found: list[Origin] = []
+    for directory in directories:
+        try:
+            files = sorted(directory.iterdir())[:MAX_FILES]
+        except OSError as error:
+            raise DiscoveryError(
+                f"{directory}, which cannot be read ({error.strerror})", allowed="directories with single-file plugins"
+            ) from error
+        found += [Origin(name=file.stem, target=str(file.absolute()), is_file=True) for file in files if _is_plugin(file)]
+    return found
+
+
+def _is_plugin(file: Path) -> bool:
+    return file.suffix == ".py" and file.stem.isidentifier() and not file.stem.startswith("_")
+
+
+def choose(name: str, known: Sequence[Origin]) -> Origin:
+    """The one plugin of this name. DiscoveryError when there is none, or more than one."""
+    if ":" in name:
+        return Origin(name=name, target=name)
+    found = list({(one.target, one.is_file): one for one in known if one.name == name}.values())
+    if len(found) > 1:
+        both = " and ".join(str(one) for one in found)
+        raise DiscoveryError(f"the plugin {name!r} twice: {both}", allowed="each name once")
+    if not found:
+        names = sorted({one.name for one in known})
+        raise DiscoveryError(
+            f"the unknown plugin {name!r}",
+            allowed=f"{', '.join(names) or 'no name, since none is installed'}, a file of `plugin_path`, or `package.module:Class`",
+        )
+    return found[0]
+
+
+def load(origin: Origin) -> type[Plugin[Any]]:
+    """Import a plugin's class. DiscoveryError for whatever its module does."""
+    try:
+        if origin.is_file:
+            return _class_in(_load_file(Path(origin.target)), origin)
+        module, _, attribute = origin.target.partition(":")
+        kind: Any = importlib.import_module(module.strip())
+        for part in attribute.split("[")[0].strip().split("."):
+            kind = getattr(kind, part)
+    except DiscoveryError:
+        raise
+    except (Exception, SystemExit) as error:  # a plugin's module may do anything while it is imported
+        raise DiscoveryError(
+            f"{origin}, which cannot be imported: {_describe(error)}", allowed="a module that imports"
+        ) from error
+    if not (isinstance(kind, type) and issubclass(kind, Plugin)):
+        raise DiscoveryError(f"{origin}, which is no plugin", allowed="a class derived from gateway.Plugin")
+    return kind
+
+
+def _describe(error: BaseException) -> str:
+    """The error and the innermost line it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {str(error)[:300]}{place}"
+
+
+def _load_file(file: Path) -> types.ModuleType:
+    name = f"{SITE}.{file.stem}"
+    _site_package()
+    specification = importlib.util.spec_from_file_location(name, file)
+    if specification is None or specification.loader is None:
+        raise DiscoveryError(f"file {file}, which is no Python module", allowed="a Python file")
+    module = importlib.util.module_from_spec(specification)
+    before = sys.modules.get(name)
+    sys.modules[name] = module  # annotations are resolved through it
+    try:
+        specification.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
+        raise
+    return module
+
+
+def _site_package() -> None:
+    if SITE not in sys.modules:
+        package = types.ModuleType(SITE, "Single-file plugins of this site.")
+        package.__path__ = []
+        sys.modules[SITE] = package
+
+
+def _class_in(module: types.ModuleType, origin: Origin) -> type[Plugin[Any]]:
+    """The one Plugin class a file defines, or the one it names as `plugin`."""
+    named = getattr(module, "plugin", None)
+    if isinstance(named, type) and issubclass(named, Plugin):
+        return named
+    own = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Plugin) and value.__module__ == module.__name__
+    ]
+    if len(own) != 1:
+        names = ", ".join(kind.__name__ for kind in own) or "none"
+        raise DiscoveryError(
+            f"{origin} with {len(own)} plugin classes ({names})",
+            allowed="exactly one class derived from gateway.Plugin, or a line `plugin = TheClass`",
+        )
+    return own[0]
+
+
+class SiteFinder(importlib.abc.MetaPathFinder):
+    """Lets a worker's process pool import single-file plugins by their module name, without `sys.path`."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._files = dict(files)
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002 - the interface
+        target: types.ModuleType | None = None,  # noqa: ARG002 - the interface
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The file of a site module."""
+        file = self._files.get(fullname)
+        return None if file is None else importlib.util.spec_from_file_location(fullname, file)
+
+
+def install_site_modules(files: Mapping[str, str]) -> None:
+    """In a pool's process: module name → file."""
+    _site_package()
+    sys.meta_path.insert(0, SiteFinder(files))
+
+
+def loaded_site_files() -> dict[str, str]:
+    """Module name → file of the single-file plugins of this process."""
+    front = f"{SITE}."
+    return {
+        name: str(module.__file__) for name, module in list(sys.modules.items()) if name.startswith(front) and module.__file__
+    }
