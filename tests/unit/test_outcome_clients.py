@@ -56,6 +56,7 @@ class World:
     answers_differ: bool
     """The next hop speaks LMTP: an answer for each recipient; else its first recipient's stands for all."""
     max_classes: int = 4
+    most_tries: int = TRIES
     memory: Memory = field(default_factory=Memory)
     delivered: Counter[str] = field(default_factory=Counter)
     held: Counter[str] = field(default_factory=Counter)
@@ -66,7 +67,7 @@ class World:
 
     def run(self) -> World:
         waiting = list(self.wanted)
-        for number in range(1 if self.client == "never" else TRIES):
+        for number in range(1 if self.client == "never" else self.most_tries):
             if not waiting:
                 break
             if self.client == "elsewhere":
@@ -225,8 +226,8 @@ wanted_lists = st.lists(
 def test_nobody_is_without_exactly_one_fate(
     wanted: list[Wanted], ability: Ability, client: str, answers_differ: bool, max_classes: int
 ) -> None:
-    world = World(wanted, ability, client, answers_differ, max_classes).run()
-    wrong = [what for what in world.wrongs() if "alone it would be" not in what]
+    world = World(wanted, ability, client, answers_differ, max_classes, most_tries=60).run()
+    wrong = [what for what in world.wrongs() if answers_differ or "alone it would be" not in what]
     assert not wrong, wrong
 
 
