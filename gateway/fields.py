@@ -82,7 +82,7 @@ class HeaderSection:
     """True when there were more fields than the bound; those beyond it are not listed."""
 
 
-def scan(content: Content, start: int = 0, stop: int | None = None, *, max_fields: int = 2_000) -> HeaderSection:
+def scan(content: Content, start: int = 0, stop: int | None = None, *, max_fields: int = 10_000) -> HeaderSection:
     """Index the header section that begins at `start`, looking no further than `stop`."""
     octets = content.octets
     size = len(octets) if stop is None else stop

@@ -24,7 +24,7 @@ _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}")
 class Bounds:
     """How far a message is looked into; what lies beyond is noted in `limits_hit`, never an error."""
 
-    fields: int = 2_000
+    fields: int = 10_000
     """Header fields of the message."""
     part_fields: int = 200
     """Header fields of one part."""

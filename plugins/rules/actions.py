@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -32,7 +32,7 @@ TEXT = "Message refused by the policy of this site"
 class Accept(PluginOptions):
     """`accept`: nobody further in the chain judges these recipients."""
 
-    accept: bool = True
+    accept: Literal[True] = True
 
     def verdict(self, reason: str, evidence: str) -> Verdict:
         """The verdict with the rule's name in it."""
@@ -97,7 +97,7 @@ class Quarantine(PluginOptions):
 class Discard(PluginOptions):
     """`discard`: accepted and thrown away; the journal has its record."""
 
-    discard: bool = True
+    discard: Literal[True] = True
 
     def verdict(self, reason: str, evidence: str) -> Verdict:
         """The verdict with the rule's name in it."""

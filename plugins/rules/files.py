@@ -81,9 +81,8 @@ def _problems(error: ValidationError, file: Path, text: str, number: int) -> lis
         if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
             found, allowed = f"the unknown key {key!r}", ", ".join(Rule.model_fields)
             hint = nearest(key, Rule.model_fields)
-        problems.append(
-            _problem(file, _line_in_rule(text, number, key), f"rule[{number}]{'.' if key else ''}{key}", found, allowed, hint)
-        )
+        where = f"rule[{number}].{key}" if key else f"rule[{number}]"
+        problems.append(_problem(file, _line_in_rule(text, number, key), where, found, allowed, hint=hint))
     return problems
 
 

@@ -31,7 +31,7 @@ class Rule(PluginOptions):
     """For people; logs, metrics and `explain` have it as `rule-NAME`."""
     when: str
     """An expression that is true or false."""
-    then: tuple[Action, ...] = Field(min_length=1)
+    then: tuple[Action, ...]
     """A word, a table, or a list of them."""
     mode: Literal["enforce", "monitor"] = "enforce"
     """`monitor` writes down what the rule would have done."""
@@ -50,6 +50,8 @@ class Rule(PluginOptions):
     @field_validator("then", mode="before")
     @classmethod
     def _as_list(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and not value:
+            raise ValueError("at least one action")
         return value if isinstance(value, list | tuple) else (value,)
 
     @field_validator("then")
