@@ -1,5 +1,6 @@
 """The public API of mailgateway: what a plugin may use. Nothing here opens a socket or a file."""
 
+import gateway.quarantine  # noqa: F401 - first: the verdict below bears its name, and importing the package later would hide it
 from gateway.context import Context, DnsAnswer, Resolver, Store
 from gateway.edits import (
     AddHeader,
