@@ -1,0 +1,277 @@
+"""A real Postfix of the tests' own: its configuration, queue, mailboxes and log in one directory, on a free port of loopback.
+
+It is a next hop as they are in the field: it trusts loopback, knows some mailboxes of `example.test`, refuses the others at RCPT
+and logs what it does. The system's Postfix, running or not, is not touched. Needs root, as every Postfix does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+DOMAIN = "example.test"
+MAILBOXES = ("alice", "bob", "postmaster")
+DEFERRED = f"deferred@{DOMAIN}"
+"""Answered 450 at RCPT."""
+START_LIMIT = 10.0
+
+_MASTER_CF = """\
+{address} inet n - n - 100 smtpd
+postlog unix-dgram n - n - 1 postlogd
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+"""
+_QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "saved", "trace", "private")
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class RealPostfix:
+    """`with RealPostfix() as postfix: … postfix.address …`. It may be stopped and started again at the same address."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, *, message_size_limit: int = 50_000_000, port: int = 0, settings: dict[str, str] | None = None) -> None:
+        self.port = port or _free_port()
+        self._directory = Path(tempfile.mkdtemp(prefix="mailgateway-postfix-"))
+        self._directory.chmod(0o755)  # Postfix gives up root
+        self._config = self._directory / "config"
+        self._mail = self._directory / "mail"
+        self._log = self._directory / "log"
+        self._master: subprocess.Popen[bytes] | None = None
+        self._prepare(message_size_limit, settings or {})
+
+    @property
+    def address(self) -> str:
+        """`127.0.0.1:port`."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def is_running(self) -> bool:
+        """Started and not stopped; paused counts as running."""
+        return self._master is not None
+
+    def start(self) -> None:
+        """Start it, and return when it greets. TimeoutError with its log when it does not."""
+        program = next(p for p in (Path("/usr/lib/postfix/sbin/master"), Path("/usr/libexec/postfix/master")) if p.exists())
+        # -d: in the foreground, so that its process id and its group are ours to signal
+        with (self._directory / "stderr").open("ab") as stderr:
+            self._master = subprocess.Popen(
+                [program, "-c", self._config, "-d"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_LIMIT
+        while not self._greets():
+            if self._master.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                msg = f"Postfix does not answer\n{self.log()}\n{(self._directory / 'stderr').read_text()}"
+                raise TimeoutError(msg)
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it with all its processes; its queue and mailboxes stay."""
+        master, self._master = self._master, None
+        if master is None:
+            return
+        self._signal(master, signal.SIGCONT)
+        master.terminate()
+        try:
+            master.wait(5)
+        except subprocess.TimeoutExpired:
+            master.kill()
+            master.wait()
+        self._signal(master, signal.SIGKILL)  # what is left of its group
+        deadline = time.monotonic() + 2
+        while self._listens() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def pause(self) -> None:
+        """SIGSTOP to every process: connections are made by the kernel, and nobody answers."""
+        assert self._master is not None
+        self._signal(self._master, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on after `pause`; harmless otherwise."""
+        if self._master is not None:
+            self._signal(self._master, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def with_settings(self, **settings: str) -> Iterator[None]:
+        """Other main.cf settings for a while: `with postfix.with_settings(smtpd_recipient_restrictions="defer"): …`.
+
+        Starts it anew both times, so that no process of before answers.
+        """
+        file = self._config / "main.cf"
+        before = file.read_text()
+        lines = [line for line in before.splitlines() if line.partition(" =")[0] not in settings]
+        self._restart_with("\n".join([*lines, *(f"{name} = {value}" for name, value in settings.items())]) + "\n")
+        try:
+            yield
+        finally:
+            self._restart_with(before)
+
+    def messages(self, user: str) -> list[bytes]:
+        """What lies in a mailbox, oldest first, as Postfix wrote it: LF line ends, its own fields on top."""
+        found = [file for part in ("new", "cur") for file in (self._mail / user / part).glob("*")]
+        return [file.read_bytes() for file in sorted(found, key=lambda file: file.stat().st_mtime_ns)]
+
+    def clear(self) -> None:
+        """Empty every mailbox."""
+        for file in self._mail.glob("*/*/*"):
+            file.unlink(missing_ok=True)
+
+    def wait_for(self, user: str, marker: bytes, limit: float = 15.0) -> bytes:
+        """The message with these octets in it, once it lies in the mailbox. TimeoutError with the log when it does not come."""
+        deadline = time.monotonic() + limit
+        while True:
+            for octets in self.messages(user):
+                if marker in octets:
+                    return octets
+            if time.monotonic() > deadline:
+                msg = f"{marker!r} did not reach {user}\n{self.log()}"
+                raise TimeoutError(msg)
+            time.sleep(0.02)
+
+    def log(self) -> str:
+        """Its mail log."""
+        return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
+
+    def close(self) -> None:
+        """Stop it and remove everything."""
+        self.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _restart_with(self, main_cf: str) -> None:
+        self.stop()
+        self._write("main.cf", main_cf)
+        self.start()
+
+    def _write(self, name: str, text: str) -> None:
+        """A file of the configuration, made an hour ago: Postfix waits two seconds for one that was changed just now."""
+        file = self._config / name
+        file.write_text(text)
+        past = time.time() - 3600
+        os.utime(file, (past, past))
+
+    @staticmethod
+    def _signal(master: subprocess.Popen[bytes], what: signal.Signals) -> None:
+        """To the master's process group, which is its own: start_new_session."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(master.pid, what)
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
+            return True
+        return False
+
+    def _greets(self) -> bool:
+        try:
+            with socket.create_connection((self.host, self.port), 1) as sock:
+                sock.settimeout(2)
+                if sock.recv(100).startswith(b"220 "):
+                    sock.sendall(b"QUIT\r\n")
+                    return True
+        except OSError:
+            pass
+        return False
+
+    def _prepare(self, message_size_limit: int, settings: dict[str, str]) -> None:
+        owner, mail_owner = pwd.getpwnam("postfix"), pwd.getpwnam("nobody")
+        for path in (self._config, self._directory / "queue", self._directory / "queue" / "pid"):
+            path.mkdir()
+            path.chmod(0o755)
+        for name in _QUEUES:
+            self._own(self._directory / "queue" / name, owner, 0o700)
+        self._own(self._directory / "queue" / "public", owner, 0o755)
+        self._own(self._directory / "queue" / "maildrop", owner, 0o730)
+        self._own(self._directory / "data", owner, 0o700)
+        self._own(self._mail, mail_owner, 0o755)
+        self._write("mailboxes", "".join(f"{user}@{DOMAIN} {user}/\n" for user in MAILBOXES))
+        self._write("access", f"{DEFERRED} 450 4.2.1 Mailbox is not available now\n")
+        self._write("master.cf", _MASTER_CF.format(address=self.address))
+        main = {
+            "compatibility_level": "3.6",
+            "queue_directory": f"{self._directory}/queue",
+            "data_directory": f"{self._directory}/data",
+            "maillog_file": str(self._log),
+            "maillog_file_prefixes": str(self._directory),
+            "mail_owner": "postfix",
+            "myhostname": "postfix.test",
+            "mydomain": "test",
+            "myorigin": DOMAIN,
+            "mydestination": "",
+            "mynetworks": "127.0.0.0/8",
+            "inet_interfaces": "127.0.0.1",
+            "inet_protocols": "ipv4",
+            "alias_maps": "",
+            "alias_database": "",
+            "virtual_mailbox_domains": DOMAIN,
+            "virtual_mailbox_base": str(self._mail),
+            "virtual_mailbox_maps": f"texthash:{self._config}/mailboxes",
+            "virtual_uid_maps": f"static:{mail_owner.pw_uid}",
+            "virtual_gid_maps": f"static:{mail_owner.pw_gid}",
+            "virtual_mailbox_limit": "0",
+            # Mail for elsewhere, such as delivery reports, ends here and is in the log: nothing leaves this host.
+            "default_transport": "discard:nothing leaves the tests",
+            "message_size_limit": str(message_size_limit),
+            "smtpd_peername_lookup": "no",
+            # Content stays as it comes: no fields of its own in the header but the trace fields on top.
+            "local_header_rewrite_clients": "",
+            "smtpd_relay_restrictions": "permit_mynetworks, reject_unauth_destination",
+            "smtpd_recipient_restrictions": f"check_recipient_access texthash:{self._config}/access",
+            "smtpd_client_event_limit_exceptions": "static:all",
+            "smtpd_client_connection_count_limit": "0",
+            "smtpd_error_sleep_time": "0",
+            "default_process_limit": "200",
+            "in_flow_delay": "0",
+            "notify_classes": "",
+        }
+        self._write("main.cf", "".join(f"{name} = {value}\n" for name, value in (main | settings).items()))
+
+    @staticmethod
+    def _own(path: Path, owner: pwd.struct_passwd, mode: int) -> None:
+        path.mkdir()
+        path.chmod(mode)
+        os.chown(path, owner.pw_uid, owner.pw_gid)
