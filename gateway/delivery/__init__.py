@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from gateway import metrics
 from gateway.delivery.carrying import carry_out
 from gateway.delivery.parcel import Copies, Envelope, Handover, Memory, Parcel, Records, attempt_of
 from gateway.errors import StorageError
@@ -57,6 +58,8 @@ class Delivery:
     async def carry_out(self, plan: Plan, parcel: Parcel) -> Settlement:
         """Do what the plan says, in the order of the promises; the settlement's reply is the client's."""
         settlement = await carry_out(plan, parcel, quarantine=self._quarantine, journal=self._journal, ledger=self._ledger)
+        if settlement.duplicates:
+            metrics.DUPLICATES.inc(len(settlement.duplicates))
         admission = self._known_admission(parcel.transaction)
         if admission is not None and not settlement.hints and settlement.deferred(plan):
             await self._write(parcel.transaction, admission.postponed(settlement.deferred(plan)))

@@ -45,6 +45,7 @@ class _Carrying:
         self.ledger = ledger
         self.tickets: list[Ticket] = []
         self.next_hop = ""
+        self.maybe_taken: tuple[int, ...] = ()
         self.problems: list[str] = []
 
     async def run(self) -> Settlement:
@@ -106,6 +107,8 @@ class _Carrying:
             answers = await handover.send(parcel.chunks(), size=parcel.size)
         except LinkError as error:
             self.problems.append(str(error))
+            if error.unknown:
+                self.maybe_taken = plan.forward
             return [ours(451, error.enhanced, "The next hop does not answer, try again later", plan.transaction_id)], True
         finally:
             self.next_hop = handover.next_hop
@@ -158,7 +161,7 @@ class _Carrying:
         """What the ledger must know before the reply is said."""
         if settlement.consume:
             settlement = await self._consume(settlement)
-        duplicates: tuple[int, ...] = ()
+        duplicates = self.maybe_taken
         if settlement.entries:
             duplicates = tuple(settlement.entries)
             try:

@@ -160,7 +160,8 @@ class Settlement:
     is_ours: bool = True
     """False when `reply` is the next hop's, word for word."""
     duplicates: tuple[int, ...] = ()
-    """Delivered or held, the client told 4xx, and no ledger entry: a retry makes a duplicate."""
+    """Delivered or held (or perhaps: a link broke after the content), the client told 4xx, and no ledger entry: a retry makes
+    a duplicate."""
     next_hop: str = ""
     next_hop_replies: tuple[Reply, ...] = ()
     held: tuple[str, ...] = ()
