@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from gateway.cli import config, journal, quarantine
+from gateway.cli.demo import demo
 from gateway.cli.explain import explain
 from gateway.cli.healthcheck import healthcheck
 from gateway.cli.run import run
@@ -16,6 +17,7 @@ app.add_typer(journal.app, name="journal")
 app.command()(run)
 app.command()(healthcheck)
 app.command()(explain)
+app.command()(demo)
 
 
 def main() -> None:

@@ -184,6 +184,8 @@ class DnsConfig(Model):
     """For one look-up with all its tries."""
     cache_size: int = Field(default=10_000, ge=0)
     """Answers kept, for each worker."""
+    demo: bool = False
+    """Answer for the `.test` domains of `mailgateway demo`."""
     zones: dict[str, dict[str, list[Any]]] = {}
     """Static answers: `"name" = { A = ["192.0.2.1"], TXT = ["v=spf1 -all"] }`."""
 

@@ -3,9 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+import ssl
+from contextlib import AsyncExitStack
+from pathlib import Path
 
+import structlog
+
+from gateway.config.checks import state_is_durable
+from gateway.config.models import ListenerConfig
+from gateway.delivery import Delivery
+from gateway.dns import CachingResolver
+from gateway.dns.demo import ZONES as DEMO_ZONES
+from gateway.errors import ConfigError, ConfigProblem, StorageError
+from gateway.generation import Generation
+from gateway.journal import Journal
+from gateway.ledger import Ledger
+from gateway.plugin_context import PluginContexts
+from gateway.quarantine import Quarantine
+from gateway.quarantine.retention import collect, expire
+from gateway.relay.pool import Relay
 from gateway.server.process import Assignment, Runtime, run_worker
+from gateway.smtp.server import Server, prototype
+from gateway.smtp.site import Door, Site, tls_context
+from gateway.store import SqliteStore
+
+log = structlog.get_logger("mailgateway.worker")
+
+PROBE_EVERY = 5.0
+"""Seconds between probes of the next hops."""
+TIDY_EVERY = 60.0
+"""Seconds between sweeps of quarantine and store."""
+RENEW_EVERY = 10.0
+"""Seconds between renewals of the leases of pending copies."""
 
 
 def main(assignment: Assignment) -> int:
@@ -14,24 +43,142 @@ def main(assignment: Assignment) -> int:
 
 
 async def serve(runtime: Runtime) -> None:
-    """Answer every client with 421 until the gateway drains."""
-    loop = asyncio.get_running_loop()
-    servers = [
-        await loop.create_server(lambda: _Closed(runtime.config.server.name), sock=sock) for sock in runtime.sockets.values()
-    ]
-    for route in runtime.config.route:
-        runtime.slot.note_health(route.name, True)
-    runtime.ready()
-    await runtime.draining.wait()
-    for server in servers:
-        server.close()
+    """Open everything, accept until the gateway drains, let transactions end, close everything."""
+    async with AsyncExitStack() as stack:
+        worker = await Worker.open(runtime, stack)
+        await worker.run()
 
 
-class _Closed(asyncio.Protocol):
-    def __init__(self, name: str) -> None:
-        self._name = name
+class Worker:
+    """The parts of one worker, and its life."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        stream = cast("asyncio.Transport", transport)
-        stream.write(f"421 4.3.2 {self._name} closed\r\n".encode())
-        stream.close()
+    def __init__(self, runtime: Runtime, site: Site, quarantine: Quarantine, store: SqliteStore, generation: Generation) -> None:
+        self.runtime = runtime
+        self.site = site
+        self.quarantine = quarantine
+        self.store = store
+        self.generation = generation
+        self.doors: list[Door] = []
+
+    @classmethod
+    async def open(cls, runtime: Runtime, stack: AsyncExitStack) -> Worker:
+        """Storage, next hops, DNS and the chain; ConfigError when the configuration cannot be carried out."""
+        config = runtime.config
+        state = runtime.state_directory
+        durable, why = state_is_durable(state, config.server.state)
+        store = await SqliteStore.open(state / "store.sqlite")
+        stack.push_async_callback(store.close)
+        quarantine = await Quarantine.open(
+            _below(runtime, config.quarantine.path, state / "quarantine"),
+            retention=config.quarantine.retention,
+            lease=config.quarantine.lease,
+        )
+        stack.push_async_callback(quarantine.close)
+        ledger = await Ledger.open(state / "ledger.sqlite", store)
+        stack.push_async_callback(ledger.close)
+        journal = await Journal.open(
+            _below(runtime, config.journal.path, state / "journal.sqlite"),
+            retention=config.journal.retention,
+            queue=config.journal.queue,
+        )
+        stack.push_async_callback(journal.close)
+        zones = {**DEMO_ZONES, **config.dns.zones} if config.dns.demo else config.dns.zones
+        resolver = CachingResolver(config.dns.model_copy(update={"zones": zones}))
+        relay = Relay(config.route, config.relay, server_name=config.server.name, inbox_address=runtime.inbox_address)
+        stack.push_async_callback(relay.close)
+        contexts = PluginContexts(config, directory=runtime.loaded.directory, resolver=resolver, store=store)
+        stack.push_async_callback(contexts.close)
+        generation = await Generation.load(
+            config, locate=runtime.loaded.locate, directory=runtime.loaded.directory, context_factory=contexts
+        )
+        site = Site(
+            config=config,
+            generation=generation.id,
+            relay=relay,
+            delivery=Delivery(quarantine=quarantine, journal=journal, ledger=ledger, max_classes=config.limits.max_classes),
+            journal=journal,
+            spool=state / "spool",
+            storage_problem="" if durable else why,
+        )
+        runtime.name_modules(generation.modules)
+        await generation.startup()
+        stack.push_async_callback(generation.shutdown)
+        return cls(runtime, site, quarantine, store, generation)
+
+    async def run(self) -> None:
+        """Accept, until the drain; then until the last session has ended."""
+        loop = asyncio.get_running_loop()
+        servers = []
+        for listener in self.runtime.config.listener:
+            door = Door.open(self.site, listener, self.generation.chain(listener.name), _tls(listener))
+            self.doors.append(door)
+            servers.append(await self._accept(loop, door))
+        chores = [
+            loop.create_task(self._probe(), name="probe"),
+            loop.create_task(self._tidy(), name="tidy"),
+            loop.create_task(self._renew(), name="renew"),
+        ]
+        self.runtime.ready()
+        try:
+            await self.runtime.draining.wait()
+            for server in servers:
+                server.close()
+            for door in self.doors:
+                await door.drain()
+        finally:
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
+
+    async def _accept(self, loop: asyncio.AbstractEventLoop, door: Door) -> asyncio.Server:
+        shared = prototype(door, loop)
+        return await loop.create_server(
+            lambda: Server(door, shared), sock=self.runtime.sockets[door.config.name], backlog=1024, start_serving=True
+        )
+
+    async def _probe(self) -> None:
+        """Next hops asked now and then, so that EHLO and readiness are known before a client needs them."""
+        slot = self.runtime.slot
+        while True:
+            await self.site.relay.probe()
+            for route in self.site.config.route:
+                slot.note_health(route.name, self.site.relay.healthy(route.name))
+            slot.sessions = sum(len(door.sessions) for door in self.doors)
+            await asyncio.sleep(PROBE_EVERY)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(min(RENEW_EVERY, self.site.config.quarantine.lease / 3))
+            try:
+                await self.quarantine.renew()
+            except StorageError as error:
+                log.warning("quarantine.renew_failed", error=str(error))
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_EVERY)
+            try:
+                await self.quarantine.sweep()
+                await expire(self.quarantine, self.site.journal.commit)
+                await collect(self.quarantine)
+                await self.store.sweep()
+            except StorageError as error:
+                log.warning("tidy.failed", error=str(error))
+
+
+def _below(runtime: Runtime, configured: str, default: Path) -> Path:
+    return runtime.loaded.directory / configured if configured else default
+
+
+def _tls(listener: ListenerConfig) -> ssl.SSLContext | None:
+    try:
+        return tls_context(listener)
+    except (OSError, ssl.SSLError) as error:
+        problem = ConfigProblem(
+            file="",
+            line=None,
+            key=f"listener.{listener.name}.tls",
+            found=str(error),
+            allowed="a readable PEM certificate and its key",
+        )
+        raise ConfigError([problem]) from error

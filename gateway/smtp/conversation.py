@@ -44,6 +44,8 @@ class Refused:
     reply: Reply
     decision: Decision | None = None
     route: str = ""
+    reason: str = ""
+    """Where no plugin decided: `relay-denied`, `next-hop`, `separate`."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -63,9 +63,9 @@ def _way(talk: Conversation, route: str) -> Handover:
 
 def _envelope(talk: Conversation, transaction: Transaction, plan: Plan) -> tuple[Envelope, list[Envelope]]:
     """Paths and parameters as they go on: the same octets that went out live, unless the plan changed the route."""
-    mail = (transaction.sent_reverse_path, onward(talk, transaction.parameters, plan.route, rcpt=False))
     if not plan.forward:
-        return mail, []
+        return (transaction.sent_reverse_path, []), []
+    mail = (transaction.sent_reverse_path, onward(talk, transaction.parameters, plan.route, rcpt=False))
     named = [transaction.recipients[index] for index in plan.forward]
     return mail, [(one.sent_path, onward(talk, one.parameters, plan.route, rcpt=True)) for one in named]
 

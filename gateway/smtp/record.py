@@ -66,7 +66,8 @@ def build(transaction: Transaction, ending: Ending, refused: list[Refused], *, g
         record["subject"] = message.subject[:500]
     record["size"] = ending.size
     record["verdict"], record["plugin"], record["reason"] = verdict, plugin, reason
-    record["reply"] = str(ending.reply) if ending.reply is not None else ""
+    told = ending.reply or (refused[-1].reply if refused and not transaction.recipients else None)
+    record["reply"] = str(told) if told is not None else ""
     record["next_hop"] = ending.next_hop
     record["next_hop_reply"] = str(ending.next_hop_reply) if ending.next_hop_reply is not None else ""
     record["queue_id"] = queue_id(ending.next_hop_reply)
@@ -139,7 +140,7 @@ def _refused(one: Refused) -> RecipientRecord:
         fate=fate_of(one.reply),
         verdict=type(decision.verdict).__name__.lower() if decision is not None else "",
         plugin=decision.plugin if decision is not None else "",
-        reason=decision.verdict.reason if decision is not None else "",
+        reason=decision.verdict.reason if decision is not None else one.reason,
         evidence=decision.verdict.evidence if decision is not None else "",
         reply=str(one.reply),
     )

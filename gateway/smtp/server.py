@@ -105,7 +105,7 @@ class Server(SMTP):
         )
         session.client_class = door.client_class(session)
         self._talk = Conversation(door=door, session=session, lenient=door.is_lenient(session))
-        door.sessions.add(self)
+        door.enter(self)
         self._timer = self.loop.call_later(self._limits.idle, self._check_time)
         self._handler_coroutine = self.loop.create_task(self._converse(self._talk))
 
@@ -204,7 +204,7 @@ class Server(SMTP):
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            self._door.sessions.discard(self)
+            self._door.leave(self)
             metrics.SESSIONS_OPEN.dec()
 
     async def _greet(self, talk: Conversation) -> bool:

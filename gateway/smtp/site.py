@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import LinkError
 from gateway.relay import Capabilities, RouteTable
@@ -66,6 +66,13 @@ class Site:
         return common
 
 
+class Drained(Protocol):
+    """A session, as far as its door knows it."""
+
+    def drain(self) -> None:
+        """The worker is stopping."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Door:
     """A listener at run time."""
@@ -77,7 +84,9 @@ class Door:
     trusted: tuple[Network, ...] = ()
     lenient: tuple[Network, ...] = ()
     draining: bool = False
-    sessions: set[object] = field(default_factory=set)
+    sessions: set[Drained] = field(default_factory=set)
+    empty: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the last session of a draining door has ended."""
 
     @classmethod
     def open(cls, site: Site, config: ListenerConfig, chain: Chain, tls: ssl.SSLContext | None) -> Door:
@@ -90,6 +99,24 @@ class Door:
             trusted=networks(config.trusted_networks),
             lenient=networks(config.lenient_networks),
         )
+
+    def enter(self, session: Drained) -> None:
+        """A session begins."""
+        self.sessions.add(session)
+
+    def leave(self, session: Drained) -> None:
+        """A session has ended."""
+        self.sessions.discard(session)
+        if self.draining and not self.sessions:
+            self.empty.set()
+
+    async def drain(self) -> None:
+        """Sessions between transactions end at once, the others after their transaction; returns when all have."""
+        self.draining = True
+        for session in tuple(self.sessions):
+            session.drain()
+        if self.sessions:
+            await self.empty.wait()
 
     def client_class(self, session: Session) -> ClientClass:
         """How far this client is trusted."""

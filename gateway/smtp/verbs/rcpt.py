@@ -36,7 +36,9 @@ async def rcpt(talk: Conversation, command: Command) -> Reply | Pending:
     site = talk.door.site
     found = route_of(address.path, talk.session.client_class, talk.door.config, site.config.route, site.routes.route_for)
     if isinstance(found, Reply):
-        return talk.refuse(Refused(path=address.path, reply=talk.ours(found.code, found.enhanced, found.text[6:])))
+        return talk.refuse(
+            Refused(path=address.path, reply=talk.ours(found.code, found.enhanced, found.text[6:]), reason="relay-denied")
+        )
     recipient = Recipient(
         forward_path=address.path, parameters=address.parameters, sent_path=address.path.octets, route=found.name
     )
@@ -54,7 +56,7 @@ async def rcpt(talk: Conversation, command: Command) -> Reply | Pending:
     recipient.policy_class = (recipient.route, *recipient.policy_class)
     separate = await site.delivery.admit(transaction, recipient, trusted=talk.trusted)
     if separate is not None:
-        return talk.refuse(Refused(path=address.path, reply=_with_id(talk, separate), route=recipient.route))
+        return talk.refuse(Refused(path=address.path, reply=_with_id(talk, separate), route=recipient.route, reason="separate"))
     if recipient.decision is not None and isinstance(recipient.decision.verdict, Discard):
         transaction.recipients.append(recipient)
         recipient.reply = reply(250, "2.1.5", "Ok")
@@ -116,7 +118,7 @@ async def _ask_next_hop(
             refusal = await _finish_added(talk, transaction, recipient, extra)
         if refusal is not None:
             await talk.door.site.delivery.withdraw(transaction, recipient)
-            return talk.refuse(Refused(path=recipient.forward_path, reply=refusal, route=recipient.route))
+            return talk.refuse(Refused(path=recipient.forward_path, reply=refusal, route=recipient.route, reason="next-hop"))
         if not isinstance(answer, Reply):
             return talk.ours(451, "4.3.0", "No answer")
         recipient.reply = talk.theirs(answer)
