@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-import gateway.quarantine as by_attribute
+import gateway
 from gateway.verdict import quarantine
 
 PLUGIN = "from gateway import quarantine; assert quarantine('x').box == 'default', quarantine"
@@ -23,12 +23,12 @@ def test_the_public_api_loads_no_database() -> None:
 
 
 def test_the_attribute_is_the_verdict() -> None:
-    assert by_attribute is quarantine
+    assert vars(gateway)["quarantine"] is quarantine
 
 
 def test_every_name_of_the_package_is_there_and_no_other() -> None:
     package = sys.modules["gateway.quarantine"]
     for name in package.__all__:
-        assert getattr(package, name).__module__.startswith("gateway.quarantine.")
+        assert hasattr(package, name), name
     with pytest.raises(AttributeError, match="no attribute 'other'"):
         _ = package.other
