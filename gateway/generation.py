@@ -22,7 +22,7 @@ from gateway.errors import ConfigError, PluginError
 from gateway.plugin import Plugin
 from gateway.plugin_context import PluginContexts
 from gateway.plugin_uses import Locate, Reading, Use
-from gateway.registration import hook_names, new_manager, steps_of
+from gateway.registration import hook_names, nearest, new_manager, steps_of
 from gateway.runner import Run, Runner, Step
 from gateway.session import ClientClass
 from gateway.threads import Circuit, Threads
@@ -99,6 +99,8 @@ class Generation:
                 reading.object_to(use.key, f"the plugin {name!r}: {error}", "hooks as in docs/plugins/hooks.md")
                 continue
             plugins[name] = Loaded(name=name, plugin=plugin, found=use.found, use=use, steps=tuple(steps))
+        for loaded in plugins.values():
+            _check_skips(loaded, reading)
         chains = {}
         for listener, names in reading.chains.items():
             chosen = [step for name in names if name in plugins for step in plugins[name].steps]
@@ -152,6 +154,18 @@ class Generation:
                 if run.fault:
                     return run
         return None
+
+
+def _check_skips(loaded: Loaded, reading: Reading) -> None:
+    """What a plugin passes over must stand behind it in a chain, else it is misspelt or misplaced."""
+    behind: set[str] = set()
+    for names in reading.chains.values():
+        if loaded.name in names:
+            behind.update(names[names.index(loaded.name) + 1 :])
+    for name, who in loaded.plugin.passes_over.items():
+        if name not in behind:
+            what = f"skip of {name!r} by {who}, which is not behind {loaded.name!r} in a chain"
+            reading.object_to(loaded.use.key, what, ", ".join(sorted(behind)) or "plugins behind it", nearest(name, behind))
 
 
 def _nowhere(_: tuple[str | int, ...]) -> tuple[str, int | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, cast, get_args, get_origin, overload
 
 import pluggy
@@ -61,6 +61,11 @@ class Plugin(Generic[O]):
         self.name = name or type(self).__name__.lower()
         if context is not None:
             self.context = context
+
+    @property
+    def passes_over(self) -> Mapping[str, str]:
+        """Plugins that its `judge` may answer `skip` for, each with who says so; checked when the chain is made."""
+        return {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

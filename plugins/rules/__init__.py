@@ -8,6 +8,7 @@ recipient ends the group for that recipient.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -75,6 +76,15 @@ class Rules(Plugin[Options]):
         _check_names(self.rules)
         self._is_heavy = any(rule.expression.is_heavy for rule in self.rules)
         self._edits: dict[str, tuple[Edit, ...]] = {}
+
+    @property
+    def passes_over(self) -> Mapping[str, str]:
+        """The plugins that rules skip, each with the first rule that does."""
+        found: dict[str, str] = {}
+        for rule in self.rules:
+            for name in rule.skips:
+                found.setdefault(name, f"rule {rule.name!r}")
+        return found
 
     @hook
     async def judge(self, transaction: Transaction, message: Message) -> list[Verdict | Note | Score] | None:

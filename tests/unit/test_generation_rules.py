@@ -1,0 +1,46 @@
+"""Rules in a configuration: groups in their places, skips that lead somewhere, mistakes with their keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway import ConfigError
+from gateway.config.models import Config
+from gateway.generation import Generation
+
+
+async def problems_of(settings: dict[str, Any]) -> list[str]:
+    config = Config.model_validate(settings)
+    try:
+        await Generation.load(config)
+    except ConfigError as error:
+        return [f"{problem.key}: {problem.found}; {problem.allowed} {problem.hint}".rstrip() for problem in error.problems]
+    return []
+
+
+GROUP = {"name": "exceptions", "use": "rules", "rule": [{"name": "p", "when": "true", "then": {"skip": ["recipients"]}}]}
+
+
+async def test_groups_in_a_configuration() -> None:
+    rule = {"name": "x", "when": "true", "then": "accept"}
+    assert await problems_of({"plugins": [GROUP, "recipients", "rules"], "rule": [rule]}) == []
+
+
+async def test_a_skip_must_name_a_plugin_behind() -> None:
+    (problem,) = await problems_of(
+        {"plugins": ["recipients", GROUP, "rules"], "rule": [{"name": "x", "when": "true", "then": "accept"}]}
+    )
+    assert problem == "plugins[1]: skip of 'recipients' by rule 'p', which is not behind 'exceptions' in a chain; rules"
+    (problem,) = await problems_of(
+        {"plugins": ["rules", "recipients"], "rule": [{"name": "x", "when": "true", "then": {"skip": ["recipient"]}}]}
+    )
+    assert problem.endswith("recipients recipients"), "the nearest right name"
+
+
+async def test_a_wrong_rule_of_the_configuration() -> None:
+    found = await problems_of(
+        {"plugins": ["rules"], "rule": [{"name": "x", "when": "tru", "then": {"reject": "no", "code": 450}}]}
+    )
+    assert [line.partition(":")[0] for line in found] == ["rule[0].when", "rule[0].then[0].reject"]
+    assert "unknown fact 'tru'" in found[0]
+    assert "code 450 is not 5xx" in found[1]
