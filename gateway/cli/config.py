@@ -6,12 +6,13 @@ import asyncio
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
     from gateway.config.load import Loaded
+    from gateway.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Check, show and describe the configuration.")
 
@@ -32,15 +33,37 @@ def load_or_exit(option: Path | None, *, needs_route: bool = False) -> Loaded:
         return load(find_file(option, os.environ), environ=os.environ, needs_route=needs_route)
     except ConfigError as error:
         exit_with(error)
-        raise
 
 
-def exit_with(error: Exception) -> None:
-    """Print every problem of a ConfigError, one a line, and leave with 2."""
-    problems = getattr(error, "problems", [error])
-    for problem in problems:
+def load_all(option: Path | None) -> Loaded:
+    """The configuration with its plugins and rules tried as well. ConfigError with the mistakes of all of them at once."""
+    from gateway.config.load import UnusableError, find_file, in_order, load
+    from gateway.errors import ConfigError
+    from gateway.generation import Generation
+
+    problems = []
+    loaded: Loaded | None = None
+    whole: Loaded | None
+    try:
+        whole = loaded = load(find_file(option, os.environ), environ=os.environ, needs_route=True)
+    except UnusableError as error:
+        problems += error.problems
+        whole = error.partial
+    if whole is not None:
+        try:
+            asyncio.run(Generation.load(whole.config, locate=whole.locate, directory=whole.directory))
+        except ConfigError as error:
+            problems += error.problems
+    if problems or loaded is None:
+        raise ConfigError(in_order(problems))
+    return loaded
+
+
+def exit_with(error: ConfigError) -> NoReturn:
+    """Print every problem, one after the other, and leave with 2."""
+    for problem in error.problems:
         typer.echo(str(problem), err=True)
-    count = len(problems)
+    count = len(error.problems)
     typer.echo(f"{count} mistake{'s' if count != 1 else ''} in the configuration", err=True)
     raise typer.Exit(2) from error
 
@@ -51,11 +74,8 @@ def check(config: ConfigOption = None) -> None:
     from gateway.config.checks import state_is_durable
     from gateway.errors import ConfigError
 
-    loaded = load_or_exit(config, needs_route=True)
-    from gateway.generation import Generation
-
     try:
-        asyncio.run(Generation.load(loaded.config, locate=loaded.locate, directory=loaded.directory))
+        loaded = load_all(config)
     except ConfigError as error:
         exit_with(error)
     _, state = state_is_durable(loaded.state_directory, loaded.config.server.state)

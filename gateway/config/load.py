@@ -66,6 +66,14 @@ class Loaded:
         return self.path(self.config.server.state_directory)
 
 
+class UnusableError(ConfigError):
+    """A configuration with mistakes, and what is left of it without them: enough to look for the mistakes of plugins."""
+
+    def __init__(self, problems: list[ConfigProblem], partial: Loaded | None) -> None:
+        super().__init__(problems)
+        self.partial = partial
+
+
 @dataclass(slots=True)
 class _Reading:
     data: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +101,7 @@ def find_file(option: Path | None, environ: Mapping[str, str], *, working_direct
 
 
 def load(path: Path | None, *, environ: Mapping[str, str], needs_route: bool = False) -> Loaded:
-    """Read, override and validate. Raises ConfigError with every mistake that was found.
+    """Read, override and validate. Raises UnusableError, a ConfigError, with every mistake that was found.
 
     `path` is a file, a directory of `*.toml`, or None for defaults and environment only. With `needs_route` a
     configuration without a route is a mistake: nothing could be forwarded.
@@ -118,22 +126,42 @@ def load(path: Path | None, *, environ: Mapping[str, str], needs_route: bool = F
         config = Config.model_validate(reading.data)
     except ValidationError as error:
         reading.problems += problems_from_pydantic(error, prefix=(), locate=locate, models=Config)
+        config = _without(reading.data, error)
     known = {problem.key for problem in reading.problems}
     if not unreadable:
         for mistake in checks.mistakes(reading.data, directory=directory, needs_route=needs_route):
             if dotted(mistake.key) not in known:
                 reading.problems.append(mistake.problem(locate))
-    if reading.problems or config is None:
-        raise ConfigError(sorted(reading.problems, key=lambda problem: (problem.file, problem.line or 0)))
-    return Loaded(
-        config=config,
-        origins=_origins(config, reading.sources),
-        warnings=checks.warnings(config),
-        directory=directory,
-        data=reading.data,
-        sources=reading.sources,
-        name=name,
-    )
+    loaded = None
+    if config is not None:
+        loaded = Loaded(
+            config=config,
+            origins=_origins(config, reading.sources),
+            warnings=checks.warnings(config),
+            directory=directory,
+            data=reading.data,
+            sources=reading.sources,
+            name=name,
+        )
+    if reading.problems or loaded is None:
+        raise UnusableError(in_order(reading.problems), None if unreadable else loaded)
+    return loaded
+
+
+def in_order(problems: list[ConfigProblem]) -> list[ConfigProblem]:
+    """By file and line."""
+    return sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
+
+
+def _without(data: dict[str, Any], error: ValidationError) -> Config | None:
+    """What is valid once every section with a mistake is left out; chains and plugins must be whole."""
+    wrong = {str(fault["loc"][0]) for fault in error.errors(include_url=False) if fault["loc"]}
+    if wrong & {"plugins", "plugin_path", "plugin", "rule", "rule_files"}:
+        return None
+    try:
+        return Config.model_validate({name: value for name, value in data.items() if name not in wrong})
+    except ValidationError:
+        return None
 
 
 def _problem(file: Path, line: int | None, found: str, allowed: str) -> ConfigProblem:
@@ -168,13 +196,13 @@ def _read_file(file: Path, reading: _Reading) -> None:
         return
     try:
         data = tomllib.loads(text)
+        index = index_lines(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         place = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = int(place[1]) if place else text.rstrip("\n").count("\n") + 1
         what = re.sub(r" \(at .*\)$", "", str(error))
         reading.problems.append(_problem(file, line, f"a mistake in TOML: {what}", "TOML 1.0 (https://toml.io)"))
         return
-    index = index_lines(text)
     _merge(reading, data, index, str(file), here=(), there=())
     reading.appended |= index.appended
 
@@ -192,9 +220,8 @@ def _merge(reading: _Reading, data: dict[str, Any], index: LineIndex, file: str,
         elif isinstance(value, dict) and isinstance(target[name], dict):
             _merge(reading, value, index, file, here=key, there=place)
         elif key in index.appended and place in reading.appended:
-            for number, element in enumerate(value):
-                target[name].append(element)
-                _note_all(reading, index, file, here=(*key, number), there=(*place, len(target[name]) - 1))
+            _note_all(reading, index, file, here=key, there=place, first=len(target[name]))
+            target[name].extend(value)
         else:
             reading.problems.append(
                 ConfigProblem(
@@ -207,10 +234,14 @@ def _merge(reading: _Reading, data: dict[str, Any], index: LineIndex, file: str,
             )
 
 
-def _note_all(reading: _Reading, index: LineIndex, file: str, *, here: Key, there: Key) -> None:
+def _note_all(reading: _Reading, index: LineIndex, file: str, *, here: Key, there: Key, first: int = 0) -> None:
+    """Remember the lines of a key and of all below it; the elements of an array are counted from `first`."""
     for key, line in index.lines.items():
         if key[: len(here)] == here:
-            reading.sources[(*there, *key[len(here) :])] = Source(file, line)
+            below = key[len(here) :]
+            if first and below and isinstance(below[0], int):
+                below = (below[0] + first, *below[1:])
+            reading.sources.setdefault((*there, *below), Source(file, line))
 
 
 def _forget_below(sources: dict[Key, Source], key: Key) -> None:

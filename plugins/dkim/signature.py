@@ -163,6 +163,8 @@ def _check_times(tags: dict[bytes, bytes], now: float) -> None:
 
 def _name(value: bytes, tag: str) -> str:
     """A domain or selector as a DNS name; U-labels become A-labels (RFC 8616 4)."""
+    if len(value) > 255:
+        _permerror(f"{tag} is not a domain name")
     try:
         text = value.decode("utf-8")
         name = text if text.isascii() else text.encode("idna").decode("ascii")

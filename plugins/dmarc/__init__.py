@@ -121,6 +121,8 @@ class Dmarc(Plugin[Options]):
 
 def _a_label(domain: str) -> str:
     """Lower case, A-labels (RFC 9989 5.3.1); `` when it is no domain name."""
+    if len(domain) > 254:
+        return ""
     try:
         name = domain if domain.isascii() else domain.encode("idna").decode("ascii")
     except UnicodeError:

@@ -127,11 +127,14 @@ def evaluate(domain: str, identifiers: Sequence[Identifier]) -> Generator[Questi
             reason=reason,
         )
     if policy.domain != domain:
-        answers.update((yield frozenset({(domain, "A")})))
-        existence = answers[(domain, "A")]
-        if existence.failed and policy.record.np not in {None, policy.record.sp or policy.record.p}:
-            return Evaluation(result="temperror", domain=domain, reason="whether the domain exists could not be looked up")
-        _choose(policy, exists=existence.exists or existence.failed)
+        exists = True
+        if policy.record.np not in {None, policy.record.sp or policy.record.p}:
+            answers.update((yield frozenset({(domain, "A")})))
+            existence = answers[(domain, "A")]
+            if existence.failed:
+                return Evaluation(result="temperror", domain=domain, reason="whether the domain exists could not be looked up")
+            exists = existence.exists
+        _choose(policy, exists=exists)
     relevant = [one for one in identifiers if _may_align(one, domain, organizational, policy.record)]
     walked = [one.domain for one in relevant if _mode(one, policy.record) == "r" and one.domain != domain]
     if walked:

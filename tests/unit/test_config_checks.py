@@ -281,6 +281,22 @@ def test_check_knows_the_plugins(config_file: Path) -> None:
     assert "config.toml:2: plugins[0]" in result.output
 
 
+def test_check_tells_mistakes_of_all_kinds_at_once(config_file: Path) -> None:
+    config_file.write_text(
+        'plugins = ["dmarc", "dkmi", "rules"]\n'
+        '[[route]]\ndomains = ["example.org"]\nservers = ["lmtp://x"]\n'
+        "[limits]\nerrors = 0\n"
+        "[plugin.dmarc]\nverdict = 'polcy'\n"
+        "[[rule]]\nname = 'r'\nwhen = 'sizee > 3'\nthen = 'quarantine'\n"
+    )
+    result = CliRunner().invoke(app, ["config", "check"])
+    assert result.exit_code == 2
+    lines = [line for line in result.output.splitlines() if line.startswith("config.toml:")]
+    assert [line.split(":")[1] for line in lines] == ["1", "4", "6", "8", "11"]
+    assert "did you mean 'dkim'?" in lines[0]
+    assert "5 mistakes in the configuration" in result.output
+
+
 def test_show_with_origins(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAILGATEWAY__LIMITS__ERRORS", "7")
     result = CliRunner().invoke(app, ["config", "show", "--origin"])
