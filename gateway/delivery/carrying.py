@@ -57,7 +57,6 @@ class _Carrying:
         try:
             await self._promise()
         except StorageError as error:
-            await self.drop_all()
             return failed(plan, _storage_reply(error, plan), str(error))
         reach("delivery.pending")
         answers, is_ours = await self._forward()

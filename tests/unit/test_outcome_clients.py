@@ -274,6 +274,12 @@ def test_only_strangers_are_parted_by_policy() -> None:
             assert admission.admit(Arrival(mailbox=f"u{n}@x.test", route="r", policy_class=(n,))) is None
 
 
+def test_submission_is_parted_by_hints_however_many() -> None:
+    admission = Admission(Ability.SUBMISSION, max_classes=1)
+    assert admission.admit(Arrival(mailbox="a@x.test", route="r", hint="done")) is None
+    assert admission.admit(Arrival(mailbox="b@x.test", route="r", hint="own 1")) is not None
+
+
 def test_a_refused_first_recipient_no_longer_counts() -> None:
     admission = Admission(Ability.SMTP)
     assert admission.admit(Arrival(mailbox="a@x.test", route="r", policy_class=(1,))) is None

@@ -218,6 +218,20 @@ def test_hints_are_classes_twice_and_then_one_recipient_each() -> None:
     assert set(third.hints.values()) == {ALONE}
 
 
+def test_next_hops_answers_differ_a_third_time() -> None:
+    done = settle(plan(wishes("forward", "forward"), Ability.SMTP, History(rounds=2)), (OK, LATER))
+    assert set(done.hints.values()) == {ALONE}
+    done = settle(plan(wishes("forward", "forward"), Ability.SMTP, History(rounds=1)), (OK, LATER))
+    assert dict(done.hints) == {0: DONE, 1: "own 1"}
+
+
+def test_a_submission_that_was_delivered_to_some_is_never_told_5xx() -> None:
+    planned = plan(wishes("forward", "reject"), Ability.SUBMISSION, History(past={0: Fate.DELIVERED}))
+    assert planned.verdict is not None
+    assert (planned.verdict.reply.code, planned.verdict.fates) == (451, (Fate.DELIVERED, Fate.DEFERRED))
+    assert dict(planned.verdict.hints) == {0: DONE, 1: "rejected"}
+
+
 def test_what_the_ledger_knows() -> None:
     """Delivered counts whatever the verdict is now, held only if it is again to hold, discarded never."""
     past = {0: Fate.DELIVERED, 1: Fate.HELD, 2: Fate.HELD, 3: Fate.DISCARDED}
