@@ -267,6 +267,9 @@ def test_added_recipients_get_no_reply_and_ask_for_none() -> None:
     assert settle(one, (OK, NEVER)).problems
     later = settle(one, (OK, LATER))
     assert (later.reply.code, dict(later.entries)) == (451, {0: Fate.DELIVERED})
+    refused = settle(plan([wish(0, None), wish(1, defer("not now"), added=True)], Ability.SMTP), (OK,))
+    assert (refused.reply, refused.fates) == (OK, (Fate.DELIVERED, Fate.DEFERRED))
+    assert "u1@example.test" in refused.problems[0]
     assert plan([wish(0, reject("no")), extra], Ability.SMTP).forward == ()
     with pytest.raises(ValueError, match="at least one recipient"):
         plan([extra], Ability.SMTP)
