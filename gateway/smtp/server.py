@@ -21,6 +21,7 @@ from aiosmtpd.smtp import SMTP, TLSSetupException
 
 from gateway import metrics
 from gateway.errors import LinkError
+from gateway.faults import reach
 from gateway.session import Session, Tls
 from gateway.smtp.conversation import Conversation, Pending
 from gateway.smtp.identifiers import session_id
@@ -384,6 +385,8 @@ class Server(SMTP):
                 raise _Gone
         self._intake = None
         self._write(await finish_content(talk, intake, vanished=lambda: self._lost))
+        self._flush()
+        reach("delivery.replied")
 
     def _take_content(self, intake: Intake) -> None:
         engine = self._engine
