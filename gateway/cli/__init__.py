@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import config, journal, quarantine
+from gateway.cli import config, journal, plugins, quarantine
+from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.explain import explain
 from gateway.cli.healthcheck import healthcheck
@@ -14,7 +15,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(config.app, name="config")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(journal.app, name="journal")
+app.add_typer(plugins.app, name="plugins")
 app.command()(run)
+app.command()(check)
 app.command()(healthcheck)
 app.command()(explain)
 app.command()(demo)
