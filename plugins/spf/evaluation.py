@@ -27,6 +27,7 @@ MAX_TXT = 1_024
 """Octets of an explanation string."""
 MAX_LOCAL_PART = 256
 RESULTS = frozenset(["pass", "fail", "softfail", "neutral", "none", "temperror", "permerror"])
+_MODIFIER = re.compile(rb"([a-z][a-z0-9_.-]*)=", re.IGNORECASE)  # RFC 7208 4.6.1
 _SPF = re.compile(rb"v=spf1(?: |$)", re.IGNORECASE)  # RFC 7208 4.5
 
 
@@ -129,8 +130,24 @@ def _guarded(records: tuple[tuple[bytes, ...], ...]) -> list[tuple[bytes, ...]]:
         longest = max(map(len, octets.split(b" ")))
         if longest > MAX_TERM:
             raise spf.PermError(f"SPF term of {longest} octets")
-        kept.append((octets,))
+        kept.append((_plain(octets),))
     return kept
+
+
+def _plain(record: bytes) -> bytes:
+    """The same record where pyspf is stricter than RFC 7208: modifier names are in any case, unknown ones may be repeated (6)."""
+    terms: list[bytes] = []
+    seen: set[bytes] = set()
+    for term in record.split(b" "):
+        found = _MODIFIER.match(term)
+        if found is None:
+            terms.append(term)
+            continue
+        name = found[1].lower()
+        if name in {b"redirect", b"exp"} or name not in seen:
+            terms.append(name + term[found.end(1) :])
+        seen.add(name)
+    return b" ".join(terms)
 
 
 def plain_address(address: str) -> str | None:

@@ -167,6 +167,20 @@ def _filled(octets: int) -> str:
     return record
 
 
+@pytest.mark.parametrize(
+    ("record", "result"),
+    [
+        ("v=spf1 x=1 ip4:192.0.2.1 X=2 x=3 -all", "pass"),
+        ("v=spf1 Redirect=r.example", "softfail"),
+        ("v=spf1 redirect=r.example REDIRECT=r.example", "permerror"),
+        ("V=SPF1 IP4:192.0.2.1 -ALL", "pass"),
+        ("v=spf1 x=%{ -all", "permerror"),
+    ],
+)
+async def test_modifiers_as_rfc_7208_6_has_them(record: str, result: str) -> None:
+    assert (await of([record], zones={"r.example": {"TXT": ["v=spf1 ~all"]}})).result == result
+
+
 @pytest.mark.parametrize(("octets", "result"), [(MAX_RECORD, "pass"), (MAX_RECORD + 1, "permerror")])
 async def test_the_longest_record(octets: int, result: str) -> None:
     assert (await of([_filled(octets)])).result == result

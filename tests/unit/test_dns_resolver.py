@@ -342,3 +342,10 @@ async def test_look_ups_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -
     async with a_resolver(delay=delay) as (resolver, _):
         answers = await asyncio.gather(*(resolver.query(name, "A") for name in delay), return_exceptions=True)
         assert [isinstance(answer, DnsError) for answer in answers] == [False, False, True]
+
+
+async def test_a_burst_loses_nothing_on_the_wire() -> None:
+    async with a_resolver(cache_size=1_000) as (resolver, server):
+        answers = await asyncio.gather(*(resolver.query(f"missing{i}.example", "A") for i in range(module.MAX_QUESTIONS * 3)))
+        assert not any(answer.exists for answer in answers)
+        assert len(server.queries) == len(answers)
