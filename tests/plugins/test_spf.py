@@ -174,7 +174,7 @@ def _filled(octets: int) -> str:
         ("v=spf1 Redirect=r.example", "softfail"),
         ("v=spf1 redirect=r.example REDIRECT=r.example", "permerror"),
         ("V=SPF1 IP4:192.0.2.1 -ALL", "pass"),
-        ("v=spf1 x=%{ -all", "permerror"),
+        ("v=spf1 x=%y -all", "permerror"),
     ],
 )
 async def test_modifiers_as_rfc_7208_6_has_them(record: str, result: str) -> None:
