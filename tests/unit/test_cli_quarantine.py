@@ -233,7 +233,6 @@ def test_journal_search(site: Site) -> None:
 
 
 def test_explain_finds_by_transaction_and_by_copy(site: Site) -> None:
-    pytest.importorskip("gateway.cli.tree")
     id_ = site.hold(b"<alice@inbox.test>")
     site.note()
     site.run("quarantine", "delete", id_)
