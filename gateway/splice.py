@@ -69,7 +69,8 @@ def apply(content: Content, edits: Sequence[Edit], *, on_top: bytes = b"", utf8:
     """
     if not edits and not on_top:
         return Spliced(content, ())
-    section = scan(content)
+    # Without edits only the top must be known: nothing below the first field is looked at.
+    section = scan(content) if edits else scan(content, max_fields=1)
     fields = _Fields(section, utf8=utf8)
     for edit in edits:
         match edit:

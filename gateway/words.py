@@ -46,7 +46,9 @@ def decode_charset(octets: bytes, charset: str) -> str:
     if codec in {"utf_8", "ascii"} or codec not in _CODECS:
         return decode_octets(octets)
     try:
-        return octets.decode(codec, "replace")
+        text = octets.decode(codec, "replace")
+        # UTF-7 can spell half a surrogate pair, which is no text.
+        return text.encode("utf-8", "replace").decode() if codec == "utf_7" else text
     except (LookupError, ValueError):  # a codec that is not built in here, or that knows no `replace`
         return decode_octets(octets)
 

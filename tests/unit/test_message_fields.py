@@ -1,6 +1,7 @@
 """The header section by offsets: what counts as a field, where it ends, and that hostile octets cost little."""
 
 import mmap
+import re
 import time
 from pathlib import Path
 
@@ -137,3 +138,13 @@ def test_hostile_content_costs_little(octets: bytes) -> None:
     _ = (message.text, message.urls, message.limits_hit, [part.detected_type for part in message.parts])
     _ = [part.size for part in message.parts[:100]]
     assert time.process_time() - started < 10
+
+
+def test_every_word_of_limits_is_documented() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "plugins" / "rules.md").read_text()
+    words = set(
+        re.findall(r"hit\.add\(\"([a-z-]+)\"\)", "".join((root / "gateway" / f).read_text() for f in ("mime.py", "message.py")))
+    )
+    assert len(words) == 10
+    assert all(f"| `{word}` |" in page for word in words), words
