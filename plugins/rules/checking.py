@@ -9,11 +9,12 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import cel
-
-from gateway.plugins.rules.facts import ELEMENTS, FACTS, FUNCTIONS, network, pattern_set
+from gateway.plugins.rules.facts import ELEMENTS, FACTS
+from gateway.plugins.rules.functions import FUNCTIONS
 from gateway.plugins.rules.kinds import ANY, BOOL, BYTES, DOUBLE, INT, NULL, NUMBERS, STRING, Kind, is_like, list_of, record
-from gateway.plugins.rules.syntax import (
+from gateway.plugins.rules.patterns import check_constants, check_regex
+from gateway.plugins.rules.syntax import parse
+from gateway.plugins.rules.tree import (
     Binary,
     Call,
     Choice,
@@ -26,7 +27,6 @@ from gateway.plugins.rules.syntax import (
     Name,
     Node,
     Unary,
-    parse,
 )
 
 _KINDS = {row.path: row.kind for row in (*FACTS, *ELEMENTS)}
@@ -40,7 +40,6 @@ _CONVERSIONS = {
     "string": (STRING, (STRING, INT, DOUBLE)),
 }
 _CONSTANTS = {"string": STRING, "bytes": BYTES, "int": INT, "double": DOUBLE, "bool": BOOL, "null": NULL}
-_REGEX = cel.compile("''.matches(pattern)")
 
 BUILT_IN = (*_TEXT_TESTS, "size", *_MACROS, "has", *_CONVERSIONS)
 """Functions and macros of the language itself that rules may use."""
@@ -205,7 +204,7 @@ class _Checker:
         if node.name in _TEXT_TESTS and node.receiver is not None:
             self._takes(node, given, (STRING, STRING))
             if node.name == "matches":
-                _check_regex(given[1])
+                check_regex(given[1])
             return BOOL
         if node.name == "size":
             self._count(node, given, 1)
@@ -223,7 +222,7 @@ class _Checker:
             raise _unknown("function", node.name, node.at, [*_OWN, *BUILT_IN])
         self._takes(node, given, own.takes)
         self.result.functions.add(own.name)
-        _check_constants(own.name, given)
+        check_constants(own.name, given)
         return own.gives
 
     def _macro(self, node: Call, receiver: Node) -> Kind:
@@ -266,45 +265,3 @@ def _unknown(what: str, name: str, at: int, names: list[str]) -> ExpressionError
         # The group is often forgotten: `subject` for `message.subject`.
         hint = next((path for path in _KINDS if path.rpartition(".")[2] == name), "")
     return ExpressionError(f"unknown {what} {name!r}", at, hint=hint)
-
-
-def _constant(node: Node) -> str:
-    if isinstance(node, Literal) and isinstance(node.value, str):
-        return node.value
-    raise ExpressionError("a pattern that is not written out", node.at, allowed="a string in quotes")
-
-
-def _check_regex(node: Node) -> None:
-    """A regular expression of the language itself: linear time, no look-around, no back-references."""
-    try:
-        _REGEX.execute({"pattern": _constant(node)})
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        reason = next((line for line in lines if line.startswith("error:")), lines[-1]).removeprefix("error: ")
-        raise ExpressionError(
-            f"this regular expression: {reason.partition(' Check function')[0]}", node.at, allowed="one without look-around"
-        ) from error
-
-
-def _check_constants(name: str, given: tuple[Node, ...]) -> None:
-    """Patterns and networks that are written out are read once, here."""
-    last = given[-1]
-    items = last.items if isinstance(last, Listed) else (last,)
-    if name == "matches_any":
-        if not isinstance(last, Listed):
-            raise ExpressionError("patterns that are not written out", last.at, allowed='a list: ["…", "…"]')
-        for item in items:
-            try:
-                pattern_set((_constant(item),))
-            except ValueError as error:
-                raise ExpressionError(str(error), item.at) from error
-    elif name in {"in_network", "in_domain"}:
-        for item in items:
-            if not isinstance(item, Literal):
-                continue
-            if not isinstance(item.value, str):
-                raise ExpressionError(f"{name}() of {item.kind}", item.at, allowed="a string or a list of strings")
-            try:
-                _ = network(item.value) if name == "in_network" else None
-            except ValueError as error:
-                raise ExpressionError(str(error), item.at, allowed="a network such as 192.0.2.0/24") from error

@@ -8,8 +8,9 @@ from typing import Any
 import cel
 
 from gateway.plugins.rules.checking import check
-from gateway.plugins.rules.facts import ELEMENTS, FACTS, FUNCTIONS, FactRow, Subject, as_value
-from gateway.plugins.rules.syntax import ExpressionError
+from gateway.plugins.rules.facts import ELEMENTS, FACTS, FactRow, Subject, as_value
+from gateway.plugins.rules.functions import FUNCTIONS
+from gateway.plugins.rules.tree import ExpressionError
 
 _FACTS = {row.path: row for row in FACTS}
 _ELEMENTS = {row.path: row for row in ELEMENTS}

@@ -5,17 +5,12 @@ The tables here are the reference; `docs/plugins/rules.md` is checked against th
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import re2
-
 from gateway import AuthResult, ClientClass, Label, Message, Part, Path, Recipient, Score, Transaction
-from gateway import Fact as FactFinding
-from gateway.plugins.rules.kinds import ANY, BOOL, DOUBLE, INT, STRING, STRINGS, Kind, list_of, record
+from gateway.plugins.rules.kinds import BOOL, DOUBLE, INT, STRING, STRINGS, Kind, list_of, record
 
 
 @dataclass(slots=True)
@@ -41,18 +36,6 @@ class FactRow:
     """Of the subject; in a list of records, of the element."""
     heavy: bool = False
     """True when reading it looks through the content: large messages are then judged in a thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionRow:
-    """One function of ours; `x.f(y)` and `f(x, y)` are the same."""
-
-    name: str
-    takes: tuple[Kind, ...]
-    gives: Kind
-    meaning: str
-    make: Callable[[Subject], Callable[..., Any]]
-    heavy: bool = False
 
 
 def _extension(part: Part) -> str:
@@ -197,149 +180,6 @@ ELEMENTS: tuple[FactRow, ...] = (
     FactRow("auth_results.reason", STRING, "Why, for people", lambda found: found.reason),
     FactRow("scores.symbol", STRING, "Name of the score", lambda found: found.symbol),
     FactRow("scores.weight", DOUBLE, "Its weight", lambda found: found.weight),
-)
-
-
-def _header(subject: Subject) -> Callable[[str], str]:
-    def header(name: str) -> str:
-        field = subject.message.field(name)
-        return clean(field.value) if field else ""
-
-    return header
-
-
-def _header_raw(subject: Subject) -> Callable[[str], str]:
-    def header_raw(name: str) -> str:
-        field = subject.message.field(name)
-        return field.raw[:65_536].decode("latin-1") if field else ""
-
-    return header_raw
-
-
-def _headers(subject: Subject) -> Callable[[str], list[str]]:
-    return lambda name: [clean(field.value) for field in subject.message.fields_named(name)]
-
-
-def _headers_raw(subject: Subject) -> Callable[[str], list[str]]:
-    return lambda name: [field.raw[:65_536].decode("latin-1") for field in subject.message.fields_named(name)]
-
-
-def _auth_values(subject: Subject) -> Callable[[str, str], list[str]]:
-    def auth_values(method: str, name: str) -> list[str]:
-        results = subject.transaction.findings.of(AuthResult, method=method)
-        return [clean(value) for found in results if found.result == "pass" for key, value in found.properties if key == name]
-
-    return auth_values
-
-
-def _fact(subject: Subject) -> Callable[[str], Any]:
-    def fact(name: str) -> Any:
-        for found in subject.transaction.findings.of(FactFinding):
-            if found.name == name:
-                return clean(found.value) if isinstance(found.value, str) else found.value
-        return None
-
-    return fact
-
-
-def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """A network in CIDR form. ValueError."""
-    return ipaddress.ip_network(text, strict=False)
-
-
-_network = lru_cache(maxsize=1_000)(network)
-
-
-def in_network(address: str, networks: str | list[str]) -> bool:
-    """True when the address lies in the network, or in one of several; an unknown address lies in none."""
-    try:
-        found = ipaddress.ip_address(address)
-        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
-        return any(found in _network(text) for text in ([networks] if isinstance(networks, str) else networks))
-    except ValueError:
-        return False
-
-
-def in_domain(name: str, domains: str | list[str]) -> bool:
-    """True when the name is the domain, or one below it, or so of one of several."""
-    own = name.lower().rstrip(".")
-    wanted = [domains] if isinstance(domains, str) else domains
-    return any(own == domain or own.endswith(f".{domain}") for domain in (text.lower().strip(".") for text in wanted))
-
-
-def url_host(url: str) -> str:
-    """The host of a URL in lower case, or ``."""
-    _, slashes, rest = url.partition("//")
-    authority = (rest if slashes else url).partition("/")[0].partition("?")[0].partition("#")[0].partition("\\")[0]
-    host = authority.rpartition("@")[2]
-    return (host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]).lower().rstrip(".")
-
-
-@lru_cache(maxsize=1_000)
-def pattern_set(patterns: tuple[str, ...]) -> re2.Set:
-    """The patterns as one automaton, linear in the text (RE2). ValueError for one that is not RE2's."""
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = 64 << 20
-    found = re2.Set.SearchSet(options)
-    for pattern in patterns:
-        try:
-            re2.compile(pattern, options)  # its message says why; the set's does not
-            found.Add(pattern)
-        except re2.error as error:
-            reason = error.args[0] if error.args else error
-            text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-            raise ValueError(f"{pattern!r} is no regular expression of RE2: {text}") from error
-    found.Compile()
-    return found
-
-
-def matches_any(text: str, patterns: list[str]) -> bool:
-    """True when one of the patterns occurs in the text."""
-    return bool(pattern_set(tuple(patterns)).Match(text))
-
-
-FUNCTIONS: tuple[FunctionRow, ...] = (
-    FunctionRow("header", (STRING,), STRING, "The topmost field of this name, decoded, on one line; `` when absent", _header),
-    FunctionRow(
-        "header_raw", (STRING,), STRING, "The same as received: folds and encoded words kept, a character an octet", _header_raw
-    ),
-    FunctionRow("headers", (STRING,), STRINGS, "All fields of this name, decoded", _headers),
-    FunctionRow("headers_raw", (STRING,), STRINGS, "All fields of this name, as received", _headers_raw),
-    FunctionRow(
-        "has_header", (STRING,), BOOL, "True when there is such a field", lambda s: lambda name: s.message.field(name) is not None
-    ),
-    FunctionRow(
-        "auth_values",
-        (STRING, STRING),
-        STRINGS,
-        'Values of a property in passing results: `auth_values("dkim", "header.d")`',
-        _auth_values,
-    ),
-    FunctionRow("fact", (STRING,), ANY, "Value of a plugin's own finding; null when absent", _fact),
-    FunctionRow(
-        "in_network", (STRING, ANY), BOOL, "True for an address in a network, or in one of a list of them", lambda _: in_network
-    ),
-    FunctionRow(
-        "in_domain", (STRING, ANY), BOOL, "True for a domain or one below it; a list of domains may be given", lambda _: in_domain
-    ),
-    FunctionRow(
-        "domain_of",
-        (STRING,),
-        STRING,
-        "Domain of an address in lower case",
-        lambda _: lambda text: text.rpartition("@")[2].lower(),
-    ),
-    FunctionRow("url_host", (STRING,), STRING, "Host of a URL in lower case", lambda _: url_host),
-    FunctionRow("lower", (STRING,), STRING, "In lower case", lambda _: lambda text: text.lower()),
-    FunctionRow(
-        "matches_any",
-        (STRING, STRINGS),
-        BOOL,
-        "True when one of the regular expressions (RE2) occurs in the text",
-        lambda _: matches_any,
-    ),
 )
 
 

@@ -21,7 +21,7 @@ from gateway.plugins.rules.actions import (
     edits_of,
 )
 from gateway.plugins.rules.expressions import Expression, explain
-from gateway.plugins.rules.syntax import ExpressionError
+from gateway.plugins.rules.tree import ExpressionError
 
 
 class Rule(PluginOptions):

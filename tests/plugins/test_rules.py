@@ -31,7 +31,8 @@ from gateway import (
 from gateway.plugins.rules import Options, Rule, Rules
 from gateway.plugins.rules.actions import ACTIONS, WORDS
 from gateway.plugins.rules.checking import BUILT_IN
-from gateway.plugins.rules.facts import ELEMENTS, FACTS, FUNCTIONS
+from gateway.plugins.rules.facts import ELEMENTS, FACTS
+from gateway.plugins.rules.functions import FUNCTIONS
 from gateway.testing import FakeContext, a_message, a_transaction, run_chain, run_plugin
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,52 @@
+"""Patterns and networks that an expression writes out: read and refused when the configuration is loaded."""
+
+from __future__ import annotations
+
+import cel
+
+from gateway.plugins.rules.functions import network, pattern_set
+from gateway.plugins.rules.tree import ExpressionError, Listed, Literal, Node
+
+_REGEX = cel.compile("''.matches(pattern)")
+
+
+def _constant(node: Node) -> str:
+    if isinstance(node, Literal) and isinstance(node.value, str):
+        return node.value
+    raise ExpressionError("a pattern that is not written out", node.at, allowed="a string in quotes")
+
+
+def check_regex(node: Node) -> None:
+    """A regular expression of the language itself: linear time, no look-around, no back-references."""
+    try:
+        _REGEX.execute({"pattern": _constant(node)})
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        reason = next((line for line in lines if line.startswith("error:")), lines[-1]).removeprefix("error: ")
+        raise ExpressionError(
+            f"this regular expression: {reason.partition(' Check function')[0]}", node.at, allowed="one without look-around"
+        ) from error
+
+
+def check_constants(name: str, given: tuple[Node, ...]) -> None:
+    """Patterns and networks that are written out are read once, here."""
+    last = given[-1]
+    items = last.items if isinstance(last, Listed) else (last,)
+    if name == "matches_any":
+        if not isinstance(last, Listed):
+            raise ExpressionError("patterns that are not written out", last.at, allowed='a list: ["…", "…"]')
+        for item in items:
+            try:
+                pattern_set((_constant(item),))
+            except ValueError as error:
+                raise ExpressionError(str(error), item.at) from error
+    elif name in {"in_network", "in_domain"}:
+        for item in items:
+            if not isinstance(item, Literal):
+                continue
+            if not isinstance(item.value, str):
+                raise ExpressionError(f"{name}() of {item.kind}", item.at, allowed="a string or a list of strings")
+            try:
+                _ = network(item.value) if name == "in_network" else None
+            except ValueError as error:
+                raise ExpressionError(str(error), item.at, allowed="a network such as 192.0.2.0/24") from error
