@@ -7,8 +7,6 @@ a label that may come from outside is bounded.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from prometheus_client import Counter, Gauge, Histogram
 
 MAX_LABEL_VALUES = 200
@@ -77,14 +75,23 @@ _next_hop = BoundedLabel()
 _verdict = BoundedLabel(30)
 
 
-@lru_cache(maxsize=2048)
-def _reply(command: str, code: int) -> Counter:
-    return REPLIES.labels(command if command in COMMANDS else OTHER, str(code) if 200 <= code <= 599 else OTHER)
+_replies: dict[tuple[str, int], int] = {}
 
 
 def count_reply(command: str, code: int) -> None:
-    """A reply to a client. Unknown verbs are counted as `other`; `CONNECT` is the greeting, `CONTENT` the final dot."""
-    _reply(command, code).inc()
+    """A reply to a client. Unknown verbs are counted as `other`; `CONNECT` is the greeting, `CONTENT` the final dot.
+
+    There are many of them, so they are only noted here; `flush` counts them.
+    """
+    key = command if command in COMMANDS else OTHER, code
+    _replies[key] = _replies.get(key, 0) + 1
+
+
+def flush() -> None:
+    """Count what was noted; a worker does so four times a second and at its end."""
+    for command, code in tuple(_replies):
+        amount = _replies.pop((command, code))
+        REPLIES.labels(command, str(code) if 200 <= code <= 599 else OTHER).inc(amount)
 
 
 def count_transaction(verdict: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from gateway import metrics
 from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
 from gateway.relay.connect import open_link
@@ -140,6 +141,7 @@ class ServerPool:
         try:
             link = await open_link(self.server, name=self._name, connect_timeout=timeout, on_lost=self._forget)
         except LinkError:
+            metrics.count_link_error(str(self.server))
             self.rests_until = loop.time() + self.settings.rest
             self._vacate()
             raise
@@ -147,6 +149,7 @@ class ServerPool:
             self._vacate()
             raise
         self.links.add(link)
+        metrics.LINKS.inc()
         self.rests_until = 0.0
         self.capabilities = link.capabilities
         self.answered = self.learnt = loop.time()
@@ -156,6 +159,7 @@ class ServerPool:
         """The link is over (or will be): it takes no place any more."""
         if link in self.links:
             self.links.discard(link)
+            metrics.LINKS.dec()
             self._slots.lost(link)
             self._vacate()
 

@@ -115,6 +115,7 @@ def run_worker(assignment: Assignment, serve: Serve) -> int:
         log.exception("worker.failed")
         return 1
     finally:
+        metrics.flush()
         writer.stop()
     return 0
 
@@ -181,6 +182,9 @@ async def _awaited(work: Awaitable[object]) -> None:
 
 
 async def _beat(slot: Slot) -> None:
+    from gateway import metrics
+
     while True:
         slot.beat()
+        metrics.flush()
         await asyncio.sleep(BEAT)

@@ -83,6 +83,8 @@ class Server(SMTP):
         self._timed_out = ""
         self._last = self._began = self.loop.time()
         self._commands = 0
+        self._verb = "CONNECT"
+        """Whose reply is next; for the metrics."""
         self._timer: asyncio.TimerHandle | None = None
         self._talk: Conversation | None = None
 
@@ -277,7 +279,7 @@ class Server(SMTP):
 
     async def _command(self, talk: Conversation, command: Command) -> None:
         self._commands += 1
-        verb = command.verb
+        verb = self._verb = command.verb
         if self._owed and verb not in MAY_FOLLOW_PENDING:
             await self._settle(talk)
         talk.lf_lines = command.bare_lf
@@ -350,8 +352,10 @@ class Server(SMTP):
     async def _settle(self, talk: Conversation) -> None:
         """Replies the next hop owes, in the order of the commands."""
         owed = self._owed
+        asked = self._verb
         while owed:
             verb, pending = owed.popleft()
+            self._verb = verb
             answer: Reply | Exception
             try:
                 answer = await pending.theirs
@@ -361,6 +365,7 @@ class Server(SMTP):
             self._write(result)
             if verb == "RCPT":
                 self._after_rcpt(talk)
+        self._verb = asked
         if talk.transaction is None and talk.state in {State.MAIL, State.RCPT}:
             talk.state = State.READY
 
@@ -384,7 +389,10 @@ class Server(SMTP):
             if self._eof and not self._content_ended:
                 raise _Gone
         self._intake = None
+        self._verb = "CONTENT"
+        began = self.loop.time()
         self._write(await finish_content(talk, intake, vanished=lambda: self._lost))
+        metrics.TRANSACTION_SECONDS.observe(self.loop.time() - began)
         self._flush()
         reach("delivery.replied")
 
@@ -416,6 +424,7 @@ class Server(SMTP):
         talk.state = State.GREETING
 
     def _write(self, answer: Reply) -> None:
+        metrics.count_reply(self._verb, answer.code)
         self._out.append(answer.render())
 
     def _flush(self) -> None:

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import smtplib
 import socket
 import subprocess
 import sys
@@ -286,3 +287,30 @@ def test_probes_that_connect_and_leave_make_no_log_line(start: Start) -> None:
             assert gateway.get("/live")[0] == 200
         time.sleep(0.5)
         assert gateway.log.read_text() == before
+
+
+def test_the_lines_to_paste_deliver_a_message(start: Start, require: Callable[[str], str]) -> None:
+    with start(workers=2) as gateway:
+        said = gateway.until(lambda: text if "swaks" in (text := gateway.out.read_text()) else "").splitlines()
+        for program in ("nc", "swaks"):
+            require(program)
+            line = next(line.strip() for line in said if f"| {program}" in line or line.strip().startswith(program))
+            done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=False)
+            assert "250 2.0.0 Ok" in done.stdout, done.stdout
+        arrived = [file.read_bytes() for file in (gateway.state / "inbox" / "alice" / "new").iterdir()]
+        assert len(arrived) == 2
+        assert any(octets.endswith(b"From: you@example.org\r\nSubject: hello\r\n\r\nHello.\r\n") for octets in arrived)
+        text = gateway.until(lambda: found if "CONTENT" in (found := gateway.get("/metrics")[1]) else "")
+        assert 'mailgateway_transactions_total{verdict="delivered"} 2.0' in text
+        assert 'mailgateway_replies_total{code="354",command="DATA"} 2.0' in text
+        assert 'mailgateway_replies_total{code="250",command="RCPT"} 2.0' in text
+        assert 'mailgateway_replies_total{code="220",command="CONNECT"}' in text
+        assert "mailgateway_transaction_seconds_count 2.0" in text
+
+
+def test_unknown_recipients_and_other_domains_are_refused(start: Start) -> None:
+    with start(workers=1) as gateway, smtplib.SMTP("127.0.0.1", gateway.smtp, timeout=10) as client:
+        client.ehlo("client.example")
+        assert client.mail("me@example.org")[0] == 250
+        assert client.rcpt("carol@inbox.test") == (550, b"5.1.1 <carol@inbox.test>: no such mailbox at inbox.test")
+        assert client.rcpt("someone@elsewhere.test")[0] in (550, 554)
