@@ -145,10 +145,10 @@ class Reading:
             options = found.kind.options_type.model_validate(own)
         except ValidationError as error:
             models: list[type[BaseModel]] = [found.kind.options_type, PluginUse]
-            self.problems += [
-                _at_top(problem, key)
-                for problem in problems_from_pydantic(error, prefix=key, locate=self._locate_option, models=models)
-            ]
+            is_top = name == RULES  # its rules stand at the top of the configuration
+            locate = self._locate_option if is_top else self.locate
+            found_problems = problems_from_pydantic(error, prefix=key, locate=locate, models=models)
+            self.problems += [_at_top(problem, key) for problem in found_problems] if is_top else found_problems
             return None
         if settings is None:
             return None

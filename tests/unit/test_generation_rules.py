@@ -44,3 +44,13 @@ async def test_a_wrong_rule_of_the_configuration() -> None:
     assert [line.partition(":")[0] for line in found] == ["rule[0].when", "rule[0].then[0].reject"]
     assert "unknown fact 'tru'" in found[0]
     assert "code 450 is not 5xx" in found[1]
+
+
+async def test_a_wrong_rule_of_another_group_is_told_apart() -> None:
+    group = {"name": "exceptions", "use": "rules", "rule": [{"name": "p", "when": "fals", "then": "accept"}]}
+    rule = {"name": "x", "when": "tru", "then": "accept"}
+    found = await problems_of({"plugins": [group, "rules"], "rule": [rule]})
+    assert [line.partition(":")[0] for line in found] == ["plugins[0].rule[0].when", "rule[0].when"]
+    named = {"rule": [{"name": "p", "when": "fals", "then": "accept"}], "use": "rules"}
+    found = await problems_of({"plugins": ["exceptions"], "plugin": {"exceptions": named}})
+    assert [line.partition(":")[0] for line in found] == ["plugin.exceptions.rule[0].when"]
