@@ -21,6 +21,7 @@ from gateway import (
     Message,
     Plugin,
     Reject,
+    Score,
     Transaction,
     Verdict,
     accept,
@@ -31,7 +32,7 @@ from gateway import (
 from gateway.plugins.rules import Options, Rule, Rules
 from gateway.plugins.rules.actions import ACTIONS, WORDS
 from gateway.plugins.rules.checking import BUILT_IN
-from gateway.plugins.rules.facts import ELEMENTS, FACTS
+from gateway.plugins.rules.facts import ELEMENTS, FACTS, FactRow
 from gateway.plugins.rules.functions import FUNCTIONS
 from gateway.testing import FakeContext, a_message, a_transaction, run_chain, run_plugin
 
@@ -377,3 +378,39 @@ def test_examples_of_the_page_are_right() -> None:
 def test_message_type_is_public() -> None:
     assert isinstance(a_message(), Message)
     assert isinstance(a_transaction(), Transaction)
+
+
+SAYS = {
+    "string": '{0} + "" == {0}',
+    "int": "{0} + 0 == {0}",
+    "double": "{0} + 0.0 == {0}",
+    "bool": "{0} || !{0}",
+    "list": "size({0}) >= 0",
+}
+
+
+@pytest.mark.parametrize("row", FACTS, ids=lambda row: row.path)
+async def test_each_fact_is_of_its_kind(row: FactRow) -> None:
+    group = rules({"name": "x", "when": SAYS[row.kind.name].format(row.path), "then": "quarantine"})
+    assert (await run_plugin(group, message=a_message(attach="a.txt"))).verdict is not None
+
+
+@pytest.mark.parametrize("row", ELEMENTS, ids=lambda row: row.path)
+async def test_each_fact_of_an_element_is_of_its_kind(row: FactRow) -> None:
+    whole, _, name = row.path.partition(".")
+    transaction = a_transaction()
+    transaction.findings.add("test", AuthResult(method="spf", result="pass"))
+    transaction.findings.add("test", Score(symbol="A", weight=1.0))
+    condition = SAYS[row.kind.name].format(f"x.{name}")
+    group = rules({"name": "x", "when": f"{whole}.exists(x, {condition})", "then": "quarantine"})
+    assert (await run_plugin(group, message=a_message(attach="a.txt"), transaction=transaction)).verdict is not None
+
+
+def test_each_fact_and_function_has_a_case() -> None:
+    cases = (ROOT / "tests" / "cases" / "rules-facts.case").read_text()
+    for row in FACTS:
+        assert row.path in cases, row.path
+    for row in ELEMENTS:
+        assert f".{row.path.partition('.')[2]}" in cases, row.path
+    for function in FUNCTIONS:
+        assert f"{function.name}(" in cases, function.name
