@@ -1,0 +1,46 @@
+"""The private names of aiosmtpd and asyncio that `gateway.smtp.server` leans on are still what they were."""
+
+import asyncio
+import inspect
+from asyncio.streams import FlowControlMixin
+
+from aiosmtpd.smtp import SMTP
+
+from gateway.smtp.server import Server
+
+
+def test_starttls_is_a_coroutine_that_pushes_once_and_swaps_the_transport():
+    source = inspect.getsource(SMTP.smtp_STARTTLS)
+    for name in (
+        "self.push('220",
+        "self._tls_protocol",
+        "self._original_transport",
+        "self.transport",
+        "self.tls_context",
+        "self.loop",
+    ):
+        assert name in source
+    assert inspect.iscoroutinefunction(SMTP.smtp_STARTTLS)
+    assert source.count("self.push('220") == 1
+
+
+def test_flow_control_keeps_its_names():
+    source = inspect.getsource(FlowControlMixin)
+    for name in ("_paused", "_drain_helper", "_connection_lost", "pause_writing", "resume_writing"):
+        assert name in source
+    assert inspect.iscoroutinefunction(FlowControlMixin._drain_helper)
+
+
+async def test_what_the_prototype_shares_is_no_connections_own():
+    made = SMTP(object(), hostname="x", loop=asyncio.get_running_loop())
+    assert {"_original_transport", "_tls_protocol", "tls_context", "hostname", "transport", "_handler_coroutine"} <= set(
+        made.__dict__
+    )
+    assert made._original_transport is None
+    assert made.transport is None
+
+
+def test_the_methods_that_are_replaced_exist():
+    for name in ("connection_made", "data_received", "eof_received", "connection_lost", "push"):
+        assert callable(getattr(SMTP, name))
+        assert name in Server.__dict__
