@@ -300,12 +300,14 @@ def test_the_lines_to_paste_deliver_a_message(start: Start, require: Callable[[s
         arrived = [file.read_bytes() for file in (gateway.state / "inbox" / "alice" / "new").iterdir()]
         assert len(arrived) == 2
         assert any(octets.endswith(b"From: you@example.org\r\nSubject: hello\r\n\r\nHello.\r\n") for octets in arrived)
-        text = gateway.until(lambda: found if "CONTENT" in (found := gateway.get("/metrics")[1]) else "")
-        assert 'mailgateway_transactions_total{verdict="delivered"} 2.0' in text
-        assert 'mailgateway_replies_total{code="354",command="DATA"} 2.0' in text
-        assert 'mailgateway_replies_total{code="250",command="RCPT"} 2.0' in text
-        assert 'mailgateway_replies_total{code="220",command="CONNECT"}' in text
-        assert "mailgateway_transaction_seconds_count 2.0" in text
+        for counted in (
+            'mailgateway_transactions_total{verdict="delivered"} 2.0',
+            'mailgateway_replies_total{code="354",command="DATA"} 2.0',
+            'mailgateway_replies_total{code="250",command="RCPT"} 2.0',
+            'mailgateway_replies_total{code="250",command="CONTENT"} 2.0',
+            "mailgateway_transaction_seconds_count 2.0",
+        ):
+            gateway.until(lambda line=counted: line in gateway.get("/metrics")[1].splitlines())
 
 
 def test_unknown_recipients_and_other_domains_are_refused(start: Start) -> None:
