@@ -46,6 +46,8 @@ class ServerConfig(Model):
     """After SIGTERM, sessions under way get this long."""
     loop_limit: Duration = 10.0
     """A worker whose loop is blocked longer than this is replaced."""
+    restart_rest: Duration = 10.0
+    """A process that ends soon after its start rests before the next start: 0.1 s, each time twice as long, up to this."""
     uvloop: bool = True
     """Use uvloop when it is installed."""
     log_format: Literal["auto", "text", "json"] = "auto"

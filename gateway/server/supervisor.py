@@ -35,7 +35,7 @@ START_LIMIT = 60.0
 FIRST_WORKER_LIMIT = 10.0
 """The others wait for the first one, so that a plugin that cannot be loaded is told once."""
 _SHORT_LIFE = 5.0
-_MAX_REST = 10.0
+_FIRST_REST = 0.1
 _STACK_WAIT = 0.2
 
 
@@ -179,7 +179,8 @@ class Supervisor:
             blocking = ""
         if self._ending is not None:
             return
-        child.rest = min(max(0.1, child.rest * 2), _MAX_REST) if now - child.started < _SHORT_LIFE else 0.0
+        short_life = now - child.started < _SHORT_LIFE
+        child.rest = min(max(_FIRST_REST, child.rest * 2), self._config.server.restart_rest) if short_life else 0.0
         child.due = now + child.rest
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
         self._log.error("process.ended", child=child.name, pid=pid, how=how, plugin=blocking, again_in=child.rest)
