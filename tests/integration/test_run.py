@@ -2,148 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
 import smtplib
 import socket
 import subprocess
-import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-COMMAND = [sys.executable, "-c", "from gateway.cli import main; main()"]
-CONFIG = """
-plugins = []
-[server]
-state_directory = "{state}"
-workers = {workers}
-drain_limit = "5s"
-loop_limit = "2s"
-[[listener]]
-name = "mx"
-bind = "127.0.0.1:{smtp}"
-[[route]]
-domains = ["inbox.test"]
-servers = ["inbox:"]
-[admin]
-bind = "127.0.0.1:{admin}"
-{more}
-"""
-
-
-@dataclass
-class Gateway:
-    process: subprocess.Popen[str]
-    config: Path
-    smtp: int
-    admin: int
-    log: Path
-    out: Path
-    state: Path
-    ended: list[int] = field(default_factory=list)
-
-    def get(self, path: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=5)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
-
-    def is_ready(self) -> bool:
-        try:
-            return self.get("/ready")[0] == 200
-        except OSError:
-            return False
-
-    def until(self, what: Callable[[], Any], limit: float = 15) -> Any:
-        deadline = time.monotonic() + limit
-        while time.monotonic() < deadline:
-            if found := what():
-                return found
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        raise AssertionError(f"not within {limit} s\n{self.log.read_text()}\n{self.out.read_text()}")
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [event for event in map(json.loads, lines) if event["event"] == name]
-
-    def children(self) -> list[int]:
-        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in text.split()]
-
-    def worker_pids(self) -> list[int]:
-        """Processes that listen on the SMTP port, by their sockets."""
-        wanted = {f"socket:[{inode}]" for inode in _listening_inodes(self.smtp)}
-        found = []
-        for pid in self.children():
-            try:
-                links = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-            except OSError:
-                continue
-            if links & wanted:
-                found.append(pid)
-        return found
-
-    def greeting(self) -> bytes:
-        with socket.create_connection(("127.0.0.1", self.smtp), timeout=5) as client:
-            return client.recv(200)
-
-
-def _listening_inodes(port: int) -> set[str]:
-    found = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and int(fields[1].partition(":")[2], 16) == port:
-            found.add(fields[9])
-    return found
-
-
-@pytest.fixture
-def start(tmp_path: Path, free_port: Callable[[], int]) -> Callable[..., Any]:
-    number = 0
-
-    @contextmanager
-    def starting(*, workers: int = 2, more: str = "", ready: bool = True, **ports: int) -> Iterator[Gateway]:
-        nonlocal number
-        number += 1
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        smtp, admin = ports.get("smtp") or free_port(), ports.get("admin") or free_port()
-        config = folder / "config.toml"
-        state = folder / "var"
-        config.write_text(CONFIG.format(state=state, workers=workers, smtp=smtp, admin=admin, more=more))
-        log, out = folder / "log", folder / "out"
-        with log.open("w") as stderr, out.open("w") as stdout:
-            process = subprocess.Popen(
-                [*COMMAND, "run", "--config", str(config)], stdout=stdout, stderr=stderr, stdin=subprocess.DEVNULL, text=True
-            )
-        gateway = Gateway(process, config, smtp, admin, log, out, state)
-        try:
-            if ready:
-                gateway.until(gateway.is_ready)
-            yield gateway
-        finally:
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    return starting
-
+from tests.integration.gateway_process import COMMAND, Gateway, listening_inodes
 
 Start = Callable[..., Any]
 
@@ -172,7 +45,7 @@ def test_it_starts_tells_where_it_is_and_ends(start: Start) -> None:
         gateway.process.terminate()
         assert gateway.process.wait(10) == 0
         assert list((gateway.state / "run").iterdir()) == []
-        assert not _listening_inodes(gateway.smtp)
+        assert not listening_inodes(gateway.smtp)
         found = healthcheck(gateway)
         assert found.returncode == 1
         assert "no answer" in found.stderr
@@ -316,3 +189,75 @@ def test_unknown_recipients_and_other_domains_are_refused(start: Start) -> None:
         assert client.mail("me@example.org")[0] == 250
         assert client.rcpt("carol@inbox.test") == (550, b"5.1.1 <carol@inbox.test>: no such mailbox at inbox.test")
         assert client.rcpt("someone@elsewhere.test")[0] in (550, 554)
+
+
+def test_a_transaction_under_way_ends_in_the_drain(start: Start) -> None:
+    with start(workers=1) as gateway:
+        client = smtplib.SMTP("127.0.0.1", gateway.smtp, timeout=10)
+        idle = smtplib.SMTP("127.0.0.1", gateway.smtp, timeout=10)
+        client.ehlo("client.example")
+        client.mail("me@example.org")
+        client.rcpt("alice@inbox.test")
+        assert client.docmd("DATA")[0] == 354
+        gateway.process.terminate()
+        assert idle.getreply()[0] == 421
+        idle.close()
+        gateway.until(lambda: not listening_inodes(gateway.smtp))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", gateway.smtp), timeout=5)
+        assert gateway.get("/ready")[0] == 503
+        client.send(b"Subject: late\r\n\r\nBut whole.\r\n.\r\n")
+        assert client.getreply()[0] == 250
+        assert gateway.process.wait(10) == 0
+        client.close()
+        (file,) = (gateway.state / "inbox" / "alice" / "new").iterdir()
+        assert file.read_bytes().endswith(b"Subject: late\r\n\r\nBut whole.\r\n")
+
+
+BLOCKS = """
+import time
+from gateway import Message, Plugin, Verdict, hook
+
+class Blocks(Plugin):
+    @hook
+    async def judge(self, message: Message) -> Verdict | None:
+        if message.subject == "block":
+            time.sleep(600)
+        return None
+"""
+
+
+def test_a_plugin_that_blocks_the_loop_costs_its_worker_and_no_mail(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "blocks.py").write_text(BLOCKS)
+    chain = f'plugin_path = ["{tmp_path}/site"]\nplugins = ["blocks"]'
+    with start(workers=2, chain=chain) as gateway:
+        acknowledged: list[str] = []
+
+        def send(subject: str, limit: float) -> bool:
+            content = f"Subject: {subject}\r\n\r\nx\r\n"
+            try:
+                with smtplib.SMTP("127.0.0.1", gateway.smtp, timeout=limit) as client:
+                    client.sendmail("me@example.org", ["bob@inbox.test"], content)
+            except (OSError, smtplib.SMTPException):
+                return False
+            acknowledged.append(content)
+            return True
+
+        for number in range(5):
+            assert send(f"before {number}", 10)
+        blocked = threading.Thread(target=send, args=("block", 30))
+        blocked.start()
+        gateway.until(lambda: gateway.events("loop.blocked"))
+        assert gateway.events("loop.blocked")[0]["plugin"] == "blocks"
+        assert any(send(f"meanwhile {number}", 0.15) for number in range(12))  # the kernel picks the worker
+        gateway.until(lambda: gateway.events("worker.blocked"))
+        assert gateway.events("worker.blocked")[0]["plugin"] == "blocks"
+        gateway.until(lambda: len(gateway.worker_pids()) == 2)
+        blocked.join(20)
+        assert all(send(f"after {number}", 10) for number in range(5))
+        arrived = [file.read_text() for file in (gateway.state / "inbox" / "bob" / "new").iterdir()]
+        for content in acknowledged:
+            assert sum(text.endswith(content.replace("\r\n", "\n")) for text in arrived) == 1
+        assert not any("Subject: block\n" in text for text in arrived)
+        assert len(acknowledged) >= 10
