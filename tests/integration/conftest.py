@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.integration.gateway_process import Gateway, running
 from tests.integration.postfix import RealPostfix
 
 
@@ -31,3 +35,19 @@ def postfix(real_postfix: RealPostfix) -> Iterator[RealPostfix]:
     real_postfix.resume()
     if not real_postfix.is_running:
         real_postfix.start()
+
+
+@pytest.fixture
+def start(tmp_path: Path, free_port: Callable[[], int]) -> Callable[..., AbstractContextManager[Gateway]]:
+    """`with start(workers=1, domains=[…], servers=[…], more="[limits]…") as gateway`: see `gateway_process.running`.
+
+    Without `ready=False` it answers when /ready does, that is when every route has a next hop that answers.
+    """
+    number = 0
+
+    def starting(*, smtp: int = 0, admin: int = 0, **settings: Any) -> AbstractContextManager[Gateway]:
+        nonlocal number
+        number += 1
+        return running(tmp_path / str(number), smtp=smtp or free_port(), admin=admin or free_port(), **settings)
+
+    return starting
