@@ -30,11 +30,10 @@ MAX_FILES = 1_000
 class DiscoveryError(Exception):
     """A plugin cannot be found or loaded; the text says what was found."""
 
-    def __init__(self, found: str, *, allowed: str = "", hint: str = "") -> None:
+    def __init__(self, found: str, *, allowed: str) -> None:
         super().__init__(found)
         self.found = found
         self.allowed = allowed
-        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,7 +96,7 @@ def object_to(hook: str, values: tuple[Any, ...], transaction: Transaction | Non
     for value in values:
         if isinstance(value, Redirect) and routes is not None and value.next_hop not in routes:
             return f"redirect to route {value.next_hop!r}, which is not configured"
-        if hook == "judge" and isinstance(value, Redirect) and len(values) > 1:
+        if hook == "judge" and isinstance(value, Redirect) and sum(isinstance(one, _VERDICTS) for one in values) > 1:
             return "redirect at judge is for all recipients at once; another verdict came with it"
         if hook == "judge" and transaction is not None and isinstance(value, _VERDICTS):
             objection = _object_to_verdict(value, transaction)
@@ -110,7 +110,7 @@ def object_to(hook: str, values: tuple[Any, ...], transaction: Transaction | Non
 def _object_to_verdict(verdict: Verdict, transaction: Transaction) -> str:
     known = {recipient.mailbox for recipient in transaction.recipients}
     if verdict.recipients is not None and (strangers := verdict.recipients - known):
-        return f"verdict for {sorted(strangers)[0]!r}, which is no recipient of this transaction"
+        return f"verdict for {min(map(repr, strangers))}, which is no recipient of this transaction"
     if isinstance(verdict, Redirect):
         everybody = verdict.recipients is None or verdict.recipients >= known
         if not everybody or len(transaction.undecided) != len(transaction.recipients):

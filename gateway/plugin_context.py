@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import multiprocessing
 import multiprocessing.process
 import os
@@ -178,12 +179,14 @@ class PluginContexts:
         """Run in the background until `close`. PluginError when the plugin has too many such tasks."""
         front = f"{plugin}: "
         if sum(task.get_name().startswith(front) for task in self._tasks) >= MAX_SPAWNED:
-            if asyncio.iscoroutine(work):
+            if inspect.iscoroutine(work):
                 work.close()
             raise PluginError(plugin, f"{MAX_SPAWNED} background tasks run already")
         task = asyncio.get_running_loop().create_task(_logged(plugin, work, name), name=front + name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if inspect.iscoroutine(work):  # cancelled before it began, it would be missed by nobody but the interpreter
+            task.add_done_callback(lambda _: work.close())
 
     async def close(self) -> None:
         """End background tasks and the pool; waits a few seconds at most."""

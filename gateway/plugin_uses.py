@@ -162,7 +162,8 @@ class Reading:
                 kind = self._classes[origin] = load(origin)
         except DiscoveryError as error:
             place = (*key, "use") if target != name and key[0] == "plugin" else self._place_of(name, key)
-            self.object_to(place, error.found, error.allowed, error.hint or nearest(target, {one.name for one in self._known}))
+            names = {one.name for one in self._known}
+            self.object_to(place, error.found, error.allowed, "" if target in names else nearest(target, names))
             return None
         wrong = objections(kind)
         for what, hint in wrong:

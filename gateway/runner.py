@@ -148,7 +148,7 @@ class Runner:
             answer = step.call(*arguments)
         else:
             answer = await self._in_thread(step, arguments, deadline)
-        if asyncio.iscoroutine(answer):
+        if inspect.iscoroutine(answer):
             answer.close()
             raise WrongAnswerError(f"{step.hook} answered a coroutine: a `def` hook must not return one")
         if loop.time() > deadline:  # it blocked the loop: a late answer is dropped

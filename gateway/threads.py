@@ -69,7 +69,7 @@ class Job:
             return
         if error is None:
             self.future.set_result(answer)
-        elif isinstance(error, StopIteration | asyncio.CancelledError):  # a future refuses or misreads these
+        elif isinstance(error, StopIteration) or not isinstance(error, Exception):  # a future refuses or misreads these
             self.future.set_exception(RuntimeError(f"the hook raised {error!r}"))
         else:
             self.future.set_exception(error)

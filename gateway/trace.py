@@ -11,6 +11,10 @@ from typing import Any, TypedDict
 
 MAX_STEPS = 2_000
 """Steps kept for one transaction; what comes after is counted only."""
+MAX_TEXT = 2_000
+"""Characters of one text in a step."""
+MAX_ITEMS = 200
+MAX_DEPTH = 3
 
 
 class StepRecord(TypedDict):
@@ -105,7 +109,7 @@ class Trace:
             self.dropped += 1
             return
         at = self._clock() - self._started
-        self.steps.append((at, stage, plugin, outcome, duration, mode, recipient, verdict, findings, evidence[:2000]))
+        self.steps.append((at, stage, plugin, outcome, duration, mode, recipient, verdict, findings, evidence[:MAX_TEXT]))
 
     def elapsed(self) -> float:
         """Seconds since the transaction began."""
@@ -131,17 +135,27 @@ class Trace:
 
 
 def jsonable(value: object) -> dict[str, Any] | None:
-    """A frozen dataclass (verdict, finding, edit) as a JSON object with its `kind`; None stays None."""
+    """A frozen dataclass (verdict, finding, edit) as a JSON object with its `kind`; None stays None. Never raises."""
     if value is None:
         return None
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return {"kind": type(value).__name__, "value": str(value)[:2000]}
+        return {"kind": type(value).__name__, "value": _plain(value)}
     result: dict[str, Any] = {"kind": type(value).__name__}
     for field in dataclasses.fields(value):
-        item = getattr(value, field.name)
-        if isinstance(item, frozenset):
-            item = sorted(item)
-        elif not isinstance(item, (str, int, float, bool, tuple, list, type(None))):
-            item = str(item)
-        result[field.name] = item
+        result[field.name] = _plain(getattr(value, field.name, None))
     return result
+
+
+def _plain(item: object, depth: int = 0) -> Any:
+    """What JSON can hold, bounded: plugins put what they like into their findings."""
+    if item is None or isinstance(item, bool | int | float):
+        return item
+    if isinstance(item, str):
+        return item[:MAX_TEXT]
+    if isinstance(item, frozenset | set | tuple | list) and depth < MAX_DEPTH:
+        items = [_plain(one, depth + 1) for one in list(item)[:MAX_ITEMS]]
+        return sorted(items, key=str) if isinstance(item, frozenset | set) else items
+    try:
+        return str(item)[:MAX_TEXT]
+    except Exception:  # noqa: BLE001 - a value of a plugin that cannot even be printed
+        return f"<{type(item).__name__}>"
