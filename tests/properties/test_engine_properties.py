@@ -13,7 +13,7 @@ pieces = st.lists(st.sampled_from([b".", b"\r\n", b"\r", b"\n", b"a", b"\x00", b
 
 
 @given(octets=pieces, cuts=st.lists(st.integers(0, 90), max_size=8))
-def test_cuts_make_no_difference_to_content(octets, cuts):
+def test_cuts_make_no_difference_to_content(octets: bytes, cuts: list[int]) -> None:
     whole = DotStream()
     expected = whole.feed(octets + b"\r\n.\r\nNOOP\r\n")
     stream = DotStream()
@@ -30,7 +30,7 @@ def test_cuts_make_no_difference_to_content(octets, cuts):
 
 
 @given(content=pieces)
-def test_stuffed_content_arrives_as_it_was(content):
+def test_stuffed_content_arrives_as_it_was(content: bytes) -> None:
     stuffer = DotStuffer()
     wire = stuffer.feed(content) + stuffer.finish()
     stream = DotStream()
@@ -41,7 +41,7 @@ def test_stuffed_content_arrives_as_it_was(content):
 
 
 @given(lines=st.lists(st.binary(max_size=30), max_size=10), step=st.integers(1, 40))
-def test_cuts_make_no_difference_to_commands(lines, step):
+def test_cuts_make_no_difference_to_commands(lines: list[bytes], step: int) -> None:
     octets = b"".join(line.replace(b"\n", b"") + b"\r\n" for line in lines)
 
     def run(step: int) -> list[object]:

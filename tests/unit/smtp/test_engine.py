@@ -23,7 +23,7 @@ def read(stream: DotStream, octets: bytes, step: int) -> bytes:
         (b"\x00\xff\r\n.\r\n", b"\x00\xff\r\n"),
     ],
 )
-def test_dots_are_taken_away_wherever_the_octets_are_cut(wire, content, step):
+def test_dots_are_taken_away_wherever_the_octets_are_cut(wire: bytes, content: bytes, step: int) -> None:
     stream = DotStream()
     assert read(stream, wire, step) == content
     assert stream.ended
@@ -34,7 +34,7 @@ def test_dots_are_taken_away_wherever_the_octets_are_cut(wire, content, step):
 @pytest.mark.parametrize(
     "wire", [b"a\n.\nb", b"a\n.\r\nb", b"a\r\n.\nb", b"a\r.\rb", b"a\r\n.\rb", b"a\r.\r\nb", b"a\r\n\x00.\r\nb", b"a\n.\r\n"]
 )
-def test_nothing_else_ends_the_content(wire, step):
+def test_nothing_else_ends_the_content(wire: bytes, step: int) -> None:
     stream = DotStream()
     read(stream, wire + b"\r\n", step)
     assert not stream.ended
@@ -42,24 +42,24 @@ def test_nothing_else_ends_the_content(wire, step):
         assert stream.has_bare
 
 
-def test_what_stands_behind_the_mark_waits():
+def test_what_stands_behind_the_mark_waits() -> None:
     stream = DotStream()
     assert stream.feed(b"a\r\n.\r\nQUIT\r\n") == b"a\r\n"
     assert stream.rest == b"QUIT\r\n"
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 1000])
-def test_a_client_that_types_lf_gets_lf_read_as_line_end(step):
+def test_a_client_that_types_lf_gets_lf_read_as_line_end(step: int) -> None:
     stream = DotStream(lines_end_in_lf=True)
     assert read(stream, b"Subject: x\n\n..dot\r\nend\n.\n", step) == b"Subject: x\r\n\r\n.dot\r\nend\r\n"
     assert stream.ended
 
 
-def test_normalised_gives_crlf_only():
+def test_normalised_gives_crlf_only() -> None:
     assert normalised(b"a\rb\nc\r\nd\r\r\n") == b"a\r\nb\r\nc\r\nd\r\n\r\n"
 
 
-def test_a_line_over_the_limit_is_found_in_any_pieces():
+def test_a_line_over_the_limit_is_found_in_any_pieces() -> None:
     for step in (1, 7, 100, 10_000):
         stream = DotStream(line_limit=50)
         read(stream, b"short\r\n" + b"x" * 51 + b"\r\n", step)
@@ -70,13 +70,13 @@ def test_a_line_over_the_limit_is_found_in_any_pieces():
 
 
 def events(engine: Engine) -> list[object]:
-    found = []
+    found: list[object] = []
     while (event := engine.next_event()) is not None:
         found.append(event)
     return found
 
 
-def test_pipelined_commands_come_in_order():
+def test_pipelined_commands_come_in_order() -> None:
     engine = Engine()
     engine.feed(b"MAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\nDA")
     assert events(engine) == [Command("MAIL", b"FROM:<a@b.c>"), Command("RCPT", b"TO:<d@e.f>")]
@@ -84,7 +84,7 @@ def test_pipelined_commands_come_in_order():
     assert events(engine) == [Command("DATA", b"")]
 
 
-def test_nothing_behind_data_is_read_as_a_command():
+def test_nothing_behind_data_is_read_as_a_command() -> None:
     engine = Engine()
     engine.feed(b"DATA\r\nQUIT\r\n.\r\nRSET\r\n")
     assert engine.next_event() == Command("DATA", b"")
@@ -92,13 +92,13 @@ def test_nothing_behind_data_is_read_as_a_command():
     assert events(engine) == [Content(b"QUIT\r\n"), EndOfContent(), Command("RSET", b"")]
 
 
-def test_a_bare_lf_is_seen():
+def test_a_bare_lf_is_seen() -> None:
     engine = Engine()
     engine.feed(b"NOOP\nNOOP\r\n")
     assert events(engine) == [Command("NOOP", b"", bare_lf=True), Command("NOOP", b"")]
 
 
-def test_a_long_line_is_dropped_while_it_arrives():
+def test_a_long_line_is_dropped_while_it_arrives() -> None:
     engine = Engine(command_line=100)
     for _ in range(1000):
         engine.feed(b"x" * 1000)
@@ -108,7 +108,7 @@ def test_a_long_line_is_dropped_while_it_arrives():
     assert events(engine) == [LineTooLong(), Command("NOOP", b"")]
 
 
-def test_input_can_be_forgotten():
+def test_input_can_be_forgotten() -> None:
     engine = Engine()
     engine.feed(b"STARTTLS\r\nMAIL FROM:<injected@b.c>\r\n")
     assert engine.next_event() == Command("STARTTLS", b"")

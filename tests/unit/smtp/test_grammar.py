@@ -17,7 +17,7 @@ from gateway.smtp.grammar import SyntaxFault, parse_command, parse_hello, parse_
         (b"x" * 17, ("", b"")),
     ],
 )
-def test_a_command_line_has_a_verb_and_an_argument(line, expected):
+def test_a_command_line_has_a_verb_and_an_argument(line: bytes, expected: tuple[str, bytes]) -> None:
     assert parse_command(line) == expected
 
 
@@ -34,7 +34,7 @@ def test_a_command_line_has_a_verb_and_an_argument(line, expected):
         (b"TO:<a_b@under_score.example>", "a_b@under_score.example", b"<a_b@under_score.example>"),
     ],
 )
-def test_a_path_keeps_its_octets(argument, mailbox, octets):
+def test_a_path_keeps_its_octets(argument: bytes, mailbox: str, octets: bytes) -> None:
     path = parse_rcpt(argument, utf8=False).path
     assert (path.mailbox, path.octets) == (mailbox, octets)
 
@@ -68,30 +68,30 @@ def test_a_path_keeps_its_octets(argument, mailbox, octets):
         b"TO:<a@example.org> " + b" ".join(b"X%d=1" % n for n in range(30)),
     ],
 )
-def test_what_is_not_in_the_grammar_is_refused_with_its_reason(argument):
+def test_what_is_not_in_the_grammar_is_refused_with_its_reason(argument: bytes) -> None:
     with pytest.raises(SyntaxFault) as caught:
         parse_rcpt(argument, utf8=False)
     assert 500 <= caught.value.code <= 555
     assert caught.value.text.isprintable()
 
 
-def test_a_person_may_type_a_space_behind_the_colon():
+def test_a_person_may_type_a_space_behind_the_colon() -> None:
     assert parse_mail(b"FROM: <a@example.org>", utf8=False, lenient=True).path.mailbox == "a@example.org"
 
 
-def test_the_null_reverse_path_is_no_forward_path():
+def test_the_null_reverse_path_is_no_forward_path() -> None:
     assert parse_mail(b"FROM:<> RET=HDRS", utf8=False).path.is_null
     with pytest.raises(SyntaxFault):
         parse_rcpt(b"TO:<>", utf8=False)
 
 
-def test_parameters_keep_their_octets():
+def test_parameters_keep_their_octets() -> None:
     address = parse_mail(b"FROM:<a@b.example> RET=hdrs ENVID=QQ+2Bx AUTH=<>", utf8=False)
     assert [one.octets for one in address.parameters] == [b"RET=hdrs", b"ENVID=QQ+2Bx", b"AUTH=<>"]
     assert [one.keyword for one in address.parameters] == ["RET", "ENVID", "AUTH"]
 
 
-def test_utf8_needs_smtputf8():
+def test_utf8_needs_smtputf8() -> None:
     with pytest.raises(SyntaxFault) as caught:
         parse_rcpt("TO:<é@example.org>".encode(), utf8=False)
     assert (caught.value.code, caught.value.enhanced) == (553, "5.6.7")
@@ -102,12 +102,12 @@ def test_utf8_needs_smtputf8():
 
 
 @pytest.mark.parametrize("argument", [b"", b"a b", b"\x07", b"x" * 256])
-def test_a_hello_needs_a_name(argument):
+def test_a_hello_needs_a_name(argument: bytes) -> None:
     with pytest.raises(SyntaxFault):
         parse_hello(argument)
 
 
-def test_a_long_hostile_path_costs_no_time():
+def test_a_long_hostile_path_costs_no_time() -> None:
     for argument in (
         b"TO:<" + b'"' * 4000,
         b"TO:<" + b"a." * 2000 + b">",
