@@ -20,6 +20,7 @@ import dns.rcode
 from gateway.context import DnsAnswer
 from gateway.dns.answers import KINDS, BadAnswerError, Reading, read
 from gateway.dns.cache import AnswerCache
+from gateway.dns.demo import ZONES as DEMO
 from gateway.dns.exchange import ExchangeError, ask
 from gateway.dns.names import canonical, wire_name
 from gateway.dns.servers import Servers
@@ -52,7 +53,7 @@ class CachingResolver:
         self, settings: DnsConfig, *, clock: Callable[[], float] = time.monotonic, servers: Servers | None = None
     ) -> None:
         self._timeout = settings.timeout
-        self._zones = Zones(settings.zones)
+        self._zones = Zones({**DEMO, **settings.zones} if settings.demo else settings.zones)
         self._servers = Servers(settings.nameservers, clock=clock) if servers is None else servers
         self._cache = AnswerCache(settings.cache_size, clock=clock)
         self._slots = asyncio.Semaphore(MAX_QUESTIONS)

@@ -13,7 +13,6 @@ from gateway.config.checks import state_is_durable
 from gateway.config.models import ListenerConfig
 from gateway.delivery import Delivery
 from gateway.dns import CachingResolver
-from gateway.dns.demo import ZONES as DEMO_ZONES
 from gateway.errors import ConfigError, ConfigProblem, StorageError
 from gateway.generation import Generation
 from gateway.journal import Journal
@@ -82,8 +81,8 @@ class Worker:
             queue=config.journal.queue,
         )
         stack.push_async_callback(journal.close)
-        zones = {**DEMO_ZONES, **config.dns.zones} if config.dns.demo else config.dns.zones
-        resolver = CachingResolver(config.dns.model_copy(update={"zones": zones}))
+        resolver = CachingResolver(config.dns)
+        stack.push_async_callback(resolver.close)
         relay = Relay(config.route, config.relay, server_name=config.server.name, inbox_address=runtime.inbox_address)
         stack.push_async_callback(relay.close)
         contexts = PluginContexts(config, directory=runtime.loaded.directory, resolver=resolver, store=store)
