@@ -63,10 +63,21 @@ class Store(Protocol):
 class Log(Protocol):
     """A structured logger bound to the plugin."""
 
-    def debug(self, event: str, **facts: object) -> object: ...
-    def info(self, event: str, **facts: object) -> object: ...
-    def warning(self, event: str, **facts: object) -> object: ...
-    def error(self, event: str, **facts: object) -> object: ...
+    def debug(self, event: str, **facts: object) -> object:
+        """A line of this level: what happened, and facts by name."""
+        ...
+
+    def info(self, event: str, **facts: object) -> object:
+        """A line of this level: what happened, and facts by name."""
+        ...
+
+    def warning(self, event: str, **facts: object) -> object:
+        """A line of this level: what happened, and facts by name."""
+        ...
+
+    def error(self, event: str, **facts: object) -> object:
+        """A line of this level: what happened, and facts by name."""
+        ...
 
 
 class Metrics(Protocol):
@@ -84,17 +95,45 @@ class Metrics(Protocol):
 class Context(Protocol):
     """Handed to `startup`, and as `self.context` to every plugin before."""
 
-    resolver: Resolver
-    store: Store
-    log: Log
-    metrics: Metrics
-    server_name: str
-    """`[server] name`."""
-    authserv_id: str
-    """RFC 8601 2.5: our name in Authentication-Results."""
-    limits: Mapping[str, int]
-    base_directory: str
-    """Relative file names in options start here: the directory of the configuration file."""
+    @property
+    def resolver(self) -> Resolver:
+        """Shared, cached DNS."""
+        ...
+
+    @property
+    def store(self) -> Store:
+        """Small state with a time to live, the plugin's own keys."""
+        ...
+
+    @property
+    def log(self) -> Log:
+        """A structured logger bound to the plugin."""
+        ...
+
+    @property
+    def metrics(self) -> Metrics:
+        """Counters and times of the plugin."""
+        ...
+
+    @property
+    def server_name(self) -> str:
+        """`[server] name`."""
+        ...
+
+    @property
+    def authserv_id(self) -> str:
+        """RFC 8601 2.5: our name in Authentication-Results."""
+        ...
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """`[limits]`, by key."""
+        ...
+
+    @property
+    def base_directory(self) -> str:
+        """Relative file names in options start here: the directory of the configuration file."""
+        ...
 
     def clock(self) -> float:
         """Seconds since the epoch."""

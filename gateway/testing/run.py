@@ -85,7 +85,7 @@ async def run_chain(
     **settings: Any,
 ) -> Result:
     """Run several plugins in order. Two objects of one class need different names. As `run_plugin` otherwise."""
-    surroundings: Context = cast("Context", FakeContext()) if context is None else context
+    surroundings: Context = FakeContext() if context is None else context
     if transaction is None:
         transaction = a_transaction(session=session)
     elif session is not None:

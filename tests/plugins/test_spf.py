@@ -43,7 +43,7 @@ RESULTS = {
 async def checked(reverse_path: str, zones: dict[str, Any] = ZONES, *, helo: str = "client.example", **session: Any) -> Result:
     options = Options(**session.pop("options", {}))
     transaction = a_transaction(reverse_path=reverse_path, session=a_session(helo=helo, **session))
-    return await run_plugin(Spf(options, name="spf"), transaction=transaction, context=FakeContext(zones=zones))  # type: ignore[arg-type]
+    return await run_plugin(Spf(options, name="spf"), transaction=transaction, context=FakeContext(zones=zones))
 
 
 def by_property(result: Result) -> dict[str, tuple[str, str]]:
@@ -305,7 +305,7 @@ async def test_both_identities_are_checked_at_the_same_time() -> None:
     context = FakeContext(resolver=SlowResolver(0.1, "v=spf1 +all"))
     transaction = a_transaction(reverse_path="a@x.example", session=a_session(helo="h.example"))
     began = asyncio.get_running_loop().time()
-    await run_plugin(Spf(name="spf"), transaction=transaction, context=context)  # type: ignore[arg-type]
+    await run_plugin(Spf(name="spf"), transaction=transaction, context=context)
     assert asyncio.get_running_loop().time() - began < 0.18
 
 
