@@ -57,7 +57,6 @@ class Sorter(Plugin):
             if (named := [r.mailbox for r in transaction.recipients if r.mailbox.startswith(name)])
         ]
 '''
-MIXES = (("ok",), ("held",), ("ok", "held"), ("ok", "no"), ("held", "no"), ("ok", "void"))
 EXPECTED = {"ok": 2, "held": 2, "void": 2, "no": 5}
 
 
@@ -132,8 +131,6 @@ class Client:
     changes_date: bool = False
     tries: int = 0
     told: dict[tuple[str, str], int] = field(default_factory=dict)
-    unsure: Counter[str] = field(default_factory=Counter)
-    """Connections lost behind the content, by message: the only ones that may cause a duplicate."""
 
     def send(self, message: str, recipients: tuple[str, ...], limit: float) -> None:
         """Until each recipient has its final answer; AssertionError after so many seconds."""
@@ -167,11 +164,7 @@ class Client:
             if code != 354:
                 raise smtplib.SMTPDataError(code, text)
             smtp.send(f"Date: {date}\r\nMessage-ID: <{message}@client.test>\r\n\r\nx\r\n.\r\n".encode())
-            try:
-                code, text = smtp.getreply()
-            except (OSError, smtplib.SMTPException):
-                self.unsure[message] += 1
-                raise
+            code, text = smtp.getreply()
             if code // 100 in {2, 5}:
                 for name in joined:
                     self.told[message, name] = code // 100
@@ -193,13 +186,6 @@ class Gateway:
                 time.sleep(0.05)
             else:
                 return
-
-    def workers(self) -> list[int]:
-        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in found.split()]
-
-    def deaths(self) -> int:
-        return (self.directory / "log").read_text().count('"how": "signal SIGKILL"')
 
     async def quarantine(self) -> tuple[Counter[tuple[str, str]], Counter[str]]:
         """Held, by message and recipient; and how many copies there are in each state."""
