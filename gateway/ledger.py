@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -94,8 +95,9 @@ class Ledger:
         self._clock = clock
         self._origins: frozenset[bytes] = frozenset()
         self._seen: tuple[int, ...] | None = None
-        self._hints_mark = file.with_name(f"{file.stem}.hints")
-        self._files = (file, file.with_name(f"{file.name}-wal"))
+        # Text, not Path: both are asked for with every message.
+        self._hints_mark = str(file.with_name(f"{file.stem}.hints"))
+        self._files = (str(file), f"{file}-wal")
 
     @classmethod
     async def open(
@@ -154,7 +156,7 @@ class Ledger:
     def _has_hints(self) -> bool:
         """Whether any process of this host has left a hint within their lifetime: spares each RCPT a look into the store."""
         try:
-            marked = self._hints_mark.stat().st_mtime
+            marked = os.stat(self._hints_mark).st_mtime  # noqa: PTH116 - with every RCPT; a Path costs as much again
         except FileNotFoundError:
             return False
         except OSError:
@@ -163,7 +165,7 @@ class Ledger:
 
     def _mark_hints(self) -> None:
         try:
-            self._hints_mark.touch(mode=0o600)
+            Path(self._hints_mark).touch(mode=0o600)
         except OSError as error:
             raise StorageError(f"cannot mark hints: {error}") from error
 
@@ -192,7 +194,7 @@ class Ledger:
             query = select(_entries.c.origin).distinct().limit(_MAX_ORIGINS)
             self._origins = await self._database.read(lambda connection: frozenset(connection.scalars(query)))
             self._seen = stamp
-        if len(self._origins) < _MAX_ORIGINS and attempt.origin not in self._origins:
+        if not self._origins or (len(self._origins) < _MAX_ORIGINS and attempt.origin not in self._origins):
             return {}
         keys = await asyncio.to_thread(attempt.keys)
         if keys is None:
@@ -303,12 +305,12 @@ def _batches(keys: Iterable[bytes], size: int = 500) -> Iterator[list[bytes]]:
     return (found[start : start + size] for start in range(0, len(found), size))
 
 
-def _stamp(files: Iterable[Path]) -> tuple[int, ...]:
+def _stamp(files: Iterable[str]) -> tuple[int, ...]:
     """Changes whenever any process has written the database: mtime and size of the file and its log."""
     found: list[int] = []
     for file in files:
         try:
-            seen = file.stat()
+            seen = os.stat(file)  # noqa: PTH116 - with every message; a Path costs as much again
         except OSError:
             found += (0, 0)
         else:

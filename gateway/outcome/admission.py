@@ -33,12 +33,16 @@ class Arrival:
     @property
     def waits(self) -> int:
         """So often others go first: it was first itself, was deferred, and they were turned away."""
+        if not self.hint:
+            return 0
         found = _LATER.match(self.hint)
         return int(found[1]) if found else 0
 
     @property
     def group(self) -> str:
         """The class that the hint names."""
+        if not self.hint:
+            return ""
         return _LATER.sub("", self.hint, count=1)
 
     @property

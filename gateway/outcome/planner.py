@@ -22,6 +22,16 @@ def plan(wishes: Sequence[Wish], ability: Ability, history: History = _NOTHING, 
     """
     if not any(not wish.added for wish in wishes):
         raise ValueError("a message has at least one recipient that the client named")
+    if not history.past and _is_plain(wishes):
+        forward_all = tuple(wish.index for wish in wishes)
+        return Plan(
+            ability=ability,
+            wishes=tuple(wishes),
+            transaction_id=transaction_id,
+            rounds=history.rounds,
+            route=wishes[0].route,
+            forward=forward_all,
+        )
     past = {wish.index: history.past[wish.index] for wish in wishes if _is_past(wish, history)}
     open_wishes = [wish for wish in wishes if wish.index not in past]
     refused = {wish.index: _refusal(wish, transaction_id) for wish in open_wishes if wish.fate in _REFUSED}
@@ -41,6 +51,12 @@ def plan(wishes: Sequence[Wish], ability: Ability, history: History = _NOTHING, 
         refused=MappingProxyType(refused | {wish.index: _astray(transaction_id) for wish in astray}),
     )
     return _decide(draft)
+
+
+def _is_plain(wishes: Sequence[Wish]) -> bool:
+    """What most messages are: no verdict on anybody, one route. Spares them everything below; the plan is the same."""
+    route = wishes[0].route
+    return all(wish.decision is None and wish.route == route for wish in wishes)
 
 
 def _is_past(wish: Wish, history: History) -> bool:

@@ -29,6 +29,13 @@ def settle(
     """
     if plan.verdict is not None:
         return plan.verdict
+    if _is_plain(plan, answers, lost) and not is_ours:
+        return Settlement(
+            reply=passed_on(answers[0]),
+            fates=(Fate.DELIVERED,) * len(plan.wishes),
+            is_ours=False,
+            next_hop_replies=tuple(answers),
+        )
     answered = _answers(plan, answers)
     theirs = () if is_ours else tuple(answers)
     results = {wish.index: _result(plan, wish, answered, lost) for wish in plan.wishes}
@@ -54,6 +61,17 @@ def settle(
         fates=(fate,) * len(plan.wishes),
         is_ours=is_ours or not any(wish.index in answered for wish in refusals),
         next_hop_replies=theirs,
+    )
+
+
+def _is_plain(plan: Plan, answers: Sequence[Reply], lost: Mapping[int, Reply]) -> bool:
+    """What most messages are: all of it went to the next hop, which took it, and one reply says so."""
+    return (
+        len(answers) == 1
+        and answers[0].is_positive
+        and len(plan.forward) == len(plan.wishes)
+        and not lost
+        and plan.ability.has_single_reply
     )
 
 

@@ -33,7 +33,7 @@ class Ability(Enum):
     @property
     def has_single_reply(self) -> bool:
         """One reply stands for all recipients."""
-        return self in {Ability.SMTP, Ability.SUBMISSION}
+        return self is Ability.SMTP or self is Ability.SUBMISSION
 
 
 class Fate(StrEnum):
@@ -48,7 +48,7 @@ class Fate(StrEnum):
     @property
     def is_accepted(self) -> bool:
         """The client may be told 2xx for it."""
-        return self not in {Fate.REJECTED, Fate.DEFERRED}
+        return self is not Fate.REJECTED and self is not Fate.DEFERRED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +171,8 @@ class Settlement:
 
     def deferred(self, plan: Plan) -> frozenset[str]:
         """Mailboxes whose client is told 4xx."""
+        if not self.replies and self.reply.first != 4:
+            return frozenset()
         named = [wish.mailbox for wish in plan.wishes if not wish.added]
         told = self.replies or (self.reply,) * len(named)
         return frozenset(mailbox for mailbox, answer in zip(named, told, strict=True) if answer.first == 4)

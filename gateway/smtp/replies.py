@@ -67,4 +67,7 @@ def clean(text: bytes, *, utf8: bool = False) -> bytes:
 
 def passed_on(theirs: Reply, *, utf8: bool = False) -> Reply:
     """A next hop's reply, word for word, as it may be sent to a client: cleaned and bounded."""
+    pattern = _UNPRINTABLE_UTF8 if utf8 else _UNPRINTABLE
+    if len(theirs.lines) == 1 and len(theirs.lines[0]) <= MAX_LINE - 6 and pattern.search(theirs.lines[0]) is None:
+        return theirs
     return Reply(theirs.code, tuple(clean(line, utf8=utf8) for line in theirs.lines[:MAX_LINES]) or (b"",))

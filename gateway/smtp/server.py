@@ -11,7 +11,6 @@ FlowControlMixin's `_paused`, `_drain_helper`) are pinned by tests/unit/test_aio
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from asyncio.streams import FlowControlMixin
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -321,8 +320,7 @@ class Server(SMTP):
         else:
             self._write(result)
         self._after_rcpt(talk)
-        if talk.transaction is None and talk.state in {State.MAIL, State.RCPT}:
-            talk.state = State.READY
+        _back_to_ready(talk)
 
     def _out_of_bounds(self, talk: Conversation, command: Command) -> Reply | None:
         if command.bare_lf and not talk.lenient:
@@ -366,8 +364,7 @@ class Server(SMTP):
             if verb == "RCPT":
                 self._after_rcpt(talk)
         self._verb = asked
-        if talk.transaction is None and talk.state in {State.MAIL, State.RCPT}:
-            talk.state = State.READY
+        _back_to_ready(talk)
 
     # --- content, TLS, output
 
@@ -432,6 +429,14 @@ class Server(SMTP):
         if not out:
             return
         if self.transport is not None and not self._lost:
-            with contextlib.suppress(OSError, RuntimeError):
+            try:  # noqa: SIM105 - with every reply: suppress() costs as much as a short write
                 self.transport.write(out[0] if len(out) == 1 else b"".join(out))  # type: ignore[attr-defined] # see above
+            except (OSError, RuntimeError):
+                pass  # the connection is gone, which connection_lost says
         out.clear()
+
+
+def _back_to_ready(talk: Conversation) -> None:
+    """A transaction that has ended, for whatever reason, is no state of the session any more."""
+    if talk.transaction is None and (talk.state is State.MAIL or talk.state is State.RCPT):
+        talk.state = State.READY

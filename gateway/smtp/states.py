@@ -27,6 +27,8 @@ class State(Enum):
     RCPT = "rcpt"
     REFUSED = "refused"
 
+    __hash__ = object.__hash__  # each state is one object; Enum's own is Python code, run for every command
+
 
 _ALWAYS = ("NOOP", "HELP", "VRFY", "EXPN", "QUIT")
 
