@@ -9,24 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
+from gateway import judging
 from gateway.answers import SPECIFICATIONS
-from gateway.errors import GatewayError
-from gateway.judging import (
-    apply_answers,
-    apply_decision,
-    decision_of,
-    dependencies,
-    fault_decision,
-    object_to,
-    record_run,
-    trace_of,
-)
-from gateway.runner import Run, Runner, Step
+from gateway.runner import Run, Runner
+from gateway.stages import NO_MAIL_ANSWER, NO_RCPT_ANSWER, MailAnswer, RcptAnswer, StageDeferredError
+from gateway.steps import Step
 from gateway.verdict import AddRecipient, Decision, UseForwardPath, UseReversePath
 
 if TYPE_CHECKING:
@@ -36,43 +27,14 @@ if TYPE_CHECKING:
     from gateway.session import Session
     from gateway.transaction import Outcome, Recipient, Transaction
 
+__all__ = ["NO_MAIL_ANSWER", "NO_RCPT_ANSWER", "Chain", "MailAnswer", "RcptAnswer", "StageDeferredError"]
+
 log = structlog.get_logger("gateway.chain")
 
 Observe = Callable[[str, str, str, float], None]
 """Told (plugin, hook, outcome, seconds) of every run, for metrics."""
 
 _SKIPPED = Run()
-
-
-class StageDeferredError(GatewayError):
-    """A plugin failed at `rewrite` or `sign` and its `on_error` is `defer`: nothing may be sent."""
-
-    def __init__(self, decision: Decision) -> None:
-        super().__init__(f"{decision.plugin} at {decision.hook}: {decision.verdict.evidence}")
-        self.decision = decision
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailAnswer:
-    """What the plugins say at MAIL."""
-
-    decision: Decision | None = None
-    """Reject, Defer or Discard."""
-    reverse_path: UseReversePath | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RcptAnswer:
-    """What the plugins say at RCPT."""
-
-    decision: Decision | None = None
-    """Accept, Reject, Defer, Discard or Redirect, for this recipient."""
-    forward_path: UseForwardPath | None = None
-    added: tuple[AddRecipient, ...] = ()
-
-
-NO_MAIL_ANSWER = MailAnswer()
-NO_RCPT_ANSWER = RcptAnswer()
 
 
 class Chain:
@@ -100,12 +62,10 @@ class Chain:
         self._check_budget = check_budget
         self._routes = routes
         self._observe = observe
-        self._waits_for = dependencies(self.steps["check"])
+        self._waits_for = judging.dependencies(self.steps["check"])
         self._awaited_by = [
             [later for later, needed in enumerate(self._waits_for) if number in needed] for number in range(len(self._waits_for))
         ]
-
-    # The session
 
     async def connect(self, session: Session) -> Decision | None:
         """Reject or Defer before the greeting, or None."""
@@ -141,7 +101,7 @@ class Chain:
             if isinstance(answer, UseReversePath):
                 reverse_path = reverse_path or answer
             else:
-                return MailAnswer(decision=decision_of(step, answer, run), reverse_path=reverse_path)
+                return MailAnswer(decision=judging.decision_of(step, answer, run), reverse_path=reverse_path)
         return MailAnswer(reverse_path=reverse_path) if reverse_path else NO_MAIL_ANSWER
 
     async def rcpt(self, transaction: Transaction, recipient: Recipient) -> RcptAnswer:
@@ -165,7 +125,7 @@ class Chain:
             elif isinstance(answer, AddRecipient):
                 added.append(answer)
             else:
-                decision = decision_of(step, answer, run)
+                decision = judging.decision_of(step, answer, run)
                 break
         return RcptAnswer(decision=decision, forward_path=forward_path, added=tuple(added))
 
@@ -212,14 +172,14 @@ class Chain:
             if not transaction.undecided:
                 return
             if step.plugin in skipped:
-                by = f"by {skipped[step.plugin]}"
-                trace_of(transaction.session, transaction).step(stage="judge", plugin=step.plugin, outcome="skipped", evidence=by)
+                trace = judging.trace_of(transaction.session, transaction)
+                trace.step(stage="judge", plugin=step.plugin, outcome="skipped", evidence=f"by {skipped[step.plugin]}")
                 continue
             run, fault = await self._ask(step, (transaction, message), transaction.session, transaction, end)
             if fault is not None:
-                apply_decision(transaction, fault)
+                judging.apply_decision(transaction, fault)
             elif not step.is_monitor:
-                apply_answers(transaction, step, run, skipped)
+                judging.apply_answers(transaction, step, run, skipped)
 
     async def rewrite(self, transaction: Transaction, message: Message) -> tuple[Edit, ...]:
         """All edits, in order. StageDeferredError when a plugin failed and its `on_error` is `defer`."""
@@ -235,23 +195,20 @@ class Chain:
 
     async def run_alone(self, step: Step, facts: tuple[Any, ...]) -> Run:
         """Run a step that belongs to no session: `startup`, `shutdown`."""
-        deadline = asyncio.get_running_loop().time() + step.timeout
-        return await self._runner.run(step, facts, deadline)
-
-    # How
+        return await self._runner.run(step, facts, asyncio.get_running_loop().time() + step.timeout)
 
     async def _first_refusal(self, hook: str, session: Session, transaction: Transaction | None) -> Decision | None:
         steps = self.steps[hook]
         if not steps:
             return None
-        facts: tuple[Any, ...] = (session if transaction is None else transaction,)
+        facts = (session if transaction is None else transaction,)
         end = self._end(self._envelope_budget, transaction)
         for step in steps:
             run, fault = await self._ask(step, facts, session, transaction, end)
             if fault is not None:
                 return fault
             if run.values and not step.is_monitor:
-                return decision_of(step, run.values[0], run)
+                return judging.decision_of(step, run.values[0], run)
         return None
 
     async def _tell(self, hook: str, facts: tuple[Any, ...], session: Session, transaction: Transaction | None) -> None:
@@ -281,7 +238,7 @@ class Chain:
             run, fault = await self._ask(step, (transaction, message), transaction.session, transaction, end)
             transaction.findings.extend(step.plugin, cast("tuple[Finding, ...]", run.values))
             if fault is not None:
-                apply_decision(transaction, fault)
+                judging.apply_decision(transaction, fault)
 
         if len(steps) == 1:
             await ask(steps[0])
@@ -317,15 +274,15 @@ class Chain:
         about: str = "",
     ) -> tuple[Run, Decision | None]:
         """Run a step, check, trace and count it. A Decision only for a fault that defers."""
-        trace = trace_of(session, transaction)
+        trace = judging.trace_of(session, transaction)
         if step.skip and session.client_class.value in step.skip:
             trace.step(stage=step.hook, plugin=step.plugin, outcome="skipped", mode=step.mode, recipient=about)
             return _SKIPPED, None
         deadline = min(asyncio.get_running_loop().time() + step.timeout, end)
         run = await self._runner.run(step, facts, deadline)
-        if run.values and (objection := object_to(step.hook, run.values, transaction, self._routes)):
+        if run.values and (objection := judging.object_to(step.hook, run.values, transaction, self._routes)):
             run = Run((), run.duration, "error", objection)
-        outcome = record_run(trace, step, run, about)
+        outcome = judging.record_run(trace, step, run, about)
         if self._observe is not None:
             self._observe(step.plugin, step.hook, outcome, run.duration)
         if not run.fault:
@@ -341,4 +298,4 @@ class Chain:
         )
         if step.is_monitor or step.ignores_errors(session.client_class):
             return run, None
-        return run, fault_decision(step, run)
+        return run, judging.fault_decision(step, run)

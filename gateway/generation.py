@@ -23,8 +23,9 @@ from gateway.plugin import Plugin
 from gateway.plugin_context import PluginContexts
 from gateway.plugin_uses import Locate, Reading, Use
 from gateway.registration import hook_names, nearest, new_manager, steps_of
-from gateway.runner import Run, Runner, Step
+from gateway.runner import Run, Runner
 from gateway.session import ClientClass
+from gateway.steps import Step
 from gateway.threads import Circuit, Threads
 
 if TYPE_CHECKING:

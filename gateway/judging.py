@@ -24,8 +24,9 @@ from gateway.verdict import (
 )
 
 if TYPE_CHECKING:
-    from gateway.runner import Run, Step
+    from gateway.runner import Run
     from gateway.session import Session
+    from gateway.steps import Step
     from gateway.transaction import Recipient, Transaction
 
 _VERDICTS = (Accept, Reject, Defer, Quarantine, Discard, Redirect)

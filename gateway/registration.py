@@ -12,7 +12,7 @@ import pluggy
 from gateway import hookspecs
 from gateway.answers import ARGUMENTS
 from gateway.plugin import PROJECT, Plugin
-from gateway.runner import Step, make_step
+from gateway.steps import Step, make_step
 
 _MARK = f"{PROJECT}_impl"
 

@@ -11,30 +11,18 @@ import asyncio
 import inspect
 import time
 import types
-from collections.abc import Callable, Coroutine, Generator, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Coroutine, Generator
+from dataclasses import dataclass
 from typing import Any, cast
 
-from gateway.answers import ARGUMENTS, WrongAnswerError, read_answer
-from gateway.session import ClientClass
-from gateway.threads import Circuit, Threads
+from gateway.answers import WrongAnswerError, read_answer
+from gateway.steps import Kind, Step
+from gateway.threads import Threads
 
 GRACE = 5.0
 """Seconds that a cancelled hook may still clean up in the background."""
 MAX_ABANDONED = 1_000
 """Cancelled hooks that clean up at once; more are closed without it."""
-
-
-class Kind(Enum):
-    """Where a hook runs."""
-
-    LOOP = "loop"
-    """`async def`."""
-    CHEAP = "cheap"
-    """`def` marked cheap: called on the loop."""
-    THREAD = "thread"
-    """`def`: called in a thread."""
 
 
 class HookTimeoutError(Exception):
@@ -43,47 +31,6 @@ class HookTimeoutError(Exception):
 
 class CircuitOpenError(Exception):
     """The plugin has lost as many threads as it may and is not run."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Step:
-    """One hook of one plugin in a chain, resolved once for each generation."""
-
-    plugin: str
-    hook: str
-    call: Callable[..., Any]
-    kind: Kind
-    pick: tuple[int, ...] | None
-    """Which of the hook's arguments it takes; None: all of them, in order."""
-    timeout: float = 10.0
-    is_monitor: bool = False
-    on_error: Mapping[str, str] = field(default_factory=dict)
-    """Client class → `defer` or `ignore`; `defer` where nothing is said."""
-    skip: frozenset[str] = frozenset()
-    """Client classes it is not run for."""
-    circuit: Circuit = field(default_factory=lambda: Circuit(16))
-    gives: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-
-    @property
-    def mode(self) -> str:
-        """For the trace."""
-        return "monitor" if self.is_monitor else "enforce"
-
-    def ignores_errors(self, client_class: ClientClass) -> bool:
-        """True when an error for this class of clients counts as no opinion."""
-        return self.on_error.get(client_class.value, "defer") == "ignore"
-
-
-def make_step(plugin: str, hook: str, call: Callable[..., Any], *, takes: tuple[str, ...], **settings: Any) -> Step:
-    """A step for a hook that takes these arguments."""
-    arguments = ARGUMENTS[hook]
-    pick = None if takes == arguments else tuple(arguments.index(name) for name in takes)
-    if inspect.iscoroutinefunction(call):
-        kind = Kind.LOOP
-    else:
-        kind = Kind.CHEAP if getattr(call, "mailgateway_cheap", False) else Kind.THREAD
-    return Step(plugin=plugin, hook=hook, call=call, kind=kind, pick=pick, **settings)
 
 
 @dataclass(slots=True)

@@ -36,7 +36,8 @@ from gateway import (
 )
 from gateway.chain import NO_MAIL_ANSWER, NO_RCPT_ANSWER, Chain, StageDeferredError
 from gateway.registration import new_manager, steps_of
-from gateway.runner import Kind, Runner
+from gateway.runner import Runner
+from gateway.steps import Kind
 from gateway.testing import a_message, a_session, a_transaction
 from gateway.testing.run import build_chain
 from gateway.threads import Threads
