@@ -62,6 +62,13 @@ class Gateway:
         except OSError:
             return False
 
+    def workers_up(self) -> int:
+        """Workers that accept and whose loops turn; one that only listens already is not among them."""
+        try:
+            return int(json.loads(self.get("/ready")[1])["workers_up"])
+        except OSError:
+            return 0
+
     def until(self, what: Callable[[], Any], limit: float = 15) -> Any:
         deadline = time.monotonic() + limit
         while time.monotonic() < deadline:

@@ -91,7 +91,8 @@ def test_a_killed_worker_is_replaced(start: Start) -> None:
 
 def test_a_worker_whose_loop_stands_still_is_replaced(start: Start) -> None:
     with start(workers=2) as gateway:
-        before = gateway.until(lambda: found if len(found := gateway.worker_pids()) == 2 else None)
+        gateway.until(lambda: gateway.workers_up() == 2)
+        before = gateway.worker_pids()
         os.kill(before[1], signal.SIGSTOP)
         gateway.until(lambda: gateway.events("worker.blocked"))
         gateway.until(lambda: len(set(gateway.worker_pids()) - set(before)) == 1)
