@@ -40,10 +40,10 @@ class PluginOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-O = TypeVar("O", bound=PluginOptions, default=PluginOptions)
+OptionsT = TypeVar("OptionsT", bound=PluginOptions, default=PluginOptions)
 
 
-class Plugin(Generic[O]):
+class Plugin(Generic[OptionsT]):
     """Base of every plugin. One object for each use in the configuration."""
 
     options_type: ClassVar[type[PluginOptions]] = PluginOptions
@@ -52,12 +52,12 @@ class Plugin(Generic[O]):
     needs: ClassVar[tuple[str, ...]] = ()
     """Findings its `check` waits for, where something in the chain gives them."""
 
-    options: O
+    options: OptionsT
     context: Context
     name: str
 
-    def __init__(self, options: O | None = None, *, name: str = "", context: Context | None = None) -> None:
-        self.options = cast("O", self.options_type()) if options is None else options
+    def __init__(self, options: OptionsT | None = None, *, name: str = "", context: Context | None = None) -> None:
+        self.options = cast("OptionsT", self.options_type()) if options is None else options
         self.name = name or type(self).__name__.lower()
         if context is not None:
             self.context = context
