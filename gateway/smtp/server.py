@@ -108,7 +108,7 @@ class Server(SMTP):
         session.client_class = door.client_class(session)
         self._talk = Conversation(door=door, session=session, lenient=door.is_lenient(session))
         door.enter(self)
-        self._timer = self.loop.call_later(self._limits.idle, self._check_time)
+        self._timer = self.loop.call_later(min(self._limits.idle, self._limits.session_time), self._check_time)
         self._handler_coroutine = self.loop.create_task(self._converse(self._talk))
 
     def data_received(self, data: bytes) -> None:
@@ -354,6 +354,8 @@ class Server(SMTP):
         while owed:
             verb, pending = owed.popleft()
             self._verb = verb
+            if isinstance(pending.theirs, asyncio.Future) and not pending.theirs.done():
+                self._flush()  # a slow next hop: what it has answered already does not wait for the rest of the group
             answer: Reply | Exception
             try:
                 answer = await pending.theirs
