@@ -96,6 +96,8 @@ async def _carry_out(talk: Conversation, transaction: Transaction, message: Mess
         parcel = await make_parcel(talk, transaction, message, planned)
     except StageDeferredError as error:
         _note(transaction, str(error))
+        for recipient in transaction.recipients:  # whatever was decided before, this is why it is not so
+            recipient.decision = error.decision
         return site.delivery.failed(planned, talk.refused_by(error.decision), str(error))
     except LinkError as error:
         _note(transaction, str(error))
