@@ -50,13 +50,15 @@ _END = EndOfContent()
 class Engine:
     """One session's octets."""
 
-    __slots__ = ("_at", "_buffer", "_dropping", "_limit", "_stream")
+    __slots__ = ("_at", "_buffer", "_dropping", "_limit", "_stream", "dropped")
 
     def __init__(self, *, command_line: int = 4096) -> None:
         self._buffer = b""
         self._at = 0
         self._limit = command_line
         self._dropping = False
+        self.dropped = 0
+        """Octets of the line under way that are gone because it is too long."""
         self._stream: DotStream | None = None
 
     @property
@@ -97,6 +99,7 @@ class Engine:
         if end == -1:
             if len(self._buffer) - self._at > self._limit:
                 self._dropping = True
+                self.dropped += len(self._buffer) - self._at
                 self._buffer = b""
                 self._at = 0
             return None
@@ -104,6 +107,7 @@ class Engine:
         self._at = end + 1
         if self._dropping or len(line) >= self._limit:
             self._dropping = False
+            self.dropped = 0
             return _TOO_LONG
         bare = not line.endswith(b"\r")
         verb, argument = parse_command(line if bare else line[:-1])

@@ -239,6 +239,9 @@ class Server(SMTP):
                 if self._owed:
                     await self._settle(talk)
                     continue
+                if engine.dropped > self._limits.text_line:  # a line without end
+                    self._write(talk.ours(500, "5.5.2", "Line too long"))
+                    return
                 await self._more(talk)
             elif isinstance(event, Command):
                 await self._command(talk, event)

@@ -104,8 +104,10 @@ def test_a_long_line_is_dropped_while_it_arrives() -> None:
         engine.feed(b"x" * 1000)
         assert engine.next_event() is None
         assert engine.pending <= 100
+    assert engine.dropped > 0
     engine.feed(b"\r\nNOOP\r\n")
     assert events(engine) == [LineTooLong(), Command("NOOP", b"")]
+    assert engine.dropped == 0
 
 
 def test_input_can_be_forgotten() -> None:
