@@ -23,6 +23,7 @@ state_directory = "{state}"
 workers = {workers}
 drain_limit = "5s"
 loop_limit = "2s"
+{server}
 [[listener]]
 name = "mx"
 bind = "127.0.0.1:{smtp}"
@@ -124,6 +125,7 @@ def running(
     domains: Sequence[str] = ("inbox.test",),
     servers: Sequence[str] = ("inbox:",),
     chain: str = "plugins = []",
+    server: str = "",
     listener: str = "",
     more: str = "",
     environment: Mapping[str, str] | None = None,
@@ -132,14 +134,24 @@ def running(
 ) -> Iterator[Gateway]:
     """`mailgateway run` with one listener and one route.
 
-    `chain`: the lines above all tables, `listener`: lines of the listener's table, `more`: the tables behind.
+    `chain`: the lines above all tables, `server` and `listener`: lines of these tables, `more`: the tables behind.
     """
     folder.mkdir()
     config = folder / "config.toml"
     state = state or folder / "var"
     lists = {"domains": json.dumps(list(domains)), "servers": json.dumps(list(servers))}
     config.write_text(
-        CONFIG.format(state=state, workers=workers, smtp=smtp, admin=admin, chain=chain, listener=listener, more=more, **lists)
+        CONFIG.format(
+            state=state,
+            workers=workers,
+            smtp=smtp,
+            admin=admin,
+            chain=chain,
+            server=server,
+            listener=listener,
+            more=more,
+            **lists,
+        )
     )
     log, out = folder / "log", folder / "out"
     with log.open("w") as stderr, out.open("w") as stdout:
