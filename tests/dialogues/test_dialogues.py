@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.testing.dialogue import DialogueError, play, read
+from gateway.testing.dialogue import DialogueError, read
+from gateway.testing.play import play
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*.smtp"))
@@ -30,6 +31,7 @@ WRONG = {
     "S* 3": "4: expected S* 3, got nothing within",
     'S! b"3"': "4: expected S! b\"3\", got b'2'",
     "S^": "4: expected S^ , got '250 2.0.0 Ok'",
+    "= hold 1": "4: expected =hold 1, got no fact of that name; there are next_hop_connections, ",
     "= held 1": "4: expected =held 1, got 0",
     "# nothing is read": "3: expected  the end, got S: b'250 2.0.0 Ok",
     "S? x": "4: expected `C: …`",
@@ -41,7 +43,7 @@ WRONG = {
 async def test_a_dialogue_that_goes_another_way_is_told_with_its_line(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.testing.dialogue.LIMIT", 0.3)
+    monkeypatch.setattr("gateway.testing.play.LIMIT", 0.3)
     file = tmp_path / "wrong.smtp"
     file.write_text(f"title: wrong\n---\nC: NOOP\n{line}\n")
     with pytest.raises(DialogueError) as told:

@@ -1,0 +1,248 @@
+"""Plays a dialogue (`gateway.testing.dialogue`) against a gateway in this process. RFC 5321 3.1, 4.2.
+
+One loop goes down the file: what C and N say is written at once, what S and G must say is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tomllib
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from gateway.config.models import Config
+from gateway.testing.dialogue import Dialogue, DialogueError, Line, literal, seconds, whole
+from gateway.testing.in_process import InProcessGateway
+from gateway.testing.wire import Party, PlayedNextHop, client_tls, connect, server_certificate
+
+KEYWORDS = "PIPELINING, SIZE 50000000, 8BITMIME, SMTPUTF8, DSN, ENHANCEDSTATUSCODES"
+HELLO = "EHLO client.example"
+BASE = """
+[server]
+name = "mx.example.test"
+[[listener]]
+name = "mx"
+bind = "127.0.0.1:0"
+lenient_networks = []
+[[route]]
+name = "default"
+domains = ["example.test"]
+servers = ["{N}"]
+"""
+"""What the `config` of a dialogue is laid over: a stranger in front of one next hop, no plugins."""
+LIMIT = 5.0
+"""Seconds that anything is waited for."""
+
+LINGER = 0.02
+"""Seconds at the end in which something unexpected may still arrive."""
+
+_WAITS = frozenset({"S", "G", "G2"})
+
+
+async def play(dialogue: Dialogue, directory: Path) -> None:
+    """Play it; the gateway's state goes below `directory`. DialogueError."""
+    async with AsyncExitStack() as stack:
+        played = _Played(dialogue)
+        for name in ("N", "N2"):
+            how = dialogue.header.get("next-hop", KEYWORDS)
+            hop = PlayedNextHop(None if how == "by hand" else tuple(one.strip() for one in how.split(",")))
+            played.hops[name] = await stack.enter_async_context(hop)
+            if how == "down":
+                await hop.close()
+        config = _config(dialogue, played.hops, directory)
+        played.gateway = await stack.enter_async_context(InProcessGateway(config, directory=directory))
+        played.client = await connect(played.gateway.port())
+        stack.callback(played.client.close)
+        for hop in played.hops.values():  # before the gateway is closed: it would wait for a reply to its QUIT
+            stack.push_async_callback(hop.close)
+        await played.play()
+
+
+def _config(dialogue: Dialogue, hops: dict[str, PlayedNextHop], directory: Path) -> Config:
+    over = dialogue.header.get("config", "")
+    places = {name: hop.address for name, hop in hops.items()}
+    if "{certificate}" in over:
+        certificate, key = server_certificate(directory)
+        places |= {"certificate": str(certificate), "key": str(key)}
+
+    def loaded(text: str) -> dict[str, Any]:
+        for name, value in places.items():
+            text = text.replace(f"{{{name}}}", value)
+        return tomllib.loads(text)
+
+    config = _laid_over(loaded(BASE), loaded(over))
+    plugins = dialogue.file.parent.absolute() / "plugins"
+    if plugins.is_dir():
+        config.setdefault("plugin_path", [str(plugins)])
+    return Config.model_validate(config)
+
+
+def _laid_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Tables are merged; of a list of tables the first with the first, more are added."""
+    result = dict(base)
+    for name, value in over.items():
+        mine = result.get(name)
+        if isinstance(mine, dict) and isinstance(value, dict):
+            result[name] = _laid_over(mine, value)
+        elif isinstance(mine, list) and isinstance(value, list) and mine and isinstance(mine[0], dict):
+            result[name] = [_laid_over(mine[0], value[0]), *value[1:]]
+        else:
+            result[name] = value
+    return result
+
+
+class _Played:
+    """A dialogue under way."""
+
+    client: Party
+    gateway: InProcessGateway
+
+    def __init__(self, dialogue: Dialogue) -> None:
+        self.dialogue = dialogue
+        self.hops: dict[str, PlayedNextHop] = {}
+
+    async def play(self) -> None:
+        hello = self.dialogue.header.get("hello", HELLO)
+        if hello != "by hand":
+            await self._say_hello(hello)
+        for line in self.dialogue.lines:
+            try:
+                async with asyncio.timeout(LIMIT + seconds(line)):
+                    await self._do(line)
+            except TimeoutError:
+                raise self._wrong(line, f"nothing within {LIMIT:g} s") from None
+        await asyncio.sleep(LINGER)
+        self._nothing_left()
+
+    async def _say_hello(self, hello: str) -> None:
+        async with asyncio.timeout(LIMIT):
+            for said, code in ((b"", "220 "), (hello.encode() + b"\r\n", "250 ")):
+                self.client.say(said)
+                await self._do(Line(0, "S", "*", code))
+
+    async def _do(self, line: Line) -> None:
+        if line.who == "=":
+            await self._fact(line)
+        elif line.who in _WAITS:
+            await self._expect(line)
+        elif line.how == "+" and line.text:
+            await asyncio.sleep(seconds(line))
+        elif line.who == "C":
+            await self._act(line, self.client)
+        elif line.how == "-":
+            await self._hop(line).close()
+        elif line.how == "+":
+            await self._hop(line).listen()
+        elif line.how == "^":
+            await self._hop(line).link()
+            self._hop(line).leave()
+        else:
+            await self._act(line, await self._hop(line).link())
+
+    async def _act(self, line: Line, party: Party) -> None:
+        match line.how:
+            case ":":
+                party.say(line.text.encode() + b"\r\n")
+            case "!":
+                party.say(literal(line, self.dialogue.file))
+            case "^":
+                party.close()
+            case "%":
+                await party.start_tls(client_tls())
+            case _:
+                raise self._wrong(line, f"{line.who} cannot `{line.how}`")
+
+    async def _expect(self, line: Line) -> None:
+        if line.how == "^":
+            party = self.client if line.who == "S" else await self._hop(line).link()
+            got = await party.line()
+            if got is not None:
+                raise self._wrong(line, repr(got))
+        elif line.how == "!":
+            party = self.client if line.who == "S" else await self._hop(line).link()
+            wanted = literal(line, self.dialogue.file)
+            octets = await party.octets(len(wanted))
+            if octets != wanted:
+                raise self._wrong(line, repr(octets))
+        elif line.how == "*":
+            while not (await self._next(line)).startswith(line.text):
+                pass
+        elif line.how in ":~":
+            got = await self._next(line)
+            pattern = whole(line.text) if line.how == ":" else line.text
+            if not re.fullmatch(pattern, got, re.DOTALL):
+                raise self._wrong(line, repr(got))
+        else:
+            raise self._wrong(line, f"{line.who} cannot `{line.how}`")
+
+    async def _next(self, line: Line) -> str:
+        if line.who != "S":
+            return await self._hop(line).line()
+        got = await self.client.line()
+        if got is None:
+            raise self._wrong(line, "the end of the connection")
+        return got
+
+    def _hop(self, line: Line) -> PlayedNextHop:
+        return self.hops["N" + line.who[1:]]
+
+    async def _fact(self, line: Line) -> None:
+        """Most facts come a moment after the reply: they are waited for."""
+        if line.how not in FACTS:
+            raise self._wrong(line, f"no fact of that name; there are {', '.join(FACTS)}")
+        deadline = asyncio.get_running_loop().time() + LIMIT / 5
+        while (found := str(await FACTS[line.how](self))) != line.text:
+            if asyncio.get_running_loop().time() > deadline:
+                raise self._wrong(line, found)
+            await asyncio.sleep(0.01)
+
+    def _nothing_left(self) -> None:
+        last = Line(self.dialogue.lines[-1].number if self.dialogue.lines else 0, "", "", "the end")
+        rest = self.client.unread()
+        if rest:
+            raise self._wrong(last, f"S: {rest!r}")
+        for name, hop in self.hops.items():
+            rest = hop.unread().removesuffix(b"QUIT\r\n")
+            if rest:
+                raise self._wrong(last, f"G{name[1:]}: {rest!r}")
+
+    def _wrong(self, line: Line, got: str) -> DialogueError:
+        return DialogueError(f"{self.dialogue.file}:{line.number}: expected {line.who}{line.how} {line.text}, got {got}")
+
+
+async def _copies(played: _Played, state: str) -> int:
+    from gateway.quarantine import Query
+
+    return len(await played.gateway.quarantine.search(Query(state=state)))
+
+
+async def _of_records(played: _Played, count: Callable[[InProcessGateway], object]) -> object:
+    return count(played.gateway)
+
+
+def _count(count: Callable[[InProcessGateway], object]) -> Callable[[_Played], Coroutine[Any, Any, object]]:
+    return lambda played: _of_records(played, count)
+
+
+async def _connections(played: _Played) -> object:
+    return played.hops["N"].connections
+
+
+FACTS: dict[str, Callable[[_Played], Coroutine[Any, Any, object]]] = {
+    "next_hop_connections": _connections,
+    "held": lambda played: _copies(played, "held"),
+    "kept": lambda played: _copies(played, "kept"),
+    "pending": lambda played: _copies(played, "pending"),
+    "transactions": _count(lambda gateway: len(gateway.records)),
+    "discard_records": _count(lambda gateway: len(gateway.journal.discards)),
+    "verdict": _count(lambda gateway: gateway.records[-1]["verdict"] if gateway.records else "none"),
+    "reason": _count(lambda gateway: gateway.records[-1]["reason"] if gateway.records else "none"),
+    "fates": _count(
+        lambda gateway: ",".join(row["fate"] for row in gateway.records[-1]["recipients"]) if gateway.records else ""
+    ),
+}
+"""Connections to the next hop so far; copies in the quarantine by state; decision records; of the last one its verdict, reason
+and the recipients' fates."""
