@@ -52,14 +52,15 @@ def _announce(place: Place) -> None:
     if place.inbox is not None:
         host, port = place.listeners[0].address
         known = ", ".join(MAILBOXES)
+        you = "you@good.demo.test"  # a real domain may have an SPF record that refuses loopback
         script = (
-            rf"EHLO me\nMAIL FROM:<you@example.org>\nRCPT TO:<alice@{DOMAIN}>\nDATA\n"
-            rf"From: you@example.org\nSubject: hello\n\nHello.\n.\nQUIT\n"
+            rf"EHLO me\nMAIL FROM:<{you}>\nRCPT TO:<alice@{DOMAIN}>\nDATA\n"
+            rf"From: {you}\nSubject: hello\n\nHello.\n.\nQUIT\n"
         )
         out += [
             f"accepted mail appears: {place.state_directory / 'inbox'}/<mailbox>/new   ({known} @{DOMAIN})",
             "try it:",
             f"  printf '{script}' | nc {host} {port}",
-            f"  swaks --server {host}:{port} --from you@example.org --to alice@{DOMAIN}",
+            f"  swaks --server {host}:{port} --from {you} --to alice@{DOMAIN}",
         ]
     print("\n".join(out), flush=True)

@@ -173,7 +173,7 @@ def test_the_lines_to_paste_deliver_a_message(start: Start, require: Callable[[s
             assert "250 2.0.0 Ok" in done.stdout, done.stdout
         arrived = [file.read_bytes() for file in (gateway.state / "inbox" / "alice" / "new").iterdir()]
         assert len(arrived) == 2
-        assert any(octets.endswith(b"From: you@example.org\r\nSubject: hello\r\n\r\nHello.\r\n") for octets in arrived)
+        assert any(octets.endswith(b"From: you@good.demo.test\r\nSubject: hello\r\n\r\nHello.\r\n") for octets in arrived)
         for counted in (
             'mailgateway_transactions_total{verdict="delivered"} 2.0',
             'mailgateway_replies_total{code="354",command="DATA"} 2.0',
