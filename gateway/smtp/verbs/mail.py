@@ -6,7 +6,7 @@ from gateway.errors import LinkError
 from gateway.smtp.conversation import Conversation, Pending, check_parameters, onward
 from gateway.smtp.grammar import SyntaxFault, parse_mail
 from gateway.smtp.protocol import Command
-from gateway.smtp.replies import Reply, reply
+from gateway.smtp.replies import Reply
 from gateway.smtp.transactions import end, link_reply
 from gateway.transaction import Transaction
 from gateway.verdict import Discard
@@ -36,7 +36,7 @@ async def mail(talk: Conversation, command: Command) -> Reply | Pending:
             transaction.sent_reverse_path = f"<{answer.reverse_path.path}>".encode()
     routes = talk.door.site.config.route
     if len(routes) != 1 or talk.mail_decision is not None:
-        return reply(250, "2.1.0", "Ok")  # the next hop is asked with the first RCPT
+        return talk.ours(250, "2.1.0", "Ok")  # the next hop is asked with the first RCPT
     return begin_at_next_hop(talk, transaction, routes[0].name)
 
 

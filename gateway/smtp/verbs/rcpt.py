@@ -11,7 +11,7 @@ from gateway.smtp.grammar import SyntaxFault, parse_rcpt
 from gateway.smtp.paths import Path
 from gateway.smtp.protocol import Command
 from gateway.smtp.relaying import route_of
-from gateway.smtp.replies import Reply, reply
+from gateway.smtp.replies import Reply
 from gateway.smtp.transactions import link_reply
 from gateway.smtp.verbs.mail import begin_at_next_hop
 from gateway.transaction import Recipient, Transaction
@@ -59,7 +59,7 @@ async def rcpt(talk: Conversation, command: Command) -> Reply | Pending:
         return talk.refuse(Refused(path=address.path, reply=_with_id(talk, separate), route=recipient.route, reason="separate"))
     if recipient.decision is not None and isinstance(recipient.decision.verdict, Discard):
         transaction.recipients.append(recipient)
-        recipient.reply = reply(250, "2.1.5", "Ok")
+        recipient.reply = talk.ours(250, "2.1.5", "Ok")
         return recipient.reply
     return await _ask_next_hop(talk, transaction, recipient, added)
 
