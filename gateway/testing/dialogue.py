@@ -19,9 +19,13 @@ starts TLS · `N-` the next hop closes and listens no more · `N+` it listens ag
 
 Facts, waited for: `= held 1`; see `gateway.testing.play.FACTS`.
 
-The header, `name: value` with further lines indented: `title`, `rfc`; `config`, TOML laid over `gateway.testing.play.BASE`, where `{N}` and `{N2}` are
-the next hops' addresses, `{certificate}` and `{key}` files for a listener's `tls`; `hello`, what the client says before the dialogue (`by hand`: nothing, the file begins with the
-greeting); `next-hop`, the EHLO keywords it offers (`by hand`: the file plays greeting and EHLO, `down`: it does not listen).
+The header, `name: value` with further lines indented:
+`title`, and `rfc` for the sections it shows;
+`config`, TOML laid over `gateway.testing.play.BASE`, where `{N}` and `{N2}` are the next hops' addresses and `{certificate}` and
+`{key}` are files for a listener's `tls`;
+`hello`, what the client says before the dialogue (`by hand`: nothing, the file begins with the greeting);
+`next-hop`, the EHLO keywords it offers (`by hand`: the file plays greeting and EHLO, `down`: it does not listen).
+
 Plugins are found in the folder `plugins` beside the file. What nobody has read at the end is a failure; QUIT to the next hop
 need not be read.
 """
@@ -72,7 +76,7 @@ def read(file: Path) -> Dialogue:
     lines: list[Line] = []
     name = ""
     in_header = True
-    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, text in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
         if in_header and text == "---":
             in_header = False
         elif in_header and text.startswith("  ") and name:

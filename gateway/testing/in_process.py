@@ -77,6 +77,12 @@ class InProcessGateway:
         _, server = self._doors[listener or self.config.listener[0].name]
         return int(server.sockets[0].getsockname()[1])
 
+    async def quiet(self) -> None:
+        """Until no session is open."""
+        async with asyncio.timeout(END_LIMIT):
+            while any(door.sessions for door, _ in self._doors.values()):  # noqa: ASYNC110 - a door tells of its end only when it drains
+                await asyncio.sleep(0.005)
+
     async def __aenter__(self) -> Self:
         stack = self._stack
         config, state = self.config, self.directory

@@ -71,6 +71,11 @@ class Party:
         """Write, at once."""
         self._writer.write(octets)
 
+    async def drain(self) -> None:
+        """Until the transport takes more, and a turn of the loop, so that what was written goes out by itself."""
+        await self._writer.drain()
+        await asyncio.sleep(0)
+
     async def start_tls(self, context: ssl.SSLContext) -> None:
         """The client's side of the handshake."""
         if self._reading is not None:

@@ -1,0 +1,22 @@
+"""Turns clients away at connect, HELO or never: the option says where."""
+
+from __future__ import annotations
+
+from gateway import Plugin, PluginOptions, Session, Verdict, defer, hook, reject
+
+
+class Options(PluginOptions):
+    refuse: str = ""
+    """`connect`, `connect-later` or `helo`."""
+
+
+class AtTheDoor(Plugin[Options]):
+    @hook
+    async def connect(self, session: Session) -> Verdict | None:
+        if self.options.refuse == "connect":
+            return reject("We do not know you", reason="stranger")
+        return defer("Come back later", reason="busy") if self.options.refuse == "connect-later" else None
+
+    @hook
+    async def helo(self, session: Session) -> Verdict | None:
+        return reject("Nobody is called so", reason="odd-name") if self.options.refuse == "helo" else None
