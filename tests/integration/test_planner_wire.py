@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import os
 import re
+import signal
 import smtplib
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -20,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from gateway.quarantine import Entry, Quarantine, Query, State, rows
-from gateway.testing.next_hop import DROP, ScriptedNextHop
+from gateway.testing.next_hop import DROP, Answer, ScriptedNextHop
 from tests.faults.kill9_scenario import PLUGIN, Key, key_of
 from tests.integration.gateway_process import Gateway
 from tests.integration.postfix import DOMAIN, RealPostfix
@@ -70,7 +73,7 @@ def chain(folder: Path) -> str:
     return f'plugins = ["sorter"]\nplugin_path = ["{site}"]'
 
 
-def held_in(state: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[Key]:
+def held_in(state: Path, monkeypatch: pytest.MonkeyPatch, *, unconfirmed: int = 0) -> Counter[Key]:
     async def entries() -> list[Entry]:
         quarantine = await Quarantine.open(state / "quarantine", retention=3600, lease=60)
         try:
@@ -80,8 +83,10 @@ def held_in(state: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[Key]:
 
     monkeypatch.setattr(rows, "MAX_LIST", 100_000)
     found = asyncio.run(entries())
-    assert {entry.state for entry in found} <= {State.HELD}, "nothing pending, nothing kept"
-    return Counter(key_of(path) for entry in found for path, _, _ in entry.recipients)
+    held = [entry for entry in found if entry.state is State.HELD]
+    rest = [(entry.state, entry.confirmed) for entry in found if entry not in held]
+    assert rest == [(State.KEPT, False)] * unconfirmed, "nothing pending, nothing else kept"
+    return Counter(key_of(path) for entry in held for path, _, _ in entry.recipients)
 
 
 def taken_by(hop: ScriptedNextHop) -> Counter[Key]:
@@ -156,6 +161,41 @@ def test_a_lost_reply_of_the_next_hop_is_a_duplicate_that_is_counted(
         state = gateway.state
     assert [(one.paths, one.code) for one in hop.transactions] == [([b"<alice-m@x.test>"], 0), ([b"<alice-m@x.test>"], 250)]
     assert held_in(state, monkeypatch) == {("m", "bob"): 1}, "the first copy was dropped"
+
+
+def test_a_worker_that_was_stopped_too_long_promises_nothing_and_doubles_nothing(
+    running: Start, hop: ScriptedNextHop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pending copy was swept meanwhile, so the client hears 451; the ledger spares the other recipient the duplicate."""
+    hop.script("CONTENT", Answer("250 2.0.0 Ok", delay=0.3), "250 2.0.0 Ok")
+    with running(more='[quarantine]\nlease = "500ms"\n') as gateway:
+        queue = Queue([gateway.smtp])
+        tries: list[int] = []
+        client = threading.Thread(target=lambda: tries.append(queue.send("m", ("alice", "bob"))))
+        client.start()
+        gateway.until(lambda: hop.transactions)
+        (worker,) = gateway.worker_pids()
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            time.sleep(0.8)
+            assert asyncio.run(swept(gateway.state)) == 1
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        client.join(20)
+        assert [one["reply"][:9] for one in gateway.events("transaction")] == ["451 4.5.3", "250 2.0.0", "250 2.0.0"]
+        assert tries == [3], "each of the two alone"
+        assert gateway.worker_pids() == [worker]
+        state = gateway.state
+    assert taken_by(hop) == {("m", "alice"): 1}
+    assert held_in(state, monkeypatch, unconfirmed=1) == {("m", "bob"): 1}
+
+
+async def swept(state: Path) -> int:
+    quarantine = await Quarantine.open(state / "quarantine", retention=3600, lease=60)
+    try:
+        return (await quarantine.sweep()).orphans
+    finally:
+        await quarantine.close()
 
 
 @pytest.mark.real
