@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from gateway.content import Content, Octets
 from gateway.words import decode_octets, decode_words, unfold
 
-_NAME = re.compile(rb"([!-9;-~]++)[ \t]*+:")  # RFC 5322 2.2, and 4.5 for space before the colon
-_FIELD_END = re.compile(rb"\n(?![ \t])")  # RFC 5322 2.2.3: a line that begins with a space or tab continues the field
+# RFC 5322 2.2, 4.5 for space before the colon, 2.2.3: a line that begins with a space or tab continues the field.
+_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+(:)[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
 _MBOX = re.compile(rb">*From ")
 _MAX_NAME = 200
 
@@ -89,15 +89,13 @@ def scan(content: Content, start: int = 0, stop: int | None = None, *, max_field
     at = top = _behind_mbox_line(octets, start, size)
     fields: list[HeaderField] = []
     while at < size and len(fields) < max_fields:
-        name = _NAME.match(octets, at, size)
-        if name is None:
+        found = _FIELD.match(octets, at, size)
+        if found is None:
             break
-        found = _FIELD_END.search(octets, name.end(), size)
-        end = size if found is None else found.end()
-        text = octets[at : min(name.end(1), at + _MAX_NAME)].decode("ascii")
-        fields.append(HeaderField(content, text, at, name.end() - 1, end))
+        end = found.end()
+        fields.append(HeaderField(content, found[1][:_MAX_NAME].decode("ascii"), at, found.start(2), end))
         at = end
-    is_cut = len(fields) >= max_fields and at < size and _NAME.match(octets, at, size) is not None
+    is_cut = len(fields) >= max_fields and at < size and _FIELD.match(octets, at, size) is not None
     if is_cut and start == 0:  # only once a message: for each part it would be quadratic
         at = _blank_line(octets, at, size)
     blank = _blank_length(octets, at, size)

@@ -14,6 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -97,7 +98,9 @@ class Ledger:
         self._seen: tuple[int, ...] | None = None
         # Text, not Path: both are asked for with every message.
         self._hints_mark = str(file.with_name(f"{file.stem}.hints"))
-        self._files = (str(file), f"{file}-wal")
+        self._files = (f"{file}-wal", str(file))
+        self._looked = -1.0
+        self._found_hints = True
 
     @classmethod
     async def open(
@@ -154,7 +157,17 @@ class Ledger:
         return int(found) if found and found.isdigit() else 0
 
     def _has_hints(self) -> bool:
-        """Whether any process of this host has left a hint within their lifetime: spares each RCPT a look into the store."""
+        """Whether any process of this host has left a hint within their lifetime: spares each RCPT a look into the store.
+
+        One answer serves a whole turn of the loop (uvloop's clock stands still in it).
+        """
+        turn = asyncio.get_running_loop().time()
+        if turn != self._looked:
+            self._found_hints = self._look_for_hints()
+            self._looked = turn
+        return self._found_hints
+
+    def _look_for_hints(self) -> bool:
         try:
             marked = os.stat(self._hints_mark).st_mtime  # noqa: PTH116 - with every RCPT; a Path costs as much again
         except FileNotFoundError:
@@ -164,6 +177,7 @@ class Ledger:
         return abs(self._clock() - marked) < 2 * self._hint_lifetime
 
     def _mark_hints(self) -> None:
+        self._looked = -1.0
         try:
             Path(self._hints_mark).touch(mode=0o600)
         except OSError as error:
@@ -172,7 +186,7 @@ class Ledger:
     # -- entries -------------------------------------------------------------------------------------------------------
 
     async def history(self, attempt: Attempt, mailboxes: Sequence[str]) -> History:
-        """What is known of this very content. Costs two `stat` calls unless the ledger has something from this origin.
+        """What is known of this very content. Costs a `stat` call unless the ledger has something from this origin.
 
         A store or ledger that cannot be read knows nothing: in doubt, deliver.
         """
@@ -306,13 +320,9 @@ def _batches(keys: Iterable[bytes], size: int = 500) -> Iterator[list[bytes]]:
 
 
 def _stamp(files: Iterable[str]) -> tuple[int, ...]:
-    """Changes whenever any process has written the database: mtime and size of the file and its log."""
-    found: list[int] = []
+    """Changes whenever any process has written the database: a commit goes to its log, or, where it has none, to the file."""
     for file in files:
-        try:
+        with suppress(OSError):
             seen = os.stat(file)  # noqa: PTH116 - with every message; a Path costs as much again
-        except OSError:
-            found += (0, 0)
-        else:
-            found += (seen.st_mtime_ns, seen.st_size)
-    return tuple(found)
+            return (seen.st_ino, seen.st_mtime_ns, seen.st_size)
+    return ()

@@ -53,11 +53,11 @@ class Message:
         return self.header.body_offset
 
     @cached_property
-    def _by_name(self) -> dict[str, tuple[HeaderField, ...]]:
+    def _by_name(self) -> dict[str, list[HeaderField]]:
         result: dict[str, list[HeaderField]] = {}
         for one in self.fields:
             result.setdefault(one.name.lower(), []).append(one)
-        return {name: tuple(found) for name, found in result.items()}
+        return result
 
     def field(self, name: str) -> HeaderField | None:
         """The topmost field of this name, or None."""
@@ -66,7 +66,7 @@ class Message:
 
     def fields_named(self, name: str) -> tuple[HeaderField, ...]:
         """All fields of this name, from the top."""
-        return self._by_name.get(name.lower(), ())
+        return tuple(self._by_name.get(name.lower(), ()))
 
     @property
     def subject(self) -> str:

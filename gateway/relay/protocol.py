@@ -89,7 +89,8 @@ class DotStuffer:
         """The chunk with each dot that begins a line doubled."""
         if not chunk:
             return chunk
-        out = chunk.replace(b"\r\n.", b"\r\n..")
+        # Looking for one octet costs next to nothing, and most of an attachment has no dot at all.
+        out = chunk.replace(b"\r\n.", b"\r\n..") if b"." in chunk else chunk
         if self._line_start:
             if chunk[0] == 0x2E:
                 out = b"." + out
