@@ -168,7 +168,7 @@ class Clients:
             return
         try:
             code = await link.say(content_of(message) + b".")
-        except ConnectionError:
+        except (ConnectionError, asyncio.CancelledError):
             self.unsure[message] += 1
             raise
         if code // 100 in {2, 5}:
