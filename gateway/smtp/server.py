@@ -41,6 +41,9 @@ log = structlog.get_logger("mailgateway.smtp")
 PAUSE_AT = 256 * 1024
 """Octets of unread commands at which the client has to wait."""
 
+TURN = 64
+"""Commands that one client has answered before the others get their turn."""
+
 
 class _Gone(Exception):  # noqa: N818 - not an error: the client left, or its time is up
     """The conversation is over; nothing more is read."""
@@ -245,6 +248,8 @@ class Server(SMTP):
                 await self._more(talk)
             elif isinstance(event, Command):
                 await self._command(talk, event)
+                if self._commands % TURN == 0:
+                    await asyncio.sleep(0)
             elif isinstance(event, LineTooLong):
                 await self._settle(talk)
                 self._refuse(talk, talk.ours(500, "5.5.2", "Line too long"))
