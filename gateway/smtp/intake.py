@@ -8,20 +8,22 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from gateway.content import Content
+from gateway.content import Content, Octets
 from gateway.smtp.dotstream import DotStream, normalised
 from gateway.smtp.replies import Reply, reply
 
 if TYPE_CHECKING:
     from gateway.config.models import LimitsConfig
 
+MAX_CHUNKS = 4096
+"""Pieces in memory before they are joined: a client that sends single octets costs no more than others."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Intake:
     """One content under way. `fault` is the reply it has earned already; the octets are read on and dropped."""
 
-    __slots__ = ("_chunks", "_directory", "_file", "_lenient", "_limits", "_stream", "fault", "size", "was_normalised")
+    __slots__ = ("_chunks", "_directory", "_file", "_lenient", "_limits", "_stream", "fault", "has_nul", "size", "was_normalised")
 
     def __init__(self, stream: DotStream, limits: LimitsConfig, *, directory: Path, lenient: bool) -> None:
         self._stream = stream
@@ -32,6 +34,8 @@ class Intake:
         self._file: BinaryIO | None = None
         self.size = 0
         self.fault: Reply | None = None
+        self.has_nul = False
+        """There is a NUL in the content: `has_hidden_end` must be asked."""
         self.was_normalised = stream.lines_end_in_lf
 
     @property
@@ -51,6 +55,8 @@ class Intake:
         self.size += len(octets)
         if self.fault is not None:
             return
+        if not self.has_nul and 0 in octets:
+            self.has_nul = True
         if self.size > self._limits.message_size:
             self._refuse(reply(552, "5.3.4", f"Message is larger than {self._limits.message_size} octets"))
             return
@@ -58,6 +64,8 @@ class Intake:
             self._write(octets)
             return
         self._chunks.append(octets)
+        if len(self._chunks) > MAX_CHUNKS:
+            self._chunks = [b"".join(self._chunks)]
         if self.size > self._limits.spool_memory:
             self._to_file()
 
@@ -100,6 +108,24 @@ class Intake:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def has_hidden_end(octets: Octets) -> bool:
+    """A line of NUL and one dot. A next hop that drops NUL takes it for the end of data, and what follows for commands.
+
+    Only where NUL precedes the dot: a dot that begins the line is doubled on its way (RFC 5321 4.5.2).
+    """
+    at = octets.find(b"\0.")
+    while at != -1:
+        begin = octets.rfind(b"\n", 0, at) + 1
+        end = octets.find(b"\n", at)
+        line = octets[begin : len(octets) if end == -1 else end]
+        if line.replace(b"\0", b"").rstrip(b"\r") == b"." and line[:1] == b"\0":
+            return True
+        if end == -1:
+            return False
+        at = octets.find(b"\0.", end)
+    return False
 
 
 def _storage_reply(error: OSError) -> Reply:
