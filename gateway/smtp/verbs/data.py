@@ -10,7 +10,7 @@ from gateway.errors import LinkError
 from gateway.message import Message
 from gateway.outcome import Plan, Settlement, Wish, plan
 from gateway.smtp.conversation import Conversation
-from gateway.smtp.intake import Intake
+from gateway.smtp.intake import Intake, has_hidden_end
 from gateway.smtp.parcel import make_parcel
 from gateway.smtp.protocol import Command
 from gateway.smtp.received import MAX_OWN, hops
@@ -54,6 +54,10 @@ async def finish_content(talk: Conversation, intake: Intake, *, vanished: Callab
     metrics.OCTETS.inc(intake.size)
     content = intake.content()
     try:
+        if intake.has_nul and has_hidden_end(content.octets):
+            answer = talk.ours(550, "5.6.0", "A line of NUL and one dot: an end of data in disguise")
+            await end(talk, answer, ending=Ending(reply=answer, size=intake.size))
+            return answer
         return await _decide(talk, transaction, Message(content), vanished)
     finally:
         content.close()
