@@ -330,6 +330,21 @@ def test_more_connections_than_there_may_be(start: Start, hop: NextHopInThread) 
         gateway.until(lambda: gateway.greeting().startswith(b"220 "))
 
 
+def test_a_client_that_does_not_read_its_replies(start: Start, hop: NextHopInThread) -> None:
+    with start(workers=1, servers=[hop.scripted.address], more="[limits]\nidle = '1s'\n") as gateway:
+        (pid,) = gateway.until(gateway.worker_pids)
+        with Client(gateway.smtp, limit=10) as client:
+            before = _highest(pid)
+            sent = 0
+            with pytest.raises(ConnectionError):
+                for _ in range(100):
+                    client.sock.sendall(b"HELP\r\n" * 50_000)
+                    sent += 300_000
+            assert sent < 20 * MB
+            assert _highest(pid) - before < 40 * MB
+        assert gateway.greeting().startswith(b"220 ")
+
+
 # ---- what is not there --------------------------------------------------------------------------------------------------
 
 
