@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import smtplib
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from tests.integration.gateway_process import Gateway
+from tests.integration.peers import Client
 from tests.integration.postfix import RealPostfix
 
 Start = Callable[..., Any]
@@ -37,35 +37,7 @@ HARD = (
 )
 
 
-class Dialogue:
-    """A client that says what it is told and remembers the replies."""
-
-    def __init__(self, port: int, limit: float = 20) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), limit)
-        self.stream = self.sock.makefile("rb")
-        self.greeting = self.read()
-
-    def read(self) -> bytes:
-        lines = []
-        while True:
-            line = self.stream.readline()
-            lines.append(line)
-            if line[3:4] != b"-":
-                return b"".join(lines)
-
-    def say(self, octets: bytes) -> bytes:
-        self.sock.sendall(octets)
-        return self.read()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stream.close()
-        self.sock.close()
-
-
-def envelope(dialogue: Dialogue, recipient: bytes = b"<bob@example.test>") -> bytes:
+def envelope(dialogue: Client, recipient: bytes = b"<bob@example.test>") -> bytes:
     assert dialogue.say(b"EHLO client.test\r\n").startswith(b"250")
     reply = dialogue.say(b"MAIL FROM:<a@client.test>\r\n")
     if not reply.startswith(b"250"):
@@ -166,15 +138,15 @@ def test_smtp_source(through: Gateway, postfix: RealPostfix, require: Callable[[
 
 
 def test_an_unknown_recipient_is_refused_in_postfix_own_words(through: Gateway, postfix: RealPostfix) -> None:
-    with Dialogue(postfix.port) as direct:
+    with Client(postfix.port) as direct:
         theirs = envelope(direct, b"<nobody@example.test>")
-    with Dialogue(through.smtp) as dialogue:
+    with Client(through.smtp) as dialogue:
         assert envelope(dialogue, b"<nobody@example.test>") == theirs
     assert theirs.startswith(b"550 5.1.1 ")
 
 
 def test_the_reply_to_the_dot_is_postfix_own(through: Gateway, postfix: RealPostfix) -> None:
-    with Dialogue(through.smtp) as dialogue:
+    with Client(through.smtp) as dialogue:
         envelope(dialogue)
         assert dialogue.say(b"DATA\r\n").startswith(b"354")
         reply = dialogue.say(b"Subject: x\r\n\r\nhello\r\n.\r\n")
@@ -183,7 +155,7 @@ def test_the_reply_to_the_dot_is_postfix_own(through: Gateway, postfix: RealPost
 
 
 def test_dsn_parameters_reach_postfix(through: Gateway, postfix: RealPostfix) -> None:
-    with Dialogue(through.smtp) as dialogue:
+    with Client(through.smtp) as dialogue:
         assert b"DSN" in dialogue.say(b"EHLO client.test\r\n")
         assert dialogue.say(b"MAIL FROM:<a@client.test> RET=HDRS ENVID=QQ+2B314\r\n").startswith(b"250")
         assert dialogue.say(b"RCPT TO:<bob@example.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;Bob+40example.test\r\n").startswith(
@@ -198,14 +170,14 @@ def test_stopped_postfix_costs_4xx_and_nothing_is_accepted(
 ) -> None:
     with start(workers=1, domains=["example.test"], servers=[f"127.0.0.1:{free_port()}"], ready=False) as gateway:
         gateway.until(lambda: "listens on" in gateway.out.read_text())
-        with Dialogue(gateway.smtp) as dialogue:
+        with Client(gateway.smtp) as dialogue:
             reply = envelope(dialogue)
             assert reply.startswith(b"451 4.4.1")
             assert dialogue.say(b"DATA\r\n").startswith(b"503")
 
 
 def test_postfix_that_stops_after_the_rcpt(through: Gateway, postfix: RealPostfix) -> None:
-    with Dialogue(through.smtp) as dialogue:
+    with Client(through.smtp) as dialogue:
         assert envelope(dialogue).startswith(b"250")
         assert dialogue.say(b"DATA\r\n").startswith(b"354")
         postfix.stop()
@@ -225,7 +197,7 @@ def test_paused_postfix_costs_4xx_after_the_time_limit(start: Start, postfix: Re
             servers=[f"127.0.0.1:{postfix.port}"],
             more='[relay]\nreply_timeout = "2s"\nconnect_timeout = "2s"\nfinal_reply_timeout = "2s"',
         ) as gateway,
-        Dialogue(gateway.smtp) as dialogue,
+        Client(gateway.smtp) as dialogue,
     ):
         assert envelope(dialogue).startswith(b"250")
         assert dialogue.say(b"DATA\r\n").startswith(b"354")
@@ -238,16 +210,16 @@ def test_paused_postfix_costs_4xx_after_the_time_limit(start: Start, postfix: Re
 
 
 def test_postfix_answering_4xx_is_passed_on(through: Gateway, postfix: RealPostfix) -> None:
-    with Dialogue(postfix.port) as direct:
+    with Client(postfix.port) as direct:
         theirs = envelope(direct, b"<deferred@example.test>")
-    with Dialogue(through.smtp) as dialogue:
+    with Client(through.smtp) as dialogue:
         assert envelope(dialogue, b"<deferred@example.test>") == theirs
         assert theirs.startswith(b"45")
         assert dialogue.say(b"DATA\r\n").startswith(b"554 5.5.1")
 
 
 def test_a_relay_attempt_of_a_stranger_never_reaches_postfix(through: Gateway) -> None:
-    with Dialogue(through.smtp) as dialogue:
+    with Client(through.smtp) as dialogue:
         for recipient in (
             b"<x@elsewhere.test>",
             b"<x%elsewhere.test@example.test>",
@@ -305,7 +277,7 @@ def test_gateway_first_then_postfix_and_then_on_another_address(
 
 
 def _attempt(port: int) -> bytes:
-    with Dialogue(port) as dialogue:
+    with Client(port) as dialogue:
         reply = envelope(dialogue)
         if not reply.startswith(b"250"):
             return reply
