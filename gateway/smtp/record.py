@@ -149,7 +149,10 @@ def _refused(one: Refused) -> RecipientRecord:
 def _strongest(rows: list[RecipientRecord], ending: Ending) -> tuple[str, str, str]:
     if not rows:
         decision = ending.decision
-        reason = (decision.plugin, decision.verdict.reason) if decision is not None else ("", "")
-        return (fate_of(ending.reply), *reason)
+        behind = (decision.plugin, decision.verdict.reason) if decision is not None else ("", "")
+        return (fate_of(ending.reply), *behind)
     best = max(rows, key=lambda row: _FATE_RANK.get(row["fate"], 0))
+    if best["fate"] in {"rejected", "deferred"} and best["verdict"] not in {"reject", "defer"}:
+        reason = best["reason"] if not best["verdict"] else ""  # `next-hop`, `separate`, …: no plugin wanted it so
+        return best["fate"], "", reason or ("next-hop" if ending.next_hop else "")
     return best["fate"], best["plugin"], best["reason"]
