@@ -7,6 +7,9 @@ a label that may come from outside is bounded.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter as Tally
+
 from prometheus_client import Counter, Gauge, Histogram
 
 MAX_LABEL_VALUES = 200
@@ -75,16 +78,35 @@ _next_hop = BoundedLabel()
 _verdict = BoundedLabel(30)
 
 
-_replies: dict[tuple[str, int], int] = {}
+# Noted for every message here, counted by `flush`: one count in a shared file costs as much as ten notes.
+_replies: Tally[tuple[str, int]] = Tally()
+_verdicts: Tally[str] = Tally()
+_octets: Tally[None] = Tally()
+_times: Tally[int] = Tally()
+"""By bucket."""
+_time: list[float] = []
+"""Of the transactions noted."""
 
 
 def count_reply(command: str, code: int) -> None:
-    """A reply to a client. Unknown verbs are counted as `other`; `CONNECT` is the greeting, `CONTENT` the final dot.
+    """A reply to a client. Unknown verbs are counted as `other`; `CONNECT` is the greeting, `CONTENT` the final dot."""
+    _replies[command if command in COMMANDS else OTHER, code] += 1
 
-    There are many of them, so they are only noted here; `flush` counts them.
-    """
-    key = command if command in COMMANDS else OTHER, code
-    _replies[key] = _replies.get(key, 0) + 1
+
+def count_transaction(verdict: str) -> None:
+    """A transaction has ended: delivered, held, rejected, deferred, discarded, mixed, vanished."""
+    _verdicts[_verdict(verdict)] += 1
+
+
+def count_content(octets: int) -> None:
+    """So many octets of content were taken in."""
+    _octets[None] += octets
+
+
+def observe_transaction(seconds: float) -> None:
+    """From the end of the content to the reply for it."""
+    _times[bisect_left(_SECONDS, seconds)] += 1
+    _time.append(seconds)
 
 
 def flush() -> None:
@@ -92,11 +114,18 @@ def flush() -> None:
     for command, code in tuple(_replies):
         amount = _replies.pop((command, code))
         REPLIES.labels(command, str(code) if 200 <= code <= 599 else OTHER).inc(amount)
+    for verdict in tuple(_verdicts):
+        TRANSACTIONS.labels(verdict).inc(_verdicts.pop(verdict))
+    OCTETS.inc(_octets.pop(None, 0))
+    _flush_times()
 
 
-def count_transaction(verdict: str) -> None:
-    """A transaction has ended: delivered, held, rejected, deferred, discarded, mixed, vanished."""
-    TRANSACTIONS.labels(_verdict(verdict)).inc()
+def _flush_times() -> None:
+    """What `observe` would do for each; the library has no way to observe many at once (tests/unit/test_metrics.py)."""
+    for bucket in tuple(_times):
+        TRANSACTION_SECONDS._buckets[bucket].inc(_times.pop(bucket))  # noqa: SLF001 - see above
+    TRANSACTION_SECONDS._sum.inc(sum(_time))  # noqa: SLF001 - see above
+    _time.clear()
 
 
 def observe_plugin(plugin: str, hook: str, seconds: float) -> None:

@@ -61,7 +61,9 @@ class _Carrying:
         reach("delivery.pending")
         answers, is_ours = await self._forward()
         reach("delivery.sent")
-        settlement = await self._hold(settle(plan, answers, is_ours=is_ours), answers, is_ours=is_ours)
+        settlement = settle(plan, answers, is_ours=is_ours, next_hop=self.next_hop)
+        if plan.holds:
+            settlement = await self._hold(settlement, answers, is_ours=is_ours)
         reach("delivery.held")
         return await self._end(settlement)
 
@@ -120,8 +122,6 @@ class _Carrying:
         """(d): what the reply will promise becomes held; what it will not is dropped."""
         plan = self.plan
         to_hold = {index for hold in plan.holds for index in hold.recipients}
-        if not to_hold:
-            return settlement
         if not any(settlement.fates[place] is Fate.HELD for place, wish in enumerate(plan.wishes) if wish.index in to_hold):
             await self.drop_all()
             return settlement
@@ -173,6 +173,8 @@ class _Carrying:
                 self.problems.append(str(error))
         if settlement.hints:
             await self._leave_hints(settlement)
+        if not duplicates and not self.problems and settlement.next_hop == self.next_hop:
+            return settlement
         return replace(settlement, duplicates=duplicates, next_hop=self.next_hop, problems=(*settlement.problems, *self.problems))
 
     async def _consume(self, settlement: Settlement) -> Settlement:

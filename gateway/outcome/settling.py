@@ -20,12 +20,13 @@ def settle(
     is_ours: bool = False,
     lost: Mapping[int, Reply] = _NONE,
     held: frozenset[int] = frozenset(),
+    next_hop: str = "",
 ) -> Settlement:
     """How a carried-out plan ends.
 
     `answers`: one reply, or one for each of `plan.forward` (LMTP); `is_ours`: they are ours, for a link that failed.
     `lost`: recipients whose copy could not be held, with the reply for it; `held`: those whose copy is held already, whatever
-    the reply will be. ValueError when the number of answers fits neither.
+    the reply will be; `next_hop`: who took it, noted where all went well. ValueError when the number of answers fits neither.
     """
     if plan.verdict is not None:
         return plan.verdict
@@ -34,6 +35,7 @@ def settle(
             reply=passed_on(answers[0]),
             fates=(Fate.DELIVERED,) * len(plan.wishes),
             is_ours=False,
+            next_hop=next_hop,
             next_hop_replies=tuple(answers),
         )
     answered = _answers(plan, answers)

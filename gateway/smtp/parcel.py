@@ -47,7 +47,7 @@ async def make_parcel(talk: Conversation, transaction: Transaction, message: Mes
         recipients=recipients,
         discard_record=discard_record,
         edits=edits,
-        facts=_facts(transaction, message),
+        facts=_facts(transaction, message) if plan.holds or plan.keeps else {},
     )
 
 

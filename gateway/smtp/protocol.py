@@ -9,13 +9,13 @@ while it arrives.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.smtp.dotstream import DotStream
 from gateway.smtp.grammar import parse_command
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A command line."""
 
     verb: str
@@ -30,8 +30,7 @@ class LineTooLong:
     """A command line over the limit; its octets are gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """Octets of the content, dots removed."""
 
     octets: bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ MAX_OWN = 5
 """Received fields of our own name in a message, more is a loop: forwarded mail may rightly pass us in and out."""
 
 
-def date(now: float) -> str:
-    """RFC 5322 3.3 date in UTC."""
+@lru_cache(maxsize=2)
+def date(now: int) -> str:
+    """RFC 5322 3.3 date in UTC, of a second since the epoch."""
     t = time.gmtime(now)
     return f"{_DAYS[t.tm_wday]}, {t.tm_mday} {_MONTHS[t.tm_mon - 1]} {t.tm_year} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} +0000"
 
@@ -46,7 +48,7 @@ def received(transaction: Transaction, *, server_name: str, now: float) -> bytes
     return (
         f"Received: from {helo} ({literal}){tls}\r\n"
         f"\tby {server_name} (mailgateway) with {protocol(transaction)} id {transaction.id}{for_whom};\r\n"
-        f"\t{date(now)}\r\n"
+        f"\t{date(int(now))}\r\n"
     ).encode()
 
 

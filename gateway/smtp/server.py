@@ -399,7 +399,7 @@ class Server(SMTP):
         self._verb = "CONTENT"
         began = self.loop.time()
         self._write(await finish_content(talk, intake, vanished=lambda: self._lost))
-        metrics.TRANSACTION_SECONDS.observe(self.loop.time() - began)
+        metrics.observe_transaction(self.loop.time() - began)
         self._flush()
         reach("delivery.replied")
 

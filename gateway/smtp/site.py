@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+from structlog.typing import FilteringBoundLogger
+
 from gateway.errors import LinkError
 from gateway.relay import Capabilities, RouteTable
 from gateway.session import ClientClass, Session
@@ -43,6 +46,8 @@ class Site:
     """Why nothing may be held or discarded here (a state directory that does not survive); `` when it may."""
     clock: Callable[[], float] = time.time
     routes: RouteTable = field(init=False)
+    log: FilteringBoundLogger = field(default_factory=lambda: structlog.get_logger("mailgateway").bind())
+    """For the line of each transaction; bound once, as binding costs more than the line that nobody wants."""
 
     def __post_init__(self) -> None:
         self.routes = RouteTable(self.config.route)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import structlog
 
 from gateway import metrics
@@ -75,7 +77,9 @@ def write(talk: Conversation, record: Record) -> None:
     site = talk.door.site
     site.journal.record(record)
     metrics.count_transaction(record["verdict"])
-    log.info(
+    if not site.log.is_enabled_for(logging.INFO):
+        return
+    site.log.info(
         "transaction",
         id=record["id"],
         client=record["client"],

@@ -51,7 +51,7 @@ async def finish_content(talk: Conversation, intake: Intake, *, vanished: Callab
         answer = talk.ours(intake.fault.code, intake.fault.enhanced, intake.fault.text[6:])
         await end(talk, answer, ending=Ending(reply=answer, size=intake.size))
         return answer
-    metrics.OCTETS.inc(intake.size)
+    metrics.count_content(intake.size)
     content = intake.content()
     try:
         if intake.has_nul and has_hidden_end(content.octets):

@@ -1,0 +1,43 @@
+"""Metrics that are noted and counted later are what the library's own calls would have made them."""
+
+import pytest
+from prometheus_client import Histogram
+
+from gateway import metrics
+
+
+def test_noted_times_are_what_observe_makes_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def histogram() -> Histogram:
+        return Histogram("seconds", "-", buckets=metrics._SECONDS, registry=None)
+
+    def samples(one: Histogram) -> list[tuple[str, str, float]]:
+        (family,) = one.collect()
+        return [(s.name, s.labels.get("le", ""), s.value) for s in family.samples if not s.name.endswith("_created")]
+
+    times = [0.0, 0.0005, 0.00051, 0.02, 0.02, 60.0, 61.0]
+    noted, observed = histogram(), histogram()
+    monkeypatch.setattr(metrics, "TRANSACTION_SECONDS", noted)
+    metrics.flush()
+    for seconds in times:
+        metrics.observe_transaction(seconds)
+        observed.observe(seconds)
+    metrics.flush()
+    metrics.flush()
+    assert samples(noted) == samples(observed)
+    assert sum(value for _, le, value in samples(noted) if le == "+Inf") == len(times)
+
+
+def test_flush_counts_each_note_once() -> None:
+    def value(counter: str, **labels: str) -> float:
+        found = metrics.OCTETS if counter == "octets" else metrics.TRANSACTIONS.labels(**labels)
+        return float(found._value.get())
+
+    metrics.flush()
+    octets, held = value("octets"), value("transactions", verdict="held")
+    metrics.count_content(10)
+    metrics.count_content(5)
+    metrics.count_transaction("held")
+    assert value("octets") == octets
+    metrics.flush()
+    metrics.flush()
+    assert (value("octets"), value("transactions", verdict="held")) == (octets + 15, held + 1)
