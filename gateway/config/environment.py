@@ -118,7 +118,7 @@ def _value(text: str, key: Key) -> Any:
     kinds = models_at([Config], key)
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         if any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds):
             raise _RefusedError("no JSON", "a JSON object, or one variable for each key") from None
         return text

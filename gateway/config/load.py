@@ -197,7 +197,7 @@ def _read_file(file: Path, reading: _Reading) -> None:
     try:
         data = tomllib.loads(text)
         index = index_lines(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
         place = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = int(place[1]) if place else text.rstrip("\n").count("\n") + 1
         what = re.sub(r" \(at .*\)$", "", str(error))
