@@ -13,7 +13,7 @@ from gateway.session import ClientClass, Session
 from gateway.smtp.extensions import EXTENSIONS, Extension, Terms
 from gateway.smtp.identifiers import transaction_id
 from gateway.smtp.paths import Parameter, Path
-from gateway.smtp.replies import Reply, passed_on, reply
+from gateway.smtp.replies import MAX_LINE, Reply, passed_on, reply
 from gateway.smtp.states import State
 from gateway.trace import Trace
 from gateway.transaction import Transaction
@@ -112,7 +112,7 @@ class Conversation:
         cleaned = passed_on(answer, utf8=self.utf8)
         if cleaned.enhanced is None and "ENHANCEDSTATUSCODES" in self.offered and cleaned.first in {2, 4, 5}:
             front = b"%d.0.0 " % cleaned.first
-            cleaned = Reply(cleaned.code, tuple(front + line for line in cleaned.lines))
+            cleaned = Reply(cleaned.code, tuple((front + line)[: MAX_LINE - 6] for line in cleaned.lines))
         return cleaned
 
     def begin(self, path: Path, parameters: tuple[Parameter, ...]) -> Transaction:
