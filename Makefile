@@ -13,7 +13,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test servers lint types fmt bench clean
+.PHONY: help run demo test servers lint types fmt docs bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ types: .venv/installed-tools ## mypy --strict
 
 fmt: .venv/installed-tools ## format, and fix what can be fixed
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+docs: .venv/installed-tests ## write the generated pages anew
+	@$(BIN)/python -m gateway.config.reference && $(BIN)/python -m gateway.hook_reference && $(BIN)/python -m gateway.cli.reference
+	@$(BIN)/python -m tests.docs.protocol_page
 
 bench: .venv/installed-tests servers ## compare with a direct connection and with haproxy, in one run
 	@$(BIN)/python benchmarks/throughput.py $(ARGS)
