@@ -20,12 +20,16 @@ _URL = re.compile(r"(?:https?://|ftp://|www\.)[^\s<>\"'\x00-\x20]{1,2048}", re.I
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,998}>")
 
 
+_BOUNDS = Bounds()
+
+
 class Message:
     """The content of one transaction, for reading."""
 
     def __init__(self, content: Content, bounds: Bounds | None = None) -> None:
         self.content = content
-        self.bounds = Bounds() if bounds is None else bounds
+        self.bounds = _BOUNDS if bounds is None else bounds
+        self._header: HeaderSection | None = None
 
     @property
     def octets(self) -> Octets:
@@ -37,10 +41,12 @@ class Message:
         """Octets of the content."""
         return self.content.size
 
-    @cached_property
+    @property
     def header(self) -> HeaderSection:
         """The header section by offsets."""
-        return scan(self.content, max_fields=self.bounds.fields)
+        if self._header is None:  # no cached_property: its lock, in Python 3.11, costs as much as a small header section
+            self._header = scan(self.content, max_fields=self.bounds.fields)
+        return self._header
 
     @property
     def fields(self) -> tuple[HeaderField, ...]:

@@ -62,15 +62,24 @@ class Spliced:
         yield from self._content.chunks(first)
 
 
-def apply(content: Content, edits: Sequence[Edit], *, on_top: bytes = b"", utf8: bool = False) -> Spliced:
+def apply(
+    content: Content,
+    edits: Sequence[Edit],
+    *,
+    on_top: bytes = b"",
+    utf8: bool = False,
+    section: HeaderSection | None = None,
+) -> Spliced:
     """The content with these edits, and whole fields (`on_top`, with CRLF each) above everything.
 
+    `section`: the content's header section, where it is known already.
     With `utf8` (SMTPUTF8 was asked for) new values stay UTF-8; else non-ASCII ones become encoded words.
     """
     if not edits and not on_top:
         return Spliced(content, ())
     # Without edits only the top must be known: nothing below the first field is looked at.
-    section = scan(content) if edits else scan(content, max_fields=1)
+    if section is None:
+        section = scan(content) if edits else scan(content, max_fields=1)
     fields = _Fields(section, utf8=utf8)
     for edit in edits:
         match edit:

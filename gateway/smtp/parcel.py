@@ -76,7 +76,7 @@ async def _final(talk: Conversation, transaction: Transaction, message: Message)
     stages = talk.door.chain.stages
     edits = await talk.door.chain.rewrite(transaction, message) if "rewrite" in stages else ()
     trace = received(transaction, server_name=site.config.server.name, now=site.clock())
-    spliced = apply(message.content, edits, on_top=trace, utf8=talk.utf8)
+    spliced = apply(message.content, edits, on_top=trace, utf8=talk.utf8, section=message.header)
     if "sign" not in stages:
         return edits, spliced
     final = Content(b"".join(spliced.chunks()))
