@@ -68,6 +68,8 @@ class Conversation:
     refused_count: int = 0
     mail_decision: Decision | None = None
     """A discard at MAIL: it is the verdict on every recipient."""
+    mail_refusal: Reply | None = None
+    """MAIL was answered 250 by us and then refused by the handover's next hop: what each of its recipients is told."""
     errors: int = 0
     lf_lines: bool = False
     """The last command ended in a bare LF."""
@@ -159,6 +161,7 @@ class Conversation:
         """Give the link back; the envelope on it is void."""
         handovers = [*self.left, self.handover]
         self.left, self.handover = [], None
+        self.mail_refusal = None
         self.route = ""
         for handover in handovers:
             if handover is not None:

@@ -40,8 +40,8 @@ async def mail(talk: Conversation, command: Command) -> Reply | Pending:
     return begin_at_next_hop(talk, transaction, routes[0].name)
 
 
-def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str) -> Pending:
-    """MAIL to the next hop of a route."""
+def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str, *, is_answered: bool = False) -> Pending:
+    """MAIL to the next hop of a route. `is_answered`: the client has its 250, so that a refusal is each recipient's."""
     site = talk.door.site
     talk.route = route
     talk.handover = site.relay.handover(route, talk.client_facts())
@@ -58,7 +58,10 @@ def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str) 
             refused = talk.ours(451, "4.3.5", "The next hop refused the reverse-path")
         else:
             refused = link_reply(talk, answer if isinstance(answer, LinkError) else LinkError("", str(answer)))
-        await end(talk, refused, next_hop_reply=answer if isinstance(answer, Reply) else None)
+        if is_answered:
+            talk.mail_refusal = refused
+        else:
+            await end(talk, refused, next_hop_reply=answer if isinstance(answer, Reply) else None)
         return refused
 
     return Pending(theirs, finish)

@@ -99,7 +99,7 @@ async def _ask_next_hop(
         await talk.leave_next_hop()  # all recipients of the other route were refused: admission lets one route in
     before: Pending | None = None
     if talk.handover is None:
-        before = begin_at_next_hop(talk, transaction, recipient.route)
+        before = begin_at_next_hop(talk, transaction, recipient.route, is_answered=True)
     handover = talk.handover
     if handover is None:
         return talk.ours(451, "4.3.0", "No link to the next hop")
@@ -108,12 +108,10 @@ async def _ask_next_hop(
 
     async def finish(answer: Reply | Exception) -> Reply:
         if before is not None:
-            refusal = await _finish_mail(before)
-            if refusal is not None:
-                return refusal
+            await _finish_mail(before)
         if talk.transaction is not transaction:
             return talk.ours(503, "5.5.1", "Need MAIL command")
-        refusal = _judge_reply(talk, recipient, answer)
+        refusal = talk.mail_refusal or _judge_reply(talk, recipient, answer)
         if refusal is None:
             refusal = await _finish_added(talk, transaction, recipient, extra)
         if refusal is not None:
@@ -130,14 +128,13 @@ async def _ask_next_hop(
     return Pending(theirs, finish)
 
 
-async def _finish_mail(before: Pending) -> Reply | None:
-    """MAIL went out with this RCPT: its refusal becomes the reply to the RCPT (a listed difference)."""
+async def _finish_mail(before: Pending) -> None:
+    """MAIL went out with this RCPT: its refusal becomes the reply to every RCPT that follows (a listed difference)."""
     try:
         answer: Reply | Exception = await before.theirs
     except LinkError as error:
         answer = error
-    result = await before.finish(answer)
-    return None if result.is_positive else result
+    await before.finish(answer)
 
 
 def _judge_reply(talk: Conversation, recipient: Recipient, answer: Reply | Exception) -> Reply | None:
