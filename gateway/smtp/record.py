@@ -51,11 +51,14 @@ def fate_of(answer: Reply | None) -> str:
 
 
 def build(transaction: Transaction, ending: Ending, refused: list[Refused], *, generation: str, now: float) -> Record:
-    """The record. The strongest fate becomes its verdict, with the plugin and reason behind it."""
+    """The record. The strongest fate becomes its verdict, with the plugin and reason behind it.
+
+    Recipients refused at RCPT count only where none was accepted: a message that arrived is no rejected one for a typo.
+    """
     trace = transaction.trace or Trace()
-    rows = [_accepted(recipient, index, ending) for index, recipient in enumerate(transaction.recipients)]
-    rows += [_refused(one) for one in refused]
-    verdict, plugin, reason = _strongest(rows, ending)
+    accepted = [_accepted(recipient, index, ending) for index, recipient in enumerate(transaction.recipients)]
+    rows = accepted + [_refused(one) for one in refused]
+    verdict, plugin, reason = _strongest(accepted or rows, ending)
     message = ending.message
     record = _blank(transaction.session, id_=transaction.id, began=transaction.started, generation=generation, now=now)
     record["reverse_path"] = str(transaction.reverse_path)
