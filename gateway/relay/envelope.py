@@ -47,14 +47,19 @@ class EnvelopeError(LinkError):
         self.reply = reply
 
 
+def line_of(front: bytes, command: Command) -> bytes:
+    """The command as it goes out, without CRLF; `front` is `MAIL FROM:` or `RCPT TO:`."""
+    path, parameters = command
+    return b" ".join((front + path, *parameters)) if parameters else front + path
+
+
 class Step:
     """A MAIL or RCPT of the envelope."""
 
     __slots__ = ("future", "line", "reply")
 
     def __init__(self, front: bytes, command: Command, future: asyncio.Future[Reply]) -> None:
-        path, parameters = command
-        self.line = b" ".join((front + path, *parameters)) if parameters else front + path
+        self.line = line_of(front, command)
         """Without CRLF."""
         self.future = future
         """For whoever gave the command."""

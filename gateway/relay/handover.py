@@ -17,7 +17,7 @@ from typing import Protocol
 
 from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
-from gateway.relay.envelope import Command, Envelope, EnvelopeError, Step, Whose, whose
+from gateway.relay.envelope import Command, Envelope, EnvelopeError, Step, Whose, line_of, whose
 from gateway.relay.link import Answer, Link, settle
 from gateway.smtp.replies import Reply
 
@@ -128,10 +128,11 @@ class Handover:
         """
         await self._quiet()
         before = self._envelope
+        lines = [line_of(b"MAIL FROM:", mail), *(line_of(b"RCPT TO:", recipient) for recipient in recipients)]
+        if before is not None and [step.line for step in before.standing] == lines:
+            return
         rcpts = [Step(b"RCPT TO:", recipient, self._loop.create_future()) for recipient in recipients]
         wanted = Envelope(Step(b"MAIL FROM:", mail, self._loop.create_future()), rcpts)
-        if before is not None and [step.line for step in before.standing] == [step.line for step in wanted.steps]:
-            return
         self._envelope = wanted
         link = self._link
         if link is None:

@@ -178,7 +178,7 @@ class Link(SMTPProtocol):
             self.fail(self._error_of(engine.broken))
         elif answered and engine.expected:
             self._watch(engine.expected[0][1])
-        if not self._flush_due:
+        if engine.has_queued and not self._flush_due:
             self._flush()
 
     @override

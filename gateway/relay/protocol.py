@@ -131,6 +131,11 @@ class NextHopProtocol(Generic[T]):
         self._code = b""
 
     @property
+    def has_queued(self) -> bool:
+        """Commands wait to go out."""
+        return bool(self._queued)
+
+    @property
     def is_quiet(self) -> bool:
         """Nothing is out, waits to go out, or has been half received."""
         return not (self.expected or self._queued or self._rest or self._lines)
@@ -193,17 +198,16 @@ class NextHopProtocol(Generic[T]):
         answered: list[tuple[T, Reply]] = []
         if self._rest:
             octets = self._rest + octets
-        start = 0
-        while self.broken is None:
-            end = octets.find(b"\n", start)
-            if end < 0 or end - start > MAX_REPLY_LINE:
-                break
-            # A lone LF is taken as a line's end in replies: what is at stake is our own link only.
-            reply = self._line(octets[start : end - 1 if octets[end - 1 : end] == b"\r" and end > start else end])
-            start = end + 1
+        # A lone LF is taken as a line's end in replies: what is at stake is our own link only.
+        *lines, self._rest = octets.split(b"\n")
+        for line in lines:
+            if len(line) > MAX_REPLY_LINE:
+                self.broken = Broken("a reply line without end")
+            if self.broken is not None:
+                return answered
+            reply = self._line(line[:-1] if line.endswith(b"\r") else line)
             if reply is not None:
                 self._pair(reply, answered)
-        self._rest = octets[start:] if start else octets
         if self.broken is None and len(self._rest) > MAX_REPLY_LINE:
             self.broken = Broken("a reply line without end")
         return answered
