@@ -16,7 +16,7 @@ from gateway.smtp.paths import Parameter, Path
 from gateway.smtp.replies import MAX_LINE, Reply, passed_on, reply
 from gateway.smtp.states import State
 from gateway.trace import Trace
-from gateway.transaction import Transaction
+from gateway.transaction import Outcome, Transaction
 from gateway.verdict import Defer, Reject
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ class Conversation:
     """A discard at MAIL: it is the verdict on every recipient."""
     mail_refusal: Reply | None = None
     """MAIL was answered 250 by us and then refused by the handover's next hop: what each of its recipients is told."""
+    ended: list[tuple[Transaction, Outcome]] = field(default_factory=list)
+    """Transactions that `done` is still owed for."""
     errors: int = 0
     lf_lines: bool = False
     """The last command ended in a bare LF."""

@@ -29,7 +29,7 @@ from gateway.smtp.protocol import Command, Content, EndOfContent, Engine, LineTo
 from gateway.smtp.replies import Reply, reply
 from gateway.smtp.site import Door
 from gateway.smtp.states import State, advance
-from gateway.smtp.transactions import abandon, end, refuse_session
+from gateway.smtp.transactions import abandon, end, refuse_session, tell_observers
 from gateway.smtp.verbs import MAY_FOLLOW_PENDING, VERBS
 from gateway.smtp.verbs.data import finish_content
 
@@ -204,6 +204,7 @@ class Server(SMTP):
             self.transport.close()
         try:
             await abandon(talk, why=self._timed_out or "the client left")
+            await tell_observers(talk)
             if "disconnect" in self._door.chain.stages:
                 await self._door.chain.disconnect(talk.session)
         finally:
@@ -259,6 +260,9 @@ class Server(SMTP):
     async def _more(self, talk: Conversation) -> None:
         """Write what is owed and wait for input. _Gone when there will be none."""
         self._flush()
+        if talk.ended:
+            await tell_observers(talk)
+            return  # input may have come meanwhile
         if self._lost or self._eof:
             raise _Gone
         if self._timed_out:

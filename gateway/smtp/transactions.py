@@ -36,7 +36,10 @@ async def end(
     ending: Ending | None = None,
     record: Record | None = None,
 ) -> None:
-    """End the transaction with this reply (None: the client left). Once only; a second call does nothing."""
+    """End the transaction with this reply (None: the client left). Once only; a second call does nothing.
+
+    Observers hear of it from `tell_observers`.
+    """
     transaction, talk.transaction = talk.transaction, None
     if transaction is None:
         return
@@ -54,6 +57,13 @@ async def end(
             for index, recipient in enumerate(transaction.recipients)
         )
         outcome = Outcome(reply=ending.reply, fates=fates, next_hop=ending.next_hop, queue_id=queue_id(ending.next_hop_reply))
+        talk.ended.append((transaction, outcome))
+
+
+async def tell_observers(talk: Conversation) -> None:
+    """`done` for what has ended; called when the replies are written, so that an observer delays none of them."""
+    ended, talk.ended = talk.ended, []
+    for transaction, outcome in ended:
         await talk.door.chain.done(transaction, outcome)
 
 
