@@ -82,6 +82,8 @@ _verdict = BoundedLabel(30)
 _replies: Tally[tuple[str, int]] = Tally()
 _verdicts: Tally[str] = Tally()
 _octets: Tally[None] = Tally()
+_sessions: Tally[str] = Tally()
+"""`begun`, and by how many there are more `open`."""
 _times: Tally[int] = Tally()
 """By bucket."""
 _time: list[float] = []
@@ -94,8 +96,19 @@ def count_reply(command: str, code: int) -> None:
 
 
 def count_transaction(verdict: str) -> None:
-    """A transaction has ended: delivered, held, rejected, deferred, discarded, mixed, vanished."""
+    """A transaction has ended: delivered, held, rejected, deferred, discarded, vanished."""
     _verdicts[_verdict(verdict)] += 1
+
+
+def count_session() -> None:
+    """A client has connected."""
+    _sessions["begun"] += 1
+    _sessions["open"] += 1
+
+
+def count_session_end() -> None:
+    """A session is over."""
+    _sessions["open"] -= 1
 
 
 def count_content(octets: int) -> None:
@@ -117,6 +130,8 @@ def flush() -> None:
     for verdict in tuple(_verdicts):
         TRANSACTIONS.labels(verdict).inc(_verdicts.pop(verdict))
     OCTETS.inc(_octets.pop(None, 0))
+    SESSIONS.inc(_sessions.pop("begun", 0))
+    SESSIONS_OPEN.inc(_sessions.pop("open", 0))
     _flush_times()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from gateway.config.models import ListenerConfig, RouteConfig
 from gateway.session import ClientClass
@@ -27,13 +28,19 @@ def contains(listed: Sequence[Network], address: str) -> bool:
     """True when the address lies in one of them; an unknown or broken address lies in none."""
     if not listed:
         return False
+    found = _parsed(address)
+    return found is not None and any(found.version == network.version and found in network for network in listed)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address, IPv4 where it is one in IPv6's clothes; None for what is none."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return False
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return any(found.version == network.version and found in network for network in listed)
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return found if mapped is None else mapped
 
 
 def route_of(

@@ -211,15 +211,14 @@ class Server(SMTP):
             if self._timer is not None:
                 self._timer.cancel()
             self._door.leave(self)
-            metrics.SESSIONS_OPEN.dec()
+            metrics.count_session_end()
 
     async def _greet(self, talk: Conversation) -> bool:
         """The greeting: 220, or 421 and 554 (RFC 5321 3.1). False: the connection ends."""
         door = self._door
-        metrics.SESSIONS.inc()
-        metrics.SESSIONS_OPEN.inc()
+        metrics.count_session()
         if door.draining or len(door.sessions) > self._limits.connections:
-            self._write(talk.ours(421, "4.3.2", "Too busy; try again later"))
+            self._end_with(talk, "4.3.2", "Too busy; try again later")
             return False
         if "connect" in door.chain.stages:
             decision = await door.chain.connect(talk.session)
@@ -338,8 +337,7 @@ class Server(SMTP):
         if command.bare_lf and not talk.lenient:
             return talk.ours(500, "5.5.2", "Commands end in CRLF")  # RFC 5321 2.3.8
         if self._commands > self._limits.commands:
-            self._closing = True
-            return talk.ours(421, "4.7.0", "Too many commands")
+            return self._final(talk, "4.7.0", "Too many commands")
         if command.verb not in VERBS:
             return talk.ours(500, "5.5.2", "Command not recognized")
         if not command.argument.isascii() and command.verb not in {"MAIL", "RCPT", "VRFY", "EXPN"}:
@@ -351,13 +349,22 @@ class Server(SMTP):
         talk.errors += 1
         self._write(answer)
         if talk.errors >= self._limits.errors and not self._closing:
-            self._closing = True
-            self._write(talk.ours(421, "4.7.0", "Too many errors"))
+            self._end_with(talk, "4.7.0", "Too many errors")
 
     def _after_rcpt(self, talk: Conversation) -> None:
         if talk.session.unknown_recipients >= self._limits.unknown_recipients and not self._closing:
-            self._closing = True
-            self._write(talk.ours(421, "4.7.0", "Too many unknown recipients"))
+            self._end_with(talk, "4.7.0", "Too many unknown recipients")
+
+    def _end_with(self, talk: Conversation, enhanced: str, text: str) -> None:
+        self._write(self._final(talk, enhanced, text))
+
+    def _final(self, talk: Conversation, enhanced: str, text: str) -> Reply:
+        """The 421 after which the session ends, with a record behind its identifier."""
+        self._closing = True
+        answer = talk.ours(421, enhanced, text)
+        if talk.transaction is None:  # the record of a transaction under way is written when the session is left
+            refuse_session(talk, None, answer, reason=text.partition(";")[0].lower().replace(" ", "-"))
+        return answer
 
     async def _settle(self, talk: Conversation) -> None:
         """Replies the next hop owes, in the order of the commands."""
