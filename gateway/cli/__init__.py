@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from gateway.cli import config, journal, plugins, quarantine
@@ -12,6 +14,18 @@ from gateway.cli.healthcheck import healthcheck
 from gateway.cli.run import run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def version(*, version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    """An SMTP proxy with a plugin chain, in front of an existing mail server."""
+    if version:
+        from importlib.metadata import version as of
+
+        typer.echo(f"mailgateway {of('mailgateway')}")
+        raise typer.Exit
+
+
 app.add_typer(config.app, name="config")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(journal.app, name="journal")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The decision records of all transactions.")
 T = TypeVar("T")
+VERDICTS = ("delivered", "held", "rejected", "deferred", "discarded", "vanished")
 
 
 @app.callback()
@@ -35,10 +36,12 @@ def search(
     to: Annotated[str, typer.Option(help="Part of a forward-path.")] = "",
     client: Annotated[str, typer.Option(help="Beginning of the client's address.")] = "",
     since: Annotated[str, typer.Option(help="Not older than: 30m, 2h, 7d.")] = "",
-    verdict: Annotated[str, typer.Option(help="delivered, held, rejected, deferred, discarded, vanished, mixed.")] = "",
+    verdict: Annotated[str, typer.Option(help=f"{', '.join(VERDICTS)}.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
 ) -> None:
     """Newest first. `mailgateway explain ID` tells the whole of one."""
+    if verdict and verdict not in VERDICTS:
+        raise typer.BadParameter(f"{verdict!r} is none of {', '.join(VERDICTS)}")
     moment = terminal.since(since)
 
     async def work(journal: Journal) -> list[Record]:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -105,6 +106,8 @@ def show(
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
+    from gateway.cli.tree import edit_line
+
     rows = [
         ("id", entry.id),
         ("transaction", f"{safe(entry.transaction_id)}   (mailgateway explain {safe(entry.transaction_id)})"),
@@ -118,8 +121,8 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     for index, (path, parameters, route) in enumerate(entry.recipients):
         done = "   released" if index in entry.released else ""
         rows.append(("recipient", " ".join([_octets(path), *map(_octets, parameters)]) + f"   route {safe(route)}{done}"))
-    rows += [(safe(name), safe(str(value))) for name, value in entry.facts.items()]
-    rows += [("edit", safe(repr(edit))) for edit in entry.edits]
+    rows += [(safe(name), safe(str(value))) for name, value in entry.facts.items() if name != "time"]
+    rows += [("edit", edit_line({**asdict(edit), "kind": type(edit).__name__})) for edit in entry.edits]
     rows += [("size", str(entry.size)), ("sha256", entry.digest)]
     if entry.last_reply:
         rows.append(("last release", safe(entry.last_reply)))

@@ -123,9 +123,28 @@ def _add_recipient(branch: Tree, recipient: RecipientRecord) -> None:
         leaf.add(_text("reply ", recipient["reply"]))
 
 
+def edit_line(value: dict[str, Any]) -> str:
+    """An edit (a dict of its fields and its `kind`) on one line as a person would say it; `` for anything else."""
+    field = f"{value.get('name')}: {' '.join(str(value.get('value', '')).split())}"
+    match value.get("kind"):
+        case "AddHeader":
+            return safe(f"add {field}")
+        case "ReplaceHeader":
+            return safe(f"replace {field}")
+        case "RemoveHeader":
+            occurrence = value.get("occurrence")
+            return safe(f"remove {value.get('name')}" + ("" if occurrence is None else f" (occurrence {occurrence})"))
+        case "TagSubject":
+            return safe(f"tag the subject with {value.get('tag')}")
+        case _:
+            return ""
+
+
 def _value(value: dict[str, Any]) -> str:
     """A verdict, finding or edit on one line: its kind, then what is set in it."""
     kind = str(value.get("kind", ""))
+    if line := edit_line(value):
+        return line
     if {"method", "result", "properties"} <= value.keys():  # AuthResult, and what plugins derive from it
         properties = [f"{name}={content}" for name, content in value.get("properties", ())]
         reason = f" ({value['reason']})" if value.get("reason") else ""

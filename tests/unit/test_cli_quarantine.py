@@ -7,6 +7,7 @@ import socketserver
 import threading
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from gateway import add_header
 from gateway.cli import app, terminal
+from gateway.cli.tree import edit_line
 from gateway.content import Content
 from gateway.journal import Journal
 from gateway.quarantine import Copy, Entry, Quarantine
@@ -230,6 +232,23 @@ def test_journal_search(site: Site) -> None:
     assert "t1" not in site.run("journal", "search", "--verdict", "rejected").output
     assert site.run("journal", "search", "--client", "203.0.113.").output == "nothing\n"
     assert site.run("journal", "search", "--since", "soon").exit_code == 2
+    misspelt = site.run("journal", "search", "--verdict", "refused")
+    assert misspelt.exit_code == 2
+    assert "delivered, held, rejected" in misspelt.output
+
+
+def test_edits_are_shown_as_a_person_says_them() -> None:
+    assert edit_line({"kind": "AddHeader", "name": "X-A", "value": "one;\r\n\ttwo"}) == "add X-A: one; two"
+    assert edit_line({"kind": "ReplaceHeader", "name": "X-A", "value": "\x1b[31m", "occurrence": 0}) == "replace X-A: \\x1b[31m"
+    assert edit_line({"kind": "RemoveHeader", "name": "X-A", "occurrence": None}) == "remove X-A"
+    assert edit_line({"kind": "RemoveHeader", "name": "X-A", "occurrence": 1}) == "remove X-A (occurrence 1)"
+    assert edit_line({"kind": "TagSubject", "tag": "[EXT]"}) == "tag the subject with [EXT]"
+    assert edit_line({"kind": "Accept"}) == ""
+
+
+def test_the_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"mailgateway {version('mailgateway')}\n")
 
 
 def test_explain_finds_by_transaction_and_by_copy(site: Site) -> None:

@@ -1,36 +1,48 @@
-"""What a decision record says of transactions with several endings."""
+"""The verdict of a whole transaction, as journal, log and metrics have it."""
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.smtp.conversation import Refused
-from gateway.smtp.paths import Path
 from gateway.smtp.record import Ending, build
-from gateway.smtp.replies import reply
-from gateway.testing import a_transaction
-from gateway.verdict import Decision, quarantine
+from gateway.smtp.replies import Reply, reply
+from gateway.testing import a_recipient, a_transaction
+from gateway.trace import Record
 
-NOBODY = Refused(path=Path(b"<nobody@a.test>", "nobody", "a.test"), reply=reply(450, "4.2.0", "later"), reason="next-hop")
-
-
-def verdict_of(
-    ending: Ending, *refused: Refused, recipients: tuple[str, ...] = ("bob@a.test",), held: bool = False
-) -> tuple[str, str, str]:
-    transaction = a_transaction(recipients=recipients)
-    if held:
-        transaction.recipients[0].decision = Decision(verdict=quarantine("because"), plugin="judge", hook="judge")
-    record = build(transaction, ending, list(refused), generation="g", now=transaction.started + 1)
-    assert len(record["recipients"]) == len(recipients) + len(refused)
-    return record["verdict"], record["plugin"], record["reason"]
+TYPO = Refused(path=a_recipient("typo@example.org").forward_path, reply=reply(550, "5.1.1", "who?"), reason="next-hop")
 
 
-def test_a_refusal_at_rcpt_does_not_hide_a_delivery() -> None:
-    assert verdict_of(Ending(reply=reply(250, "2.0.0", "Ok"), fates={0: "delivered"}), NOBODY)[0] == "delivered"
+def record(fates: dict[int, str], answer: Reply | None, *refused: Refused) -> Record:
+    transaction = a_transaction()
+    transaction.recipients[:] = [a_recipient(f"r{index}@example.org") for index in fates]
+    return build(transaction, Ending(reply=answer, fates=fates), list(refused), generation="g", now=transaction.started)
 
 
-def test_refused_alone_it_names_the_verdict() -> None:
-    assert verdict_of(Ending(), NOBODY, recipients=()) == ("deferred", "", "next-hop")
+@pytest.mark.parametrize(
+    ("fates", "verdict"),
+    [
+        ({0: "delivered"}, "delivered"),
+        ({0: "delivered", 1: "held"}, "held"),
+        ({0: "held", 1: "discarded"}, "held"),
+        ({0: "delivered", 1: "discarded"}, "discarded"),
+        ({0: "delivered", 1: "rejected"}, "rejected"),
+        ({0: "deferred", 1: "delivered"}, "deferred"),
+    ],
+)
+def test_the_strongest_fate_is_the_verdict(fates: dict[int, str], verdict: str) -> None:
+    assert record(fates, reply(250, "2.0.0", "Ok"))["verdict"] == verdict
 
 
-def test_held_is_stronger_than_delivered() -> None:
-    ending = Ending(reply=reply(250, "2.0.0", "Ok"), fates={0: "held", 1: "delivered"})
-    assert verdict_of(ending, recipients=("bob@a.test", "eve@a.test"), held=True) == ("held", "judge", "because")
+def test_a_typo_among_the_recipients_makes_no_rejected_message_of_a_delivered_one() -> None:
+    told = record({0: "delivered"}, reply(250, "2.0.0", "Ok"), TYPO)
+    assert (told["verdict"], told["reason"], len(told["recipients"])) == ("delivered", "", 2)
+
+
+def test_when_nobody_was_accepted_the_refusal_is_the_verdict() -> None:
+    told = record({}, None, TYPO)
+    assert (told["verdict"], told["reason"], told["reply"]) == ("rejected", "next-hop", "550 5.1.1 who?")
+
+
+def test_a_client_that_left() -> None:
+    assert record({0: "vanished"}, None, TYPO)["verdict"] == "vanished"
