@@ -171,11 +171,11 @@ class Conversation:
 
 
 def check_parameters(talk: Conversation, parameters: tuple[Parameter, ...], *, rcpt: bool) -> Reply | None:
-    """The refusal of the first parameter that was not offered or has a value that cannot be (RFC 5321 4.1.1.11)."""
+    """The refusal, without an identifier, of the first parameter that was not offered or has a wrong value (RFC 5321 4.1.1.11)."""
     for parameter in parameters:
         extension = _owner(parameter.keyword, rcpt=rcpt)
         if extension is None or extension.keyword not in talk.offered or talk.terms is None:
-            return talk.ours(555, "5.5.4", "Parameter not recognized or not supported")
+            return reply(555, "5.5.4", "Parameter not recognized or not supported")
         refusal = extension.check(parameter, talk.terms)
         if refusal is not None:
             return refusal

@@ -76,10 +76,12 @@ async def abandon(talk: Conversation, *, why: str) -> None:
     await end(talk, None)
 
 
-def refuse_session(talk: Conversation, decision: Decision | None, answer: Reply) -> None:
-    """The record of a session refused before it had a transaction."""
+def refuse_session(talk: Conversation, decision: Decision | None, answer: Reply, *, reason: str = "") -> None:
+    """The record of a session refused outside a transaction, by a plugin or for this reason."""
     site = talk.door.site
-    write(talk, of_session(talk.session, decision, answer, generation=site.generation, now=site.clock()))
+    record = of_session(talk.session, decision, answer, generation=site.generation, now=site.clock())
+    record["reason"] = record["reason"] or reason
+    write(talk, record)
 
 
 def write(talk: Conversation, record: Record) -> None:

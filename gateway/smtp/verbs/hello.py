@@ -7,7 +7,7 @@ from gateway.smtp.extensions import EXTENSIONS
 from gateway.smtp.grammar import SyntaxFault, parse_hello
 from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply, clean
-from gateway.smtp.transactions import abandon
+from gateway.smtp.transactions import abandon, refuse_session
 
 
 async def ehlo(talk: Conversation, command: Command) -> Reply:
@@ -48,5 +48,7 @@ async def _greet(talk: Conversation, command: Command, *, esmtp: bool) -> Reply 
     if "helo" in talk.door.chain.stages:
         decision = await talk.door.chain.helo(talk.session)
         if decision is not None:
-            return talk.refused_by(decision)
+            refused = talk.refused_by(decision)
+            refuse_session(talk, decision, refused)
+            return refused
     return None

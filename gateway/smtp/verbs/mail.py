@@ -19,9 +19,11 @@ async def mail(talk: Conversation, command: Command) -> Reply | Pending:
     except SyntaxFault as fault:
         return talk.ours(fault.code, fault.enhanced, fault.text)
     refusal = check_parameters(talk, address.parameters, rcpt=False)
-    if refusal is not None:
-        return refusal
     transaction = talk.begin(address.path, address.parameters)
+    if refusal is not None:
+        refused = talk.ours(refusal.code, refusal.enhanced, refusal.text[6:])
+        await end(talk, refused)
+        return refused
     size = transaction.parameter("SIZE")
     if size is not None:
         transaction.declared_size = int(size.value or "0")

@@ -29,7 +29,7 @@ async def rcpt(talk: Conversation, command: Command) -> Reply | Pending:
         return talk.ours(fault.code, fault.enhanced, fault.text)
     refusal = check_parameters(talk, address.parameters, rcpt=True)
     if refusal is not None:
-        return refusal
+        return talk.ours(refusal.code, refusal.enhanced, refusal.text[6:])
     limits = talk.door.site.config.limits
     if len(transaction.recipients) + talk.owed >= limits.recipients:
         return talk.ours(452, "4.5.3", "Too many recipients")
