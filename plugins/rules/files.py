@@ -46,7 +46,7 @@ def _read(file: Path) -> tuple[list[Rule], list[ConfigProblem]]:
         data = tomllib.loads(text)
     except UnicodeDecodeError as error:
         return [], [_problem(file, octets.count(b"\n", 0, error.start) + 1, "files", "octets that are not UTF-8", "UTF-8")]
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
         line = _LINE_OF_ERROR.search(str(error))
         return [], [_problem(file, int(line[1]) if line else None, "files", str(error), "TOML")]
     tables = data.get("rule", [])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.config.load import load
 from gateway.errors import ConfigError
+from gateway.plugins.rules.files import read_rules
 
 TIMES = int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
 """More examples, other ones each time, where it is more than 1."""
@@ -96,6 +97,8 @@ def test_a_value_that_cannot_be_read(tmp_path: Path, value: str) -> None:
     (tmp_path / "config.toml").write_text(f"x = {value}")
     with pytest.raises(ConfigError):
         load(tmp_path / "config.toml", environ={})
+    with pytest.raises(ConfigError):
+        read_rules(["config.toml"], tmp_path)
 
 
 def test_the_usual_one_is_taken(tmp_path: Path) -> None:
