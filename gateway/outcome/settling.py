@@ -22,7 +22,7 @@ def settle(
     held: frozenset[int] = frozenset(),
     next_hop: str = "",
 ) -> Settlement:
-    """How a carried-out plan ends.
+    """How a carried-out plan ends. UTF-8 in the next hop's words stays: the client's side knows whether it may see it.
 
     `answers`: one reply, or one for each of `plan.forward` (LMTP); `is_ours`: they are ours, for a link that failed.
     `lost`: recipients whose copy could not be held, with the reply for it; `held`: those whose copy is held already, whatever
@@ -32,7 +32,7 @@ def settle(
         return plan.verdict
     if _is_plain(plan, answers, lost) and not is_ours:
         return Settlement(
-            reply=passed_on(answers[0]),
+            reply=passed_on(answers[0], utf8=True),
             fates=(Fate.DELIVERED,) * len(plan.wishes),
             is_ours=False,
             next_hop=next_hop,
@@ -114,8 +114,8 @@ def _answers(plan: Plan, answers: Sequence[Reply]) -> dict[int, Reply]:
             raise ValueError("answers of a next hop that got nothing")
         return {}
     if len(answers) == 1:
-        return dict.fromkeys(plan.forward, passed_on(answers[0]))
-    return dict(zip(plan.forward, map(passed_on, answers), strict=True))
+        return dict.fromkeys(plan.forward, passed_on(answers[0], utf8=True))
+    return dict(zip(plan.forward, (passed_on(answer, utf8=True) for answer in answers), strict=True))
 
 
 def _result(plan: Plan, wish: Wish, answered: Mapping[int, Reply], lost: Mapping[int, Reply]) -> tuple[Fate, Reply]:

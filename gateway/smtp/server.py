@@ -254,7 +254,10 @@ class Server(SMTP):
                 await self._settle(talk)
                 self._refuse(talk, talk.ours(500, "5.5.2", "Line too long"))
             if self._paused:
-                await self._drain_helper()
+                try:
+                    await self._drain_helper()
+                except ConnectionError:  # it left without reading its replies
+                    raise _Gone from None
 
     async def _more(self, talk: Conversation) -> None:
         """Write what is owed and wait for input. _Gone when there will be none."""
@@ -292,6 +295,8 @@ class Server(SMTP):
         verb = self._verb = command.verb
         if self._owed and verb not in MAY_FOLLOW_PENDING:
             await self._settle(talk)
+            if self._closing:  # 421 was said: what follows it is not done
+                return
         talk.lf_lines = command.bare_lf
         refusal = self._out_of_bounds(talk, command)
         if refusal is not None:
@@ -311,6 +316,8 @@ class Server(SMTP):
             return
         if self._owed:
             await self._settle(talk)
+            if self._closing:
+                return
         await self._after(talk, verb, result, after)
 
     async def _after(self, talk: Conversation, verb: str, result: Reply, after: State) -> None:
@@ -338,7 +345,7 @@ class Server(SMTP):
             return talk.ours(500, "5.5.2", "Commands end in CRLF")  # RFC 5321 2.3.8
         if self._commands > self._limits.commands:
             return self._final(talk, "4.7.0", "Too many commands")
-        if command.verb not in VERBS:
+        if command.verb not in VERBS and talk.state is not State.REFUSED:  # there, 503 to everything (RFC 5321 3.1)
             return talk.ours(500, "5.5.2", "Command not recognized")
         if not command.argument.isascii() and command.verb not in {"MAIL", "RCPT", "VRFY", "EXPN"}:
             return talk.ours(501, "5.5.2", "Octets outside ASCII")
@@ -351,9 +358,12 @@ class Server(SMTP):
         if talk.errors >= self._limits.errors and not self._closing:
             self._end_with(talk, "4.7.0", "Too many errors")
 
-    def _after_rcpt(self, talk: Conversation) -> None:
-        if talk.session.unknown_recipients >= self._limits.unknown_recipients and not self._closing:
-            self._end_with(talk, "4.7.0", "Too many unknown recipients")
+    def _after_rcpt(self, talk: Conversation) -> bool:
+        """True: too many were unknown, and the session ends."""
+        if talk.session.unknown_recipients < self._limits.unknown_recipients or self._closing:
+            return False
+        self._end_with(talk, "4.7.0", "Too many unknown recipients")
+        return True
 
     def _end_with(self, talk: Conversation, enhanced: str, text: str) -> None:
         self._write(self._final(talk, enhanced, text))
@@ -382,8 +392,8 @@ class Server(SMTP):
                 answer = error
             result = await pending.finish(answer)
             self._write(result)
-            if verb == "RCPT":
-                self._after_rcpt(talk)
+            if verb == "RCPT" and self._after_rcpt(talk):
+                owed.clear()  # nothing follows a 421
         self._verb = asked
         _back_to_ready(talk)
 
