@@ -461,6 +461,22 @@ async def test_the_budget_of_a_stage_bounds_its_hooks(threads: Threads) -> None:
     assert [step["outcome"] for step in transaction.trace.step_records()] == ["timeout", "timeout"]
 
 
+async def test_the_budget_of_the_envelope_bounds_its_hooks(threads: Threads) -> None:
+    class SleepsAtData(Plugin):
+        @hook
+        async def data(self) -> None:
+            await asyncio.sleep(3600)
+
+    slow = [SleepsAtData(name="one"), SleepsAtData(name="two")]
+    chain = build_chain(slow, threads, timeout=60, on_error="ignore", envelope_budget=LIMIT)
+    transaction = a_transaction()
+    began = time.monotonic()
+    assert await chain.data(transaction) is None
+    assert time.monotonic() - began < SOON
+    assert transaction.trace is not None
+    assert [step["outcome"] for step in transaction.trace.step_records()] == ["timeout", "timeout"]
+
+
 async def test_the_transactions_own_deadline_bounds_hooks(threads: Threads) -> None:
     transaction = a_transaction(deadline=asyncio.get_running_loop().time() + LIMIT)
     began = time.monotonic()
