@@ -9,7 +9,7 @@ from pathlib import Path
 TOP = Path(__file__).parents[2]
 PLACES = ("gateway", "plugins")
 SKIPPED = ("gateway/testing", "gateway/plugins", "gateway/server/inbox.py", "gateway/quarantine")
-MAKERS = {"ours", "reply", "reject", "defer", "Reject", "Defer", "Reply", "SyntaxFault", "_end_with"}
+MAKERS = {"ours", "reply", "reject", "defer", "Reject", "Defer", "Reply", "SyntaxFault", "_end_with", "_final"}
 
 Found = tuple[int, str, str]
 
@@ -46,7 +46,7 @@ def _of_call(name: str, call: ast.Call) -> Found | None:
     match name:
         case "ours" | "reply" if len(arguments) >= 3:
             code, enhanced, text = _constant(arguments[0], 0), _constant(arguments[1], ""), arguments[2]
-        case "_end_with" if len(arguments) == 3:  # 421, and the session ends
+        case "_end_with" | "_final" if len(arguments) == 3:  # 421, and the session ends
             code, enhanced, text = 421, _constant(arguments[1], ""), arguments[2]
         case "Reply" if len(arguments) == 2:
             code, enhanced, text = _constant(arguments[0], 0), "", arguments[1]
