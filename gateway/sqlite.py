@@ -153,4 +153,4 @@ class Database:
 
 def storable(text: str) -> str:
     """Text that UTF-8 can hold: octets that came in as lone surrogates become `?`."""
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

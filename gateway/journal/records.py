@@ -40,6 +40,8 @@ PLAIN = 1_024
 """Octets of JSON up to which compressing costs more than it saves."""
 MAX_COLUMN = 100_000
 
+_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode  # made once: `dumps` makes one for each record
+
 
 def _column(text: str) -> str:
     return storable(text[:MAX_COLUMN].lower())
@@ -47,7 +49,7 @@ def _column(text: str) -> str:
 
 def row_of(record: Record) -> Row:
     """A record as the values of INSERT. Raises what a wrong record raises: KeyError, TypeError, ValueError."""
-    octets = json.dumps(record, separators=(",", ":"), default=str).encode()
+    octets = _encode(record).encode()
     return (
         storable(record["id"]),
         float(record["time"]),
