@@ -97,8 +97,9 @@ class Intake:
     def content(self) -> Content:
         """The whole content. Raises OSError when the spool file cannot be mapped."""
         if self._file is not None:
-            file, self._file = self._file, None
-            return Content.from_file(file, was_normalised=self.was_normalised)
+            content = Content.from_file(self._file, was_normalised=self.was_normalised)
+            self._file = None
+            return content
         chunks, self._chunks = self._chunks, []
         return Content(chunks[0] if len(chunks) == 1 else b"".join(chunks), was_normalised=self.was_normalised)
 

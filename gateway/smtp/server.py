@@ -41,6 +41,9 @@ log = structlog.get_logger("mailgateway.smtp")
 PAUSE_AT = 256 * 1024
 """Octets of unread commands at which the client has to wait."""
 
+LINGER = 30.0
+"""Seconds a client has to take its last replies before the connection is cut."""
+
 TURN = 64
 """Commands that one client has answered before the others get their turn."""
 
@@ -181,6 +184,7 @@ class Server(SMTP):
     # --- the conversation
 
     async def _converse(self, talk: Conversation) -> None:
+        fault: Reply | None = None
         try:
             if await self._greet(talk):
                 await self._serve(talk)
@@ -191,25 +195,30 @@ class Server(SMTP):
         except Exception:
             # protects the worker: one session's fault is 421 for that session (RFC 5321 3.8)
             log.exception("session.failed", session=talk.id)
-            self._write(talk.ours(421, "4.3.0", "Internal fault; try again later"))
+            fault = self._final(talk, "4.3.0", "Internal fault; try again later")
+            self._write(fault)
         finally:
-            await self._leave(talk)
+            await self._leave(talk, fault)
 
-    async def _leave(self, talk: Conversation) -> None:
+    async def _leave(self, talk: Conversation, fault: Reply | None) -> None:
         self._owed.clear()
         self._flush()
         if self._intake is not None:
             self._intake.discard()
-        if self.transport is not None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.transport is not None and not self._lost:
             self.transport.close()
+            # A client that takes its last replies never does not keep the socket for ever.
+            self._timer = self.loop.call_later(LINGER, self.transport.abort)  # type: ignore[attr-defined] # see above
         try:
+            if fault is not None:
+                await end(talk, fault)
             await abandon(talk, why=self._timed_out or "the client left")
             await tell_observers(talk)
             if "disconnect" in self._door.chain.stages:
                 await self._door.chain.disconnect(talk.session)
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
             self._door.leave(self)
             metrics.count_session_end()
 

@@ -52,7 +52,14 @@ async def finish_content(talk: Conversation, intake: Intake, *, vanished: Callab
         await end(talk, answer, ending=Ending(reply=answer, size=intake.size))
         return answer
     metrics.count_content(intake.size)
-    content = intake.content()
+    try:
+        content = intake.content()
+    except OSError as error:
+        intake.discard()
+        _note(transaction, f"spool: {error}")
+        answer = talk.ours(451, "4.3.0", "Spool failed; try again later")
+        await end(talk, answer, ending=Ending(reply=answer, size=intake.size))
+        return answer
     try:
         if intake.has_nul and has_hidden_end(content.octets):
             answer = talk.ours(550, "5.6.0", "A line of NUL and one dot: an end of data in disguise")

@@ -1,0 +1,102 @@
+"""How a session ends when something of ours fails, and when a client does not take its last replies."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from asyncio import selector_events
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from gateway.config.models import Config
+from gateway.content import Content
+from gateway.smtp import server
+from gateway.smtp.intake import Intake
+from gateway.testing.in_process import InProcessGateway
+from gateway.testing.wire import Party, connect
+
+PLUGIN = '''
+"""Nobody is asked."""
+
+from gateway import Plugin, Transaction, Verdict, discard, hook
+
+
+class Discards(Plugin):
+    @hook
+    async def mail(self, transaction: Transaction) -> Verdict:
+        return discard("nobody wants it")
+'''
+
+
+def config(directory: Path) -> Config:
+    (directory / "discards.py").write_text(PLUGIN)
+    return Config.model_validate(
+        {
+            "route": [{"domains": ["example.test"], "servers": ["127.0.0.1:9"]}],
+            "limits": {"spool_memory": 10},
+            "plugin_path": [str(directory)],
+            "plugins": ["discards"],
+        }
+    )
+
+
+async def sent(gateway: InProcessGateway) -> tuple[Party, str]:
+    """A client that has sent a message, and the reply to it."""
+    client = await connect(gateway.port())
+    await client.line()
+    client.say(b"HELO c.example\r\nMAIL FROM:<>\r\nRCPT TO:<a@example.test>\r\nDATA\r\n")
+    for _ in range(4):
+        assert str(await client.line())[:3] in {"250", "354"}
+    client.say(b"Subject: a spooled message\r\n\r\n.\r\n")
+    return client, str(await client.line())
+
+
+async def test_a_spool_that_cannot_be_read_is_451_and_the_session_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> Content:
+        raise OSError(errno.ENOMEM, "no memory to map it")
+
+    monkeypatch.setattr(Content, "from_file", fails)
+    async with InProcessGateway(config(tmp_path), directory=tmp_path) as gateway:
+        client, answer = await sent(gateway)
+        assert answer.startswith("451 4.3.0 ")
+        client.say(b"NOOP\r\n")
+        assert await client.line() == "250 2.0.0 Ok"
+        client.close()
+        assert gateway.records[0]["verdict"] == "deferred"
+        assert gateway.records[0]["id"] in answer
+
+
+async def test_a_fault_of_ours_is_421_with_a_record_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(_: object, intake: Intake, **__: object) -> None:
+        intake.discard()
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(server, "finish_content", fails)
+    async with InProcessGateway(config(tmp_path), directory=tmp_path) as gateway:
+        client, answer = await sent(gateway)
+        assert answer.startswith("421 4.3.0 ")
+        assert await client.line() is None
+        client.close()
+    assert [record["verdict"] for record in gateway.records] == ["deferred"]
+    assert gateway.records[0]["id"] in answer
+    assert gateway.records[0]["reply"] == answer
+
+
+async def test_a_connection_that_does_not_close_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "LINGER", 0.1)
+    async with InProcessGateway(config(tmp_path), directory=tmp_path) as gateway:
+        client = await connect(gateway.port())
+        await client.line()
+        transport = selector_events._SelectorTransport  # type: ignore[attr-defined] # the stubs know no private names
+        monkeypatch.setattr(transport, "close", lambda _: None)
+        client.say(b"QUIT\r\n")
+        assert str(await client.line()).startswith("221 ")
+        async with asyncio.timeout(5):
+            with suppress(ConnectionError):
+                assert await client.line() is None
+        monkeypatch.undo()
+        client.close()
