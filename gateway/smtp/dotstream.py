@@ -47,7 +47,9 @@ class DotStream:
 
     def feed(self, octets: bytes) -> bytes:
         """Content found in these octets, dots removed. Octets behind the mark wait in `rest`."""
+        arrived = octets
         if self.lines_end_in_lf:
+            arrived = self._held + octets
             octets = self._with_crlf(octets)
         buffer = self._carry + octets
         # Looking for one octet costs next to nothing, and most of an attachment has no dot at all.
@@ -55,7 +57,7 @@ class DotStream:
         end = buffer.find(_END, dot) if dot != -1 else -1
         if end != -1:
             self.ended = True
-            self.rest = buffer[end + 5 :] + self._held
+            self.rest = _tail(arrived, buffer.count(b"\n", end + 5)) if self.lines_end_in_lf else buffer[end + 5 :]
             self._carry = self._held = b""
             return self._out(buffer[: end + 2], has_dots=dot < end)
         for prefix in _PREFIXES:
@@ -105,6 +107,14 @@ class DotStream:
     @staticmethod
     def _longest(octets: bytes) -> int:
         return max(len(line) for line in octets.split(b"\n"))
+
+
+def _tail(octets: bytes, lines: int) -> bytes:
+    """So many lines at the end, and what follows them: commands behind the mark are left as they came."""
+    at = len(octets)
+    for _ in range(lines + 1):
+        at = octets.rfind(b"\n", 0, at)
+    return octets[at + 1 :]
 
 
 def normalised(octets: bytes) -> bytes:

@@ -38,27 +38,30 @@ def lax_ends(wire: bytes) -> list[int]:
     return [found.end() for found in _LAX_END.finditer(b"\n" + wire.replace(b"\0", b""))]
 
 
-def taken(octets: bytes, *, lenient: bool, directory: Path) -> tuple[bytes, list[Command]]:
+def taken(
+    octets: bytes, *, lenient: bool, directory: Path, lf: bool = False, step: int = 1_000_000
+) -> tuple[bytes, list[Command]]:
     """Octets behind a 354 through engine, intake and dot-stuffer: what would go on (nothing: refused), commands behind it."""
     engine = Engine()
-    stream = engine.begin_content(lines_end_in_lf=False, line_limit=100_000)
+    stream = engine.begin_content(lines_end_in_lf=lf, line_limit=100_000)
     intake = Intake(stream, LimitsConfig(), directory=directory, lenient=lenient)
-    engine.feed(octets)
     commands: list[Command] = []
     onward: list[bytes] = []
-    while (event := engine.next_event()) is not None:
-        match event:
-            case Content():
-                intake.take(event.octets)
-            case EndOfContent():
-                content = b"" if intake.fault is not None else bytes(intake.content().octets)
-                if intake.fault is None and not (intake.has_nul and has_hidden_end(content)):
-                    stuffer = DotStuffer()
-                    onward = [stuffer.feed(content), stuffer.finish()]
-            case Command():
-                commands.append(event)
-            case _:
-                raise AssertionError(event)
+    for at in range(0, len(octets), step):
+        engine.feed(octets[at : at + step])
+        while (event := engine.next_event()) is not None:
+            match event:
+                case Content():
+                    intake.take(event.octets)
+                case EndOfContent():
+                    content = b"" if intake.fault is not None else bytes(intake.content().octets)
+                    if intake.fault is None and not (intake.has_nul and has_hidden_end(content)):
+                        stuffer = DotStuffer()
+                        onward = [stuffer.feed(content), stuffer.finish()]
+                case Command():
+                    commands.append(event)
+                case _:
+                    raise AssertionError(event)
     return b"".join(onward), commands
 
 
@@ -82,6 +85,20 @@ def test_what_goes_on_has_one_end_for_the_laxest_reader(lenient: bool, tmp_path:
     assert sent > 1000
     assert ended > 0
     assert (refused > 10_000) is not lenient, "a lenient network's line ends are made CRLF"
+
+
+@pytest.mark.parametrize(
+    "how", [(False, False), (True, False), (True, True)], ids=["stranger", "lenient network", "typed by hand"]
+)
+def test_cut_anywhere_the_same_goes_on(how: tuple[bool, bool], tmp_path: Path) -> None:
+    """The commands behind it too: what a person pipes in with LF is not half of it CRLF."""
+    lenient, lf = how
+    for between in strings(4):
+        wire = FRONT + between + BEHIND
+        whole = taken(wire, lenient=lenient, lf=lf, directory=tmp_path)
+        for step in (1, 2, 3):
+            assert taken(wire, lenient=lenient, lf=lf, directory=tmp_path, step=step) == whole, (between, step)
+        assert not whole[0] or len(lax_ends(whole[0])) == 1
 
 
 class LaxNextHop:
