@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -112,10 +113,13 @@ class Worker:
             door = Door.open(self.site, listener, self.generation.chain(listener.name), _tls(listener))
             self.doors.append(door)
             servers.append(await self._accept(loop, door))
+        renew_every = min(RENEW_EVERY, self.site.config.quarantine.lease / 3)
         chores = [
-            loop.create_task(self._probe(), name="probe"),
-            loop.create_task(self._tidy(), name="tidy"),
-            loop.create_task(self._renew(), name="renew"),
+            loop.create_task(again_and_again("probe.failed", self._probe, every=PROBE_EVERY, first=0)),
+            loop.create_task(again_and_again("tidy.failed", self._tidy, every=TIDY_EVERY, first=TIDY_EVERY)),
+            loop.create_task(
+                again_and_again("quarantine.renew_failed", self.quarantine.renew, every=renew_every, first=renew_every)
+            ),
         ]
         self.runtime.ready()
         try:
@@ -138,31 +142,30 @@ class Worker:
     async def _probe(self) -> None:
         """Next hops asked now and then, so that EHLO and readiness are known before a client needs them."""
         slot = self.runtime.slot
-        while True:
-            await self.site.relay.probe()
-            for route in self.site.config.route:
-                slot.note_health(route.name, self.site.relay.healthy(route.name))
-            slot.sessions = sum(len(door.sessions) for door in self.doors)
-            await asyncio.sleep(PROBE_EVERY)
-
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(min(RENEW_EVERY, self.site.config.quarantine.lease / 3))
-            try:
-                await self.quarantine.renew()
-            except StorageError as error:
-                log.warning("quarantine.renew_failed", error=str(error))
+        await self.site.relay.probe()
+        for route in self.site.config.route:
+            slot.note_health(route.name, self.site.relay.healthy(route.name))
+        slot.sessions = sum(len(door.sessions) for door in self.doors)
 
     async def _tidy(self) -> None:
-        while True:
-            await asyncio.sleep(TIDY_EVERY)
-            try:
-                await self.quarantine.sweep()
-                await expire(self.quarantine, self.site.journal.commit)
-                await collect(self.quarantine)
-                await self.store.sweep()
-            except StorageError as error:
-                log.warning("tidy.failed", error=str(error))
+        await self.quarantine.sweep()
+        await expire(self.quarantine, self.site.journal.commit)
+        await collect(self.quarantine)
+        await self.store.sweep()
+
+
+async def again_and_again(failed: str, work: Callable[[], Awaitable[object]], *, every: float, first: float) -> None:
+    """A chore: `work` after `first` seconds and then with `every` seconds between; a round that fails is logged as `failed`, and not the last."""
+    await asyncio.sleep(first)
+    while True:
+        try:
+            await work()
+        except StorageError as error:
+            log.warning(failed, error=str(error))
+        except Exception:
+            # protects the worker: without its chores leases lapse and health is unknown, until somebody restarts it
+            log.exception(failed)
+        await asyncio.sleep(every)
 
 
 def _below(runtime: Runtime, configured: str, default: Path) -> Path:
