@@ -98,7 +98,12 @@ def test_one_held_and_one_forwarded_then_released(gateway: Gateway, postfix: Rea
         assert text in listed, listed
     assert ALICE not in listed
     shown = command(gateway, "quarantine", "show", id_)
-    for text in ("<a@client.test> BODY=8BITMIME RET=HDRS ENVID=QQ314", f"<{BOB}> NOTIFY=FAILURE", "X-Fold: a", "tag the subject with [EXT]"):
+    for text in (
+        "<a@client.test> BODY=8BITMIME RET=HDRS ENVID=QQ314",
+        f"<{BOB}> NOTIFY=FAILURE",
+        "X-Fold: a",
+        "tag the subject with [EXT]",
+    ):
         assert text in shown, shown
     raw = subprocess.run(
         [*COMMAND, "quarantine", "show", id_, "--raw", "--config", str(gateway.config)],

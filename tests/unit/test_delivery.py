@@ -19,7 +19,7 @@ from gateway.ledger import Ledger
 from gateway.message import Message
 from gateway.outcome import Ability, Settlement, Wish, plan
 from gateway.quarantine import Quarantine
-from gateway.quarantine.hold import Query
+from gateway.quarantine.rows import Query
 from gateway.session import Session
 from gateway.smtp import paths
 from gateway.smtp.replies import Reply, reply
