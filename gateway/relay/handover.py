@@ -73,6 +73,8 @@ class Handover:
         self._replays = 0
         self._error: LinkError | None = None
         self._next_hop = ""
+        self._needs: set[str] = set()
+        """EHLO keywords that the envelope's parameters belong to."""
 
     @property
     def next_hop(self) -> str:
@@ -81,13 +83,17 @@ class Handover:
 
     # ---- the envelope, live ---------------------------------------------------------------------------------------
 
-    def mail(self, path: bytes, parameters: Sequence[bytes]) -> Awaitable[Reply]:
-        """MAIL, on an idle link at once, else on a new one. Its reply, or LinkError."""
+    def mail(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = ()) -> Awaitable[Reply]:
+        """MAIL, on an idle link at once, else on a new one. Its reply, or LinkError.
+
+        `needs`: EHLO keywords that the parameters belong to; a link without one of them is no link for this transaction.
+        """
         if self._envelope is not None:
             msg = "one handover is one transaction"
             raise RuntimeError(msg)
         step = Step(b"MAIL FROM:", (path, parameters), self._loop.create_future())
         self._envelope = Envelope(step)
+        self._needs.update(needs)
         if self._error is not None:
             settle(step.future, self._error)
             return step.future
@@ -98,10 +104,10 @@ class Handover:
             self._begin(link)
         return step.future
 
-    def rcpt(self, path: bytes, parameters: Sequence[bytes]) -> Awaitable[Reply]:
+    def rcpt(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = ()) -> Awaitable[Reply]:
         """RCPT, sent without waiting for other replies if the next hop offers PIPELINING. Its reply, or LinkError.
 
-        When MAIL was refused, MAIL's reply.
+        When MAIL was refused, MAIL's reply. `needs` as for `mail`.
         """
         envelope = self._envelope
         if envelope is None:
@@ -114,10 +120,11 @@ class Handover:
             settle(step.future, envelope.mail.reply)
         else:
             envelope.rcpts.append(step)
+            self._needs.update(needs)
             link = self._link
             if link is not None and link.error is not None:
                 self._replace(link.error)
-            elif link is not None:
+            elif link is not None and self._suits(link):
                 self._say(step, link)
         return step.future
 
@@ -197,9 +204,19 @@ class Handover:
         self._next_hop = link.next_hop
         self._outstanding = 0
         link.transactions += 1
-        if self._envelope is not None:
+        if self._envelope is not None and self._suits(link):
             for step in self._envelope.standing:
                 self._say(step, link)
+
+    def _suits(self, link: Link) -> bool:
+        """The link offers what the client was promised; else this is over: a lesser server's own refusal of a parameter would
+        be a permanent one for what another server of the route takes.
+        """
+        if self._needs and not self._needs <= link.capabilities.keywords.keys():
+            missing = ", ".join(sorted(self._needs - link.capabilities.keywords.keys()))
+            self._failed(LinkError(link.next_hop, f"does not offer {missing}, which the session was told of", enhanced="4.3.5"))
+            return False
+        return True
 
     def _say(self, step: Step, link: Link) -> None:
         self._outstanding += 1

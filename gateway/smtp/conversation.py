@@ -201,3 +201,13 @@ def onward(talk: Conversation, parameters: tuple[Parameter, ...], route: str, *,
         if octets is not None:
             result.append(octets)
     return result
+
+
+def needs(talk: Conversation, parameters: tuple[Parameter, ...], route: str, *, rcpt: bool) -> set[str]:
+    """EHLO keywords that a link must offer for the parameters that go on."""
+    found: set[str] = set()
+    for parameter in parameters:
+        extension = _owner(parameter.keyword, rcpt=rcpt)
+        if extension is not None and extension.onward(parameter, talk.door.site.capabilities(route)) is not None:
+            found.add(extension.keyword)
+    return found

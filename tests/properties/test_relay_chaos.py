@@ -75,6 +75,16 @@ async def one_message(relay: Relay, number: int, rng: random.Random) -> str:
 @pytest.mark.parametrize("seed", range(6))
 async def test_chaos(seed: int, keywords: tuple[str, ...]) -> None:
     rng = random.Random(seed)
+    seen: set[str] = set()
+    for _ in range(5):  # on a busy machine a round may see time-outs only
+        seen |= await one_round(rng, keywords)
+        if {"taken", "refused", "failed"} <= seen:
+            return
+    raise AssertionError(f"the mishaps must happen, and there were only {seen}")
+
+
+async def one_round(rng: random.Random, keywords: tuple[str, ...]) -> set[str]:
+    """What the gateway believed of its messages, after that was compared with what the next hops know."""
     believed: dict[int, str] = {}
     async with Chaotic(rng, keywords) as one, Chaotic(rng, keywords) as two:
         settings = RelayConfig.model_validate(
@@ -113,4 +123,4 @@ async def test_chaos(seed: int, keywords: tuple[str, ...]) -> None:
         elif belief != "unknown":
             # 0: the content was read to its end, and the reply did not get through
             assert true[number] not in ([250], [0]), f"{number} may have been taken, and is believed {belief}"
-    assert {"taken", "refused", "failed"} <= set(believed.values()), "the mishaps must happen"
+    return set(believed.values())

@@ -400,3 +400,25 @@ async def test_misuse_is_named() -> None:
         with pytest.raises(RuntimeError, match="without an accepted envelope"):
             await handover.send([CONTENT], size=1)
         await handover.abandon()
+
+
+async def test_a_lesser_server_behind_a_fail_over_is_not_asked_for_what_it_lacks() -> None:
+    """Its 555 to BODY= would be a permanent refusal of what the first server takes; the session was told 8BITMIME."""
+    lesser = tuple(keyword for keyword in KEYWORDS if keyword not in {"8BITMIME", "DSN"})
+    async with ScriptedNextHop() as first, ScriptedNextHop(keywords=lesser) as second, relaying(first, second) as relay:
+        assert (await relay.learn("r")).offers("8BITMIME")
+        await first.stop()
+        handover = relay.handover("r", CLIENT)
+        with pytest.raises(LinkError, match="does not offer 8BITMIME") as caught:
+            await handover.mail(b"<a@b>", [b"BODY=8BITMIME"], needs={"8BITMIME"})
+        assert caught.value.enhanced == "4.3.5"
+        await handover.abandon()
+        assert not any(command.startswith(b"MAIL") for command in second.commands)
+        known = relay.capabilities("r")
+        assert known is not None
+        assert not known.offers("8BITMIME")  # the next session is told so
+        handover = relay.handover("r", CLIENT)
+        assert (await handover.mail(b"<a@b>", [])).is_positive
+        with pytest.raises(LinkError, match="does not offer DSN"):
+            await handover.rcpt(b"<c@d>", [b"NOTIFY=NEVER"], needs={"DSN"})
+        await handover.abandon()

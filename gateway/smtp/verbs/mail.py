@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.errors import LinkError
-from gateway.smtp.conversation import Conversation, Pending, check_parameters, onward
+from gateway.smtp.conversation import Conversation, Pending, check_parameters, needs, onward
 from gateway.smtp.grammar import SyntaxFault, parse_mail
 from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply
@@ -47,7 +47,11 @@ def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str, 
     site = talk.door.site
     talk.route = route
     talk.handover = site.relay.handover(route, talk.client_facts())
-    theirs = talk.handover.mail(transaction.sent_reverse_path, onward(talk, transaction.parameters, route, rcpt=False))
+    theirs = talk.handover.mail(
+        transaction.sent_reverse_path,
+        onward(talk, transaction.parameters, route, rcpt=False),
+        needs=needs(talk, transaction.parameters, route, rcpt=False),
+    )
 
     async def finish(answer: Reply | Exception) -> Reply:
         if talk.transaction is not transaction:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 
 from gateway.chain import StageDeferredError
 from gateway.errors import LinkError
-from gateway.smtp.conversation import Conversation, Pending, Refused, check_parameters, onward
+from gateway.smtp.conversation import Conversation, Pending, Refused, check_parameters, needs, onward
 from gateway.smtp.grammar import SyntaxFault, parse_rcpt
 from gateway.smtp.paths import Path
 from gateway.smtp.protocol import Command
@@ -103,7 +103,11 @@ async def _ask_next_hop(
     handover = talk.handover
     if handover is None:
         return talk.ours(451, "4.3.0", "No link to the next hop")
-    theirs = handover.rcpt(recipient.sent_path, onward(talk, recipient.parameters, recipient.route, rcpt=True))
+    theirs = handover.rcpt(
+        recipient.sent_path,
+        onward(talk, recipient.parameters, recipient.route, rcpt=True),
+        needs=needs(talk, recipient.parameters, recipient.route, rcpt=True),
+    )
     extra = [(one, handover.rcpt(f"<{one.path}>".encode(), [])) for one in added]
 
     async def finish(answer: Reply | Exception) -> Reply:
