@@ -91,6 +91,11 @@ class Conversation:
         return self.transaction.id if self.transaction is not None else self.session.id
 
     @property
+    def handover_name(self) -> str:
+        """The next hop under way, for logs; `` when there is none."""
+        return self.handover.next_hop if self.handover is not None else ""
+
+    @property
     def trusted(self) -> bool:
         """Authenticated or in a trusted network."""
         return self.session.client_class is not ClientClass.STRANGER

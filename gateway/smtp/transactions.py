@@ -44,7 +44,7 @@ async def end(
     if transaction is None:
         return
     site = talk.door.site
-    next_hop = talk.handover.next_hop if talk.handover is not None else ""
+    next_hop = talk.handover_name
     await talk.leave_next_hop()
     if ending is None:
         ending = Ending(reply=answer, decision=decision, next_hop=next_hop, next_hop_reply=next_hop_reply)

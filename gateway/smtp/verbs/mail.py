@@ -58,7 +58,10 @@ def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str, 
             return talk.ours(503, "5.5.1", "The transaction has ended")
         if isinstance(answer, Reply) and answer.is_positive:
             return talk.theirs(answer)
-        if isinstance(answer, Reply) and transaction.sent_reverse_path == transaction.reverse_path.octets:
+        if isinstance(answer, Reply) and answer.code == 552 and transaction.declared_size is not None:
+            # RFC 1870 6.1: it speaks of the size, and the size it was told is ours (design §1.4)
+            refused = link_reply(talk, LinkError(talk.handover_name, f"the raised SIZE answered with {answer}", enhanced="4.3.5"))
+        elif isinstance(answer, Reply) and transaction.sent_reverse_path == transaction.reverse_path.octets:
             refused = talk.theirs(answer)
         elif isinstance(answer, Reply):  # the path is ours, so is the fault (design §1.4)
             refused = talk.ours(451, "4.3.5", "The next hop refused the reverse-path")
