@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,19 +91,21 @@ class Gateway:
     def worker_pids(self) -> list[int]:
         """Processes that listen on the SMTP port, by their sockets."""
         wanted = {f"socket:[{inode}]" for inode in listening_inodes(self.smtp)}
-        found = []
-        for pid in self.children():
-            try:
-                links = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-            except OSError:
-                continue
-            if links & wanted:
-                found.append(pid)
-        return found
+        return [pid for pid in self.children() if wanted & open_files(pid)]
 
     def greeting(self) -> bytes:
         with socket.create_connection(("127.0.0.1", self.smtp), timeout=5) as client:
             return client.recv(200)
+
+
+def open_files(pid: int) -> set[str]:
+    """What a process has open; a file that it closes meanwhile is left out, not the process."""
+    found = set()
+    with suppress(OSError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                found.add(str(entry.readlink()))
+    return found
 
 
 def listening_inodes(port: int) -> set[str]:
