@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from tests.integration.gateway_process import listening_inodes, open_files
+
 COMMAND = [sys.executable, "-c", "from gateway.cli import main; main()"]
 LEASE = 1.0
 CONFIG = """
@@ -219,14 +221,9 @@ class Gateway:
 
     def workers(self) -> list[int]:
         """Those that accept."""
-        lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-        accepting = {f"socket:[{f[9]}]" for f in lines if f[3] == "0A" and int(f[1].partition(":")[2], 16) == self.port}
-        found = []
-        for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
-            with suppress(OSError):
-                if accepting & {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}:
-                    found.append(int(pid))
-        return found
+        accepting = {f"socket:[{inode}]" for inode in listening_inodes(self.port)}
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if accepting & open_files(int(pid))]
 
     def deaths(self) -> int:
         """By SIGKILL, as the supervisor has seen them."""

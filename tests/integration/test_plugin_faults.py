@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from gateway.quarantine import Quarantine, Query
-from tests.integration.gateway_process import COMMAND, Gateway
+from tests.integration.gateway_process import COMMAND, Gateway, open_files
 
 Start = Callable[..., AbstractContextManager[Gateway]]
 
@@ -58,10 +58,10 @@ HOOKS = {
 }
 FAULTS = {
     "raises": ("error", "LookupError: of its own at raises.py:"),
-    "sleeps": ("timeout", "no answer after 0.5"),
-    "stubborn": ("timeout", "no answer after 0.5"),
+    "sleeps": ("timeout", "no answer after 0."),
+    "stubborn": ("timeout", "no answer after 0."),
     "answers": ("error", "str"),
-    "hangs": ("timeout", "no answer after 0.5"),
+    "hangs": ("timeout", "no answer after 0."),
     "checks": ("error", "KeyError: 'in a check' at checks.py:"),
     "rewrites": ("error", "str"),
 }
@@ -198,12 +198,7 @@ def owners(gateway: Gateway, clients: list[smtplib.SMTP]) -> list[int]:
         fields = line.split()
         if int(fields[1].partition(":")[2], 16) == gateway.smtp and fields[3] == "01":
             inodes[int(fields[2].partition(":")[2], 16)] = f"socket:[{fields[9]}]"
-    links = {
-        str(entry.readlink()): pid
-        for pid in gateway.worker_pids()
-        for entry in Path(f"/proc/{pid}/fd").iterdir()
-        if entry.is_symlink()
-    }
+    links = {name: pid for pid in gateway.worker_pids() for name in open_files(pid)}
     return [links[inodes[client.sock.getsockname()[1]]] for client in clients if client.sock is not None]
 
 
