@@ -12,6 +12,13 @@ import pytest
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of real processes share two cores with each other: one that fails gets a second try, which the report counts."""
+    for item in items:
+        if {"integration", "faults"} & set(item.path.parts) or item.get_closest_marker("slow") is not None:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.fixture(scope="session")
 def require() -> Callable[[str], str]:
     """`require("postfix")`: the path of a real program; without it the test is skipped, and fails where CI=true."""
