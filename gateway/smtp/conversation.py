@@ -78,7 +78,6 @@ class Conversation:
     lenient: bool = False
     owed: int = 0
     """Replies that the next hop owes to earlier commands."""
-    started_tls: bool = False
 
     @property
     def utf8(self) -> bool:
@@ -108,6 +107,10 @@ class Conversation:
     def ours(self, code: int, enhanced: str | None, text: str) -> Reply:
         """A reply of our own that carries the identifier."""
         return reply(code, enhanced, f"{text} ({self.id})")
+
+    def with_id(self, answer: Reply) -> Reply:
+        """A reply of our own, made where nobody knew the identifier, with it behind each line."""
+        return Reply(answer.code, tuple(line + f" ({self.id})".encode() for line in answer.lines))
 
     def refused_by(self, decision: Decision) -> Reply:
         """The reply that a Reject or Defer means, with the identifier."""

@@ -315,7 +315,7 @@ class Server(SMTP):
         after = advance(talk.state, verb)
         if isinstance(after, Reply):
             await self._settle(talk)
-            self._refuse(talk, talk.ours(after.code, after.enhanced, after.text[6:]))
+            self._refuse(talk, talk.with_id(after))
             return
         talk.owed = len(self._owed)
         result = await VERBS[verb](talk, command)
@@ -457,7 +457,6 @@ class Server(SMTP):
         session.helo = ""  # RFC 3207 4.2: all that was learnt before is forgotten
         session.esmtp = False
         talk.offered = {}
-        talk.started_tls = False
         talk.state = State.GREETING
 
     def _write(self, answer: Reply) -> None:

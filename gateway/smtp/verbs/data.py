@@ -48,7 +48,7 @@ async def finish_content(talk: Conversation, intake: Intake, *, vanished: Callab
         intake.discard()
         return talk.ours(451, "4.3.0", "The transaction has ended")
     if intake.fault is not None:
-        answer = talk.ours(intake.fault.code, intake.fault.enhanced, intake.fault.text[6:])
+        answer = talk.with_id(intake.fault)
         await end(talk, answer, ending=Ending(reply=answer, size=intake.size))
         return answer
     metrics.count_content(intake.size)

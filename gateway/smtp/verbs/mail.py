@@ -21,7 +21,7 @@ async def mail(talk: Conversation, command: Command) -> Reply | Pending:
     refusal = check_parameters(talk, address.parameters, rcpt=False)
     transaction = talk.begin(address.path, address.parameters)
     if refusal is not None:
-        refused = talk.ours(refusal.code, refusal.enhanced, refusal.text[6:])
+        refused = talk.with_id(refusal)
         await end(talk, refused)
         return refused
     size = transaction.parameter("SIZE")

@@ -29,16 +29,14 @@ async def rcpt(talk: Conversation, command: Command) -> Reply | Pending:
         return talk.ours(fault.code, fault.enhanced, fault.text)
     refusal = check_parameters(talk, address.parameters, rcpt=True)
     if refusal is not None:
-        return talk.ours(refusal.code, refusal.enhanced, refusal.text[6:])
+        return talk.with_id(refusal)
     limits = talk.door.site.config.limits
     if len(transaction.recipients) + talk.owed >= limits.recipients:
         return talk.ours(452, "4.5.3", "Too many recipients")
     site = talk.door.site
     found = route_of(address.path, talk.session.client_class, talk.door.config, site.config.route, site.routes.route_for)
     if isinstance(found, Reply):
-        return talk.refuse(
-            Refused(path=address.path, reply=talk.ours(found.code, found.enhanced, found.text[6:]), reason="relay-denied")
-        )
+        return talk.refuse(Refused(path=address.path, reply=talk.with_id(found), reason="relay-denied"))
     recipient = Recipient(
         forward_path=address.path, parameters=address.parameters, sent_path=address.path.octets, route=found.name
     )
@@ -56,16 +54,12 @@ async def rcpt(talk: Conversation, command: Command) -> Reply | Pending:
     recipient.policy_class = (recipient.route, *recipient.policy_class)
     separate = await site.delivery.admit(transaction, recipient, trusted=talk.trusted)
     if separate is not None:
-        return talk.refuse(Refused(path=address.path, reply=_with_id(talk, separate), route=recipient.route, reason="separate"))
+        return talk.refuse(Refused(path=address.path, reply=talk.with_id(separate), route=recipient.route, reason="separate"))
     if recipient.decision is not None and isinstance(recipient.decision.verdict, Discard):
         transaction.recipients.append(recipient)
         recipient.reply = talk.ours(250, "2.1.5", "Ok")
         return recipient.reply
     return await _ask_next_hop(talk, transaction, recipient, added)
-
-
-def _with_id(talk: Conversation, answer: Reply) -> Reply:
-    return Reply(answer.code, tuple(line + f" ({talk.id})".encode() for line in answer.lines))
 
 
 async def _ask_chain(talk: Conversation, transaction: Transaction, recipient: Recipient) -> Decision | tuple[AddRecipient, ...]:

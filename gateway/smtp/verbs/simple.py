@@ -50,7 +50,6 @@ async def starttls(talk: Conversation, command: Command) -> Reply:
         return talk.ours(502, "5.5.1", "STARTTLS is not offered")
     if talk.session.tls is not None:
         return talk.ours(503, "5.5.1", "TLS is active already")
-    talk.started_tls = True
     return reply(220, "2.0.0", "Ready to start TLS")
 
 
