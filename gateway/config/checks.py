@@ -16,6 +16,8 @@ from gateway.config.models import Config, ListenerConfig
 from gateway.config.problems import Locate, dotted, nearest, shown
 from gateway.errors import ConfigProblem
 
+CLIENT_PATIENCE = 600.0
+"""Seconds a client waits for the reply to its final dot."""
 _NOT_DURABLE = frozenset({"overlay", "overlayfs", "aufs", "tmpfs", "ramfs"})
 _WIDE = tuple(
     ipaddress.ip_network(text)
@@ -158,6 +160,14 @@ def warnings(config: Config) -> list[str]:
     found: list[str] = []
     for listener in config.listener:
         found += _wide_trust(listener)
+    limits = config.limits
+    if limits.final_reply > CLIENT_PATIENCE:
+        found.append(
+            "limits.final_reply is more than the 10 minutes that a client waits for the reply to its final dot (RFC 5321 "
+            "4.5.3.2.6): what arrives after them is sent again"
+        )
+    if limits.check_budget >= limits.final_reply:
+        found.append("limits.check_budget leaves nothing of limits.final_reply for the next hop")
     found += [
         f'route {route.name!r}: next_hop_decides = "without client address": the next hop sees the gateway\'s address for every '
         "stranger; if it trusts that address, this is an open relay"

@@ -119,11 +119,23 @@ class RelayConfig(Model):
     wait_limit: Duration = 10.0
     """How long a transaction waits for a free link."""
     connect_timeout: Duration = 10.0
-    """For the connection and the greeting of a server."""
+    """For the look-up of a server's name, and for each connection to it."""
+    greeting_timeout: Duration = 60.0
+    """For its greeting. Less than the 5 minutes of RFC 5321 4.5.3.2.1: a client waits behind it, and another server may do."""
+    hello_timeout: Duration = 60.0
+    """For the reply to EHLO or HELO."""
     reply_timeout: Duration = 300.0
-    """For the replies to MAIL and RCPT (RFC 5321 4.5.3.2)."""
+    """For every reply that has no limit of its own here."""
+    mail_timeout: Duration | None = None
+    """For the reply to MAIL (RFC 5321 4.5.3.2.2); default: `reply_timeout`."""
+    rcpt_timeout: Duration | None = None
+    """For the reply to RCPT (RFC 5321 4.5.3.2.3); default: `reply_timeout`."""
+    data_timeout: Duration = 120.0
+    """For the 354 to DATA (RFC 5321 4.5.3.2.4)."""
+    block_timeout: Duration = 180.0
+    """For each block of content to be taken (RFC 5321 4.5.3.2.5)."""
     final_reply_timeout: Duration = 600.0
-    """For the reply to the final dot."""
+    """For the reply to the final dot (RFC 5321 4.5.3.2.6); `[limits] final_reply` bounds it too."""
     idle_limit: Duration = 30.0
     """A link that was idle for longer is closed."""
     max_messages: int = Field(default=100, ge=1)
@@ -160,11 +172,15 @@ class LimitsConfig(Model):
     connections: int = Field(default=1000, ge=1)
     """Sessions at once, for each worker."""
     idle: Duration = 300.0
-    """Silence of the client, for each read."""
+    """Silence of the client where a command is due (RFC 5321 4.5.3.2.7), and replies that it does not take."""
+    content_idle: Duration = 180.0
+    """Silence of the client within the content (RFC 5321 4.5.3.2.5)."""
     session_time: Duration = 3600.0
     """From the greeting to the end, whatever the client does."""
     transaction_time: Duration = 1800.0
     """From MAIL to the reply after the content."""
+    final_reply: Duration = 570.0
+    """From the final dot to our reply: what the hooks leave of it is the next hop's. A client waits 10 minutes (RFC 5321 4.5.3.2.6)."""
     check_budget: Duration = 60.0
     """For all hooks of one stage after the content."""
     envelope_budget: Duration = 20.0

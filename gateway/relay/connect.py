@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from ipaddress import ip_address
 
+from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
 from gateway.relay.link import Link
 from gateway.relay.protocol import Capabilities
@@ -22,16 +23,16 @@ MAX_ADDRESSES = 8
 """Addresses of one name that are tried."""
 
 
-async def open_link(server: Server, *, name: str, connect_timeout: float, on_lost: Callable[[Link], None]) -> Link:
-    """A link that greeted us and knows our `name`. Each of connection, greeting and EHLO may take `connect_timeout` seconds.
+async def open_link(server: Server, *, name: str, settings: RelayConfig, on_lost: Callable[[Link], None]) -> Link:
+    """A link that greeted us and knows our `name`. Look-up, connection, greeting and EHLO have a time limit each.
 
     All addresses of the server are tried in turn. LinkError says what the last of them did; `on_lost` is called only for
     a link that was returned.
     """
     error = LinkError(str(server), "the name has no address", enhanced="4.4.3")
-    for address in await _addresses(server, connect_timeout):
+    for address in await _addresses(server, settings.connect_timeout):
         try:
-            return await _open_one(server, address, name, connect_timeout, on_lost)
+            return await _open_one(server, address, name, settings, on_lost)
         except LinkError as failed:
             error = failed
     raise error
@@ -56,7 +57,9 @@ async def _addresses(server: Server, limit: float) -> list[tuple[str, int]]:
     return list(dict.fromkeys(addresses))[:MAX_ADDRESSES]
 
 
-async def _open_one(server: Server, address: tuple[str, int], name: str, limit: float, on_lost: Callable[[Link], None]) -> Link:
+async def _open_one(
+    server: Server, address: tuple[str, int], name: str, settings: RelayConfig, on_lost: Callable[[Link], None]
+) -> Link:
     loop = asyncio.get_running_loop()
     greeted = False
 
@@ -68,7 +71,7 @@ async def _open_one(server: Server, address: tuple[str, int], name: str, limit: 
         return Link(loop, str(server), lost)
 
     try:
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(settings.connect_timeout):
             if server.path:
                 _, link = await loop.create_unix_connection(make, server.path)
             else:
@@ -78,7 +81,7 @@ async def _open_one(server: Server, address: tuple[str, int], name: str, limit: 
     except OSError as error:
         raise LinkError(str(server), f"no connection to {_shown(server, address)}: {error}", enhanced="4.4.1") from error
     try:
-        await _greet(link, name, limit)
+        await _greet(link, name, settings)
     except BaseException:
         link.fail(LinkError(str(server), "not greeted"))
         raise
@@ -86,12 +89,13 @@ async def _open_one(server: Server, address: tuple[str, int], name: str, limit: 
     return link
 
 
-async def _greet(link: Link, name: str, limit: float) -> None:
+async def _greet(link: Link, name: str, settings: RelayConfig) -> None:
     """Read the greeting, say EHLO, or HELO to a server that does not know it (RFC 5321 3.2, 4.1.1.1)."""
-    greeting = await link.greeting(limit)
+    greeting = await link.greeting(settings.greeting_timeout)
     if greeting.code != 220:
         raise _refused(link, "greeting", greeting)
     octets = name.encode("ascii", "replace")
+    limit = settings.hello_timeout
     reply = await link.ask(b"EHLO " + octets, limit, last=True)
     if reply.code == 250:
         link.greeted(Capabilities.from_reply(reply))

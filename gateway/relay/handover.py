@@ -10,6 +10,7 @@ Over 300 lines because it is one state machine, and a reader of a lost link need
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -61,9 +62,11 @@ class Handover:
 
     def __init__(self, links: Links, client: ClientFacts) -> None:
         self.client = client
+        self.due = math.inf
+        """Loop time at which the answer to the content must be there: the client waits for its own."""
         self._links = links
         self._loop = asyncio.get_running_loop()
-        self._limit = links.settings.reply_timeout
+        self._limits = links.settings
         self._link: Link | None = None
         self._envelope: Envelope | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -149,7 +152,7 @@ class Handover:
         else:
             if before is not None:
                 self._outstanding += 1
-                link.command(b"RSET", self._limit, partial(self._reset_answered, link))
+                link.command(b"RSET", self._limits.reply_timeout, partial(self._reset_answered, link))
             for step in wanted.steps:
                 self._say(step, link)
         await self._quiet()
@@ -170,10 +173,10 @@ class Handover:
             link.refusals += 1
             self._end(link, needs_reset=True)
             return [reply]
-        settings = self._links.settings
-        final_limit = settings.final_reply_timeout + size / 1_000_000  # what lies in buffers still has to go out
+        limits = self._limits
+        final_limit = limits.final_reply_timeout + size / 1_000_000  # what lies in buffers still has to go out
         try:
-            reply = await link.content(chunks, block_limit=settings.reply_timeout, final_limit=final_limit)
+            reply = await link.content(chunks, block_limit=limits.block_timeout, final_limit=final_limit, due=self.due)
         except BaseException:
             self._cut(link)
             raise
@@ -220,7 +223,9 @@ class Handover:
 
     def _say(self, step: Step, link: Link) -> None:
         self._outstanding += 1
-        link.command(step.line, self._limit, partial(self._answered, step, link))
+        is_mail = self._envelope is not None and step is self._envelope.mail
+        limit = self._limits.mail_timeout if is_mail else self._limits.rcpt_timeout
+        link.command(step.line, limit or self._limits.reply_timeout, partial(self._answered, step, link))
 
     def _answered(self, step: Step, link: Link, answer: Answer) -> None:
         """A reply to MAIL or RCPT, or the end of the link they were said on."""
@@ -267,8 +272,10 @@ class Handover:
         """Say DATA, on another link if need be: its reply, 354 or a refusal that is the client's."""
         while True:
             link = await self._ready()
+            if not self._left():
+                raise await self._too_late()
             try:
-                reply = await link.ask(b"DATA", self._limit, last=True)
+                reply = await link.ask(b"DATA", min(self._limits.data_timeout, self._left()), last=True)
             except LinkError as error:
                 self._drop(error)
                 continue
@@ -353,9 +360,22 @@ class Handover:
         """Until every command of the envelope was answered. LinkError when the handover is over."""
         while self._error is None and (self._outstanding or self._opening is not None):
             self._settled = self._loop.create_future()
-            await self._settled
+            try:
+                async with asyncio.timeout(self._left() if self.due < math.inf else None):
+                    await self._settled
+            except TimeoutError:
+                raise await self._too_late() from None
         if self._error is not None:
             raise self._error
+
+    def _left(self) -> float:
+        """Seconds until `due`, 0 when it is past."""
+        return max(0.0, self.due - self._loop.time())
+
+    async def _too_late(self) -> LinkError:
+        """The hooks, or the next hop's answers to the envelope, have used up the time: nothing of the content is sent."""
+        await self.abandon()
+        return LinkError(self.next_hop, "no time is left for the next hop", enhanced="4.4.1")
 
     async def _ready(self) -> Link:
         """A link on which the whole envelope was accepted, after a replay if need be."""
@@ -390,7 +410,7 @@ class Handover:
         elif link.error is not None or link.leaving:
             self._links.discard(link)
         else:
-            link.command(b"RSET", self._limit, partial(_after_reset, self._links, link))
+            link.command(b"RSET", self._limits.reply_timeout, partial(_after_reset, self._links, link))
 
 
 def _after_reset(links: Links, link: Link, answer: Answer) -> None:

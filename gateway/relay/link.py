@@ -9,6 +9,7 @@ in one write; no task, lock or timer is made for a command.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -101,11 +102,12 @@ class Link(SMTPProtocol):
         self.capabilities = capabilities
         self._engine.pipelining = capabilities.offers("PIPELINING")
 
-    async def content(self, chunks: Iterable[bytes], *, block_limit: float, final_limit: float) -> Reply:
+    async def content(self, chunks: Iterable[bytes], *, block_limit: float, final_limit: float, due: float = math.inf) -> Reply:
         """Content after 354: dot-stuffed, ended, and the reply to it. Small content is one write.
 
-        Time limits in seconds: for each block to go out, and for the reply (RFC 5321 4.5.3.2.5-6). LinkError with `unknown`
-        when no reply came. Cancelled, or when `chunks` raises: the link is cut before the final dot.
+        Time limits in seconds: for each block to go out, and for the reply (RFC 5321 4.5.3.2.5-6); `due`, loop time, ends
+        all of it. LinkError with `unknown` when no reply came. Cancelled, or when `chunks` raises: the link is cut before
+        the final dot.
         """
         answer: asyncio.Future[Reply] = self._loop.create_future()
         if self.error is not None:
@@ -116,9 +118,9 @@ class Link(SMTPProtocol):
                 self._write(block)
                 if is_last:
                     self._engine.end_content()
-                    self._watch(final_limit)
+                    self._watch(min(final_limit, due - self._loop.time()))
                     break
-                await self._drained(block_limit)
+                await self._drained(min(block_limit, due - self._loop.time()))
                 if answer.done():
                     break
             return await answer

@@ -137,9 +137,8 @@ class ServerPool:
     async def _open(self) -> Link:
         """A new link on a reserved place; a failure lets the server rest."""
         loop = asyncio.get_running_loop()
-        timeout = self.settings.connect_timeout
         try:
-            link = await open_link(self.server, name=self._name, connect_timeout=timeout, on_lost=self._forget)
+            link = await open_link(self.server, name=self._name, settings=self.settings, on_lost=self._forget)
         except LinkError:
             metrics.count_link_error(str(self.server))
             self.rests_until = loop.time() + self.settings.rest

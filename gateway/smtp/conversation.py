@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -76,6 +77,8 @@ class Conversation:
     lf_lines: bool = False
     """The last command ended in a bare LF."""
     lenient: bool = False
+    reply_due: float = math.inf
+    """Loop time at which the reply to the final dot must be out; what the checks leave of it is the next hop's."""
     owed: int = 0
     """Replies that the next hop owes to earlier commands."""
 

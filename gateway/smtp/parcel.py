@@ -58,6 +58,7 @@ def _way(talk: Conversation, route: str) -> Handover:
             talk.left.append(talk.handover)
         talk.handover = talk.door.site.relay.handover(route, talk.client_facts())
         talk.route = route
+    talk.handover.due = talk.reply_due
     return talk.handover
 
 

@@ -114,7 +114,8 @@ class Server(SMTP):
         session.client_class = door.client_class(session)
         self._talk = Conversation(door=door, session=session, lenient=door.is_lenient(session))
         door.enter(self)
-        self._timer = self.loop.call_later(min(self._limits.idle, self._limits.session_time), self._check_time)
+        limits = self._limits
+        self._timer = self.loop.call_later(min(limits.idle, limits.content_idle, limits.session_time), self._check_time)
         self._handler_coroutine = self.loop.create_task(self._converse(self._talk))
 
     def data_received(self, data: bytes) -> None:
@@ -169,17 +170,19 @@ class Server(SMTP):
         now = self.loop.time()
         waiting = self._waiter is not None
         transaction = self._talk.transaction if self._talk is not None else None
-        due = self._last + self._limits.idle if waiting else now + self._limits.idle
+        idle = self._limits.idle if self._intake is None else self._limits.content_idle
+        due = self._last + idle if waiting else now + idle
         if transaction is not None and transaction.deadline is not None:
             due = min(due, transaction.deadline)
         if waiting and (now >= due or now >= self._began + self._limits.session_time):
-            self._timed_out = "Idle for too long" if now >= self._last + self._limits.idle else "Time limit exceeded"
+            self._timed_out = "Idle for too long" if now >= self._last + idle else "Time limit exceeded"
             self._wake()
-        if self._paused and now >= self._last + self._limits.idle:  # it does not read its replies
+        if self._paused and now >= self._last + idle:  # it does not read its replies
             self.transport.abort()  # type: ignore[union-attr] # the stubs know a base transport only
             return
-        later = max(0.01, min(due, self._began + self._limits.session_time) - now)
-        self._timer = self.loop.call_later(later if later > 0.01 or waiting else self._limits.idle, self._check_time)
+        turn = now + min(self._limits.idle, self._limits.content_idle)  # content may begin, or end, meanwhile
+        later = max(0.01, min(due, turn, self._began + self._limits.session_time) - now)
+        self._timer = self.loop.call_later(later if later > 0.01 or waiting else idle, self._check_time)
 
     # --- the conversation
 

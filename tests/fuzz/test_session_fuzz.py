@@ -215,7 +215,8 @@ class Bench:
     async def open(self) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, what: self.complaints.append(what))
         await self.hop.start()
-        times = {"connect_timeout": 0.03, "reply_timeout": 0.03, "final_reply_timeout": 0.03, "wait_limit": 1.0, "rest": 0.001}
+        names = ("connect", "greeting", "hello", "reply", "data", "block", "final_reply")
+        times = {**{f"{name}_timeout": 0.03 for name in names}, "wait_limit": 1.0, "rest": 0.001}
         config = Config.model_validate(
             {
                 "server": {"name": "mx.example.test"},

@@ -195,7 +195,7 @@ def test_paused_postfix_costs_4xx_after_the_time_limit(start: Start, postfix: Re
             workers=1,
             domains=["example.test"],
             servers=[f"127.0.0.1:{postfix.port}"],
-            more='[relay]\nreply_timeout = "2s"\nconnect_timeout = "2s"\nfinal_reply_timeout = "2s"',
+            more='[relay]\ndata_timeout = "2s"\ngreeting_timeout = "2s"\nfinal_reply_timeout = "2s"',
         ) as gateway,
         Client(gateway.smtp) as dialogue,
     ):

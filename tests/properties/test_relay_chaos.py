@@ -91,9 +91,7 @@ async def one_round(rng: random.Random, keywords: tuple[str, ...]) -> set[str]:
             {
                 "max_links": 4,
                 "wait_limit": 5.0,
-                "connect_timeout": 0.05,
-                "reply_timeout": 0.05,
-                "final_reply_timeout": 0.05,
+                **{f"{name}_timeout": 0.05 for name in ("connect", "greeting", "hello", "reply", "data", "block", "final_reply")},
                 "rest": 0.01,
             }
         )

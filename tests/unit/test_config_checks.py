@@ -79,6 +79,14 @@ def test_a_next_hop_without_client_address_is_warned_of() -> None:
     assert "open relay" in text
 
 
+def test_times_that_leave_no_reply_are_warned_of() -> None:
+    assert warned("", "[limits]\nfinal_reply = '10m'") == []
+    [late] = warned("", "[limits]\nfinal_reply = '11m'")
+    assert "sent again" in late
+    [nothing] = warned("", "[limits]\ncheck_budget = '570s'")
+    assert "nothing of limits.final_reply" in nothing
+
+
 def test_addresses() -> None:
     assert parse_bind("[::1]:25") == ("::1", 25)
     assert is_loopback("[::1]:25")

@@ -21,7 +21,14 @@ CONTENT = b"Subject: x\r\n\r\n.\r\nx\r\n"
 @contextlib.asynccontextmanager
 async def relaying(*hops: ScriptedNextHop, **settings: float) -> AsyncIterator[Relay]:
     route = RouteConfig(name="r", domains=("*",), servers=tuple(hop.address for hop in hops))
-    limits = {"connect_timeout": 0.5, "reply_timeout": 5.0, "final_reply_timeout": 5.0, **settings}
+    limits = {
+        "connect_timeout": 0.5,
+        "greeting_timeout": 0.5,
+        "hello_timeout": 0.5,
+        "reply_timeout": 5.0,
+        "final_reply_timeout": 5.0,
+        **settings,
+    }
     relay = Relay([route], RelayConfig.model_validate(limits), server_name="gw.test")
     try:
         yield relay

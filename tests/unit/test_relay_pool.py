@@ -19,7 +19,15 @@ CLIENT = ClientFacts(address="192.0.2.1")
 @contextlib.asynccontextmanager
 async def relaying(*servers: str, **settings: float) -> AsyncIterator[Relay]:
     route = RouteConfig(name="r", domains=("*",), servers=servers)
-    limits = {"connect_timeout": 0.5, "reply_timeout": 5.0, "wait_limit": 0.2, "rest": 0.2, **settings}
+    limits = {
+        "connect_timeout": 0.5,
+        "greeting_timeout": 0.5,
+        "hello_timeout": 0.5,
+        "reply_timeout": 5.0,
+        "wait_limit": 0.2,
+        "rest": 0.2,
+        **settings,
+    }
     relay = Relay([route], RelayConfig.model_validate(limits), server_name="gw.test")
     try:
         yield relay

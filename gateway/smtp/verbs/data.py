@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from gateway import metrics
@@ -42,11 +43,14 @@ async def data(talk: Conversation, command: Command) -> Reply:
 
 
 async def finish_content(talk: Conversation, intake: Intake, *, vanished: Callable[[], bool]) -> Reply:
-    """The reply to the final dot, after everything it promises is done."""
+    """The reply to the final dot, after everything it promises is done, and in time (RFC 5321 4.5.3.2.6)."""
     transaction = talk.transaction
     if transaction is None:
         intake.discard()
         return talk.ours(451, "4.3.0", "The transaction has ended")
+    due = talk.reply_due = asyncio.get_running_loop().time() + talk.door.site.config.limits.final_reply
+    if transaction.deadline is not None and transaction.deadline > due:
+        transaction.deadline = due
     if intake.fault is not None:
         answer = talk.with_id(intake.fault)
         await end(talk, answer, ending=Ending(reply=answer, size=intake.size))
