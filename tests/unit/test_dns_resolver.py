@@ -345,7 +345,7 @@ async def test_look_ups_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_burst_loses_nothing_on_the_wire() -> None:
-    async with a_resolver(cache_size=1_000) as (resolver, server):
+    async with a_resolver(timeout=25, cache_size=1_000) as (resolver, server):
         answers = await asyncio.gather(*(resolver.query(f"missing{i}.example", "A") for i in range(module.MAX_QUESTIONS * 3)))
         assert not any(answer.exists for answer in answers)
         assert len(server.queries) == len(answers)
