@@ -129,7 +129,7 @@ class Ledger:
 
     async def hint(self, reverse_path: bytes, mailbox: str) -> str:
         """The class an earlier transaction left for this recipient, `` when none. Costs a `stat` where no hint lives. StorageError."""
-        if not self._has_hints():
+        if not self.has_hints():
             return ""
         found = await self._store.get(_hint_key(reverse_path, mailbox))
         return found.decode("utf-8", "replace") if found else ""
@@ -151,12 +151,12 @@ class Ledger:
 
     async def rounds(self, reverse_path: bytes, mailboxes: Iterable[str]) -> int:
         """How often this reverse-path and recipient set has been split."""
-        if not self._has_hints():
+        if not self.has_hints():
             return 0
         found = await self._store.get(_rounds_key(reverse_path, mailboxes))
         return int(found) if found and found.isdigit() else 0
 
-    def _has_hints(self) -> bool:
+    def has_hints(self) -> bool:
         """Whether any process of this host has left a hint within their lifetime: spares each RCPT a look into the store.
 
         One answer serves a whole turn of the loop (uvloop's clock stands still in it).

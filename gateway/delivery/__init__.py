@@ -33,6 +33,16 @@ class Delivery:
         self._ledger = ledger
         self._max_classes = max_classes
 
+    @property
+    def has_hints(self) -> bool:
+        """An earlier transaction may have left a hint: `admit` must be asked, where else `admit_first` will do."""
+        return self._ledger.has_hints()
+
+    def admit_first(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
+        """The same as `admit`, at once, while there are no hints."""
+        admission = self._admission(transaction, Ability.SUBMISSION if trusted else Ability.SMTP)
+        return admission.admit(Arrival(mailbox=recipient.mailbox, route=recipient.route, policy_class=recipient.policy_class))
+
     async def admit(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
         """At RCPT: None, or the 452 by which the client sends this recipient in another transaction."""
         ability = Ability.SUBMISSION if trusted else Ability.SMTP

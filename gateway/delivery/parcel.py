@@ -64,6 +64,10 @@ class Records(Protocol):
 class Memory(Protocol):
     """The ledger; `gateway.ledger` has the real one."""
 
+    def has_hints(self) -> bool:
+        """Whether any process may have left a hint lately."""
+        ...
+
     async def hint(self, reverse_path: bytes, mailbox: str) -> str:
         """The class an earlier transaction left, `` when none. StorageError."""
         ...

@@ -47,7 +47,7 @@ class Handover(Protocol):
         """DATA and the content; one reply, or one for each accepted recipient."""
         ...
 
-    async def abandon(self) -> None:
+    def abandon(self) -> None:
         """Give the link back. Harmless at any time."""
         ...
 
@@ -176,7 +176,7 @@ class _Release:
             answers = {n: answers[n] if n in answers and not answers[n].is_positive else failed for n in waiting}
         finally:
             if way is not None:
-                await way.abandon()
+                way.abandon()
         if taken:
             await self._mark(taken)
         self.attempts += [

@@ -7,8 +7,9 @@ that speak of our link (421, 503, 530) and those that make no sense.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from enum import Enum
+from typing import Any
 
 from gateway.errors import LinkError
 from gateway.smtp.replies import Reply
@@ -54,17 +55,41 @@ def line_of(front: bytes, command: Command) -> bytes:
 
 
 class Step:
-    """A MAIL or RCPT of the envelope."""
+    """A MAIL or RCPT of the envelope. Whoever gave the command awaits it, or is told by `on_answer`: a future for each costs more."""
 
-    __slots__ = ("future", "line", "reply")
+    __slots__ = ("_waiters", "answer", "line", "on_answer", "reply")
 
-    def __init__(self, front: bytes, command: Command, future: asyncio.Future[Reply]) -> None:
+    def __init__(self, front: bytes, command: Command) -> None:
         self.line = line_of(front, command)
         """Without CRLF."""
-        self.future = future
-        """For whoever gave the command."""
         self.reply: Reply | None = None
         """The client's, on whichever link it was said last."""
+        self.answer: Reply | LinkError | None = None
+        """What whoever gave the command is told; it does not change any more."""
+        self.on_answer: Callable[[], None] | None = None
+        """Called once, when there is an answer."""
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def settle(self, answer: Reply | LinkError) -> None:
+        """Give the answer, once."""
+        if self.answer is not None:
+            return
+        self.answer = answer
+        if self.on_answer is not None:
+            self.on_answer()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def __await__(self) -> Generator[Any, None, Reply]:
+        """The reply; raises LinkError."""
+        while self.answer is None:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            yield from waiter
+        if isinstance(self.answer, LinkError):
+            raise self.answer
+        return self.answer
 
     @property
     def is_refused(self) -> bool:

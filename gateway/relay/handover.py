@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -19,7 +19,7 @@ from typing import Protocol
 from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
 from gateway.relay.envelope import Command, Envelope, EnvelopeError, Step, Whose, line_of, whose
-from gateway.relay.link import Answer, Link, settle
+from gateway.relay.link import Answer, Link
 from gateway.smtp.replies import Reply
 
 MAX_REPLAYS = 3
@@ -86,7 +86,7 @@ class Handover:
 
     # ---- the envelope, live ---------------------------------------------------------------------------------------
 
-    def mail(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = ()) -> Awaitable[Reply]:
+    def mail(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = ()) -> Step:
         """MAIL, on an idle link at once, else on a new one. Its reply, or LinkError.
 
         `needs`: EHLO keywords that the parameters belong to; a link without one of them is no link for this transaction.
@@ -94,20 +94,20 @@ class Handover:
         if self._envelope is not None:
             msg = "one handover is one transaction"
             raise RuntimeError(msg)
-        step = Step(b"MAIL FROM:", (path, parameters), self._loop.create_future())
+        step = Step(b"MAIL FROM:", (path, parameters))
         self._envelope = Envelope(step)
         self._needs.update(needs)
         if self._error is not None:
-            settle(step.future, self._error)
-            return step.future
+            step.settle(self._error)
+            return step
         link = self._links.reuse()
         if link is None:
             self._open()
         else:
             self._begin(link)
-        return step.future
+        return step
 
-    def rcpt(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = ()) -> Awaitable[Reply]:
+    def rcpt(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = ()) -> Step:
         """RCPT, sent without waiting for other replies if the next hop offers PIPELINING. Its reply, or LinkError.
 
         When MAIL was refused, MAIL's reply. `needs` as for `mail`.
@@ -116,11 +116,11 @@ class Handover:
         if envelope is None:
             msg = "rcpt() before mail()"
             raise RuntimeError(msg)
-        step = Step(b"RCPT TO:", (path, parameters), self._loop.create_future())
+        step = Step(b"RCPT TO:", (path, parameters))
         if self._error is not None:
-            settle(step.future, self._error)
+            step.settle(self._error)
         elif envelope.mail.reply is not None and envelope.mail.is_refused:
-            settle(step.future, envelope.mail.reply)
+            step.settle(envelope.mail.reply)
         else:
             envelope.rcpts.append(step)
             self._needs.update(needs)
@@ -129,7 +129,7 @@ class Handover:
                 self._replace(link.error)
             elif link is not None and self._suits(link):
                 self._say(step, link)
-        return step.future
+        return step
 
     async def prepare(self, mail: Command, recipients: Sequence[Command]) -> None:
         """Make the link's envelope exactly this one; nothing is sent when it already is.
@@ -141,8 +141,8 @@ class Handover:
         lines = [line_of(b"MAIL FROM:", mail), *(line_of(b"RCPT TO:", recipient) for recipient in recipients)]
         if before is not None and [step.line for step in before.standing] == lines:
             return
-        rcpts = [Step(b"RCPT TO:", recipient, self._loop.create_future()) for recipient in recipients]
-        wanted = Envelope(Step(b"MAIL FROM:", mail, self._loop.create_future()), rcpts)
+        rcpts = [Step(b"RCPT TO:", recipient) for recipient in recipients]
+        wanted = Envelope(Step(b"MAIL FROM:", mail), rcpts)
         self._envelope = wanted
         link = self._link
         if link is None:
@@ -186,7 +186,7 @@ class Handover:
         self._end(link, needs_reset=False)
         return [reply]
 
-    async def abandon(self) -> None:
+    def abandon(self) -> None:
         """Nothing more will come: the envelope is reset and the link given back as soon as that is answered.
 
         Safe at any time, twice, and after `send`; waits for nothing.
@@ -253,7 +253,7 @@ class Handover:
             self._failed(LinkError(link.next_hop, f"{step.verb} was accepted before, and now answered with {answer}"))
             return
         step.reply = answer
-        settle(step.future, answer)
+        step.settle(answer)
         self._settle()
 
     def _reset_answered(self, link: Link, answer: Answer) -> None:
@@ -300,7 +300,7 @@ class Handover:
             return
         if envelope.mail.reply is not None and envelope.mail.is_refused:
             for step in envelope.rcpts:
-                settle(step.future, envelope.mail.reply)
+                step.settle(envelope.mail.reply)
             self._settle()
         else:
             self._open()
@@ -349,7 +349,7 @@ class Handover:
             self._error = error
         if self._envelope is not None:
             for step in self._envelope.steps:
-                settle(step.future, error)
+                step.settle(error)
         self._settle()
 
     def _settle(self) -> None:
@@ -374,7 +374,7 @@ class Handover:
 
     async def _too_late(self) -> LinkError:
         """The hooks, or the next hop's answers to the envelope, have used up the time: nothing of the content is sent."""
-        await self.abandon()
+        self.abandon()
         return LinkError(self.next_hop, "no time is left for the next hop", enhanced="4.4.1")
 
     async def _ready(self) -> Link:

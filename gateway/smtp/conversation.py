@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.outcome import Ability
 from gateway.relay.handover import ClientFacts
@@ -21,6 +21,8 @@ from gateway.transaction import Outcome, Transaction
 from gateway.verdict import Defer, Reject
 
 if TYPE_CHECKING:
+    from gateway.errors import LinkError
+    from gateway.relay.envelope import Step
     from gateway.relay.handover import Handover
     from gateway.smtp.site import Door
     from gateway.verdict import Decision
@@ -33,8 +35,9 @@ MAX_REFUSED_KEPT = 100
 class Pending:
     """A reply that the next hop still owes: `finish` makes the client's reply of it, in the order of the commands."""
 
-    theirs: Awaitable[Reply]
-    finish: Callable[[Reply | Exception], Awaitable[Reply]]
+    theirs: Step
+    finish: Callable[[Reply | LinkError], Reply | Coroutine[Any, Any, Reply]]
+    """At once where nothing has to be waited for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +173,7 @@ class Conversation:
             protocol="ESMTP" if session.esmtp else "SMTP",
         )
 
-    async def leave_next_hop(self) -> None:
+    def leave_next_hop(self) -> None:
         """Give the link back; the envelope on it is void."""
         handovers = [*self.left, self.handover]
         self.left, self.handover = [], None
@@ -178,7 +181,7 @@ class Conversation:
         self.route = ""
         for handover in handovers:
             if handover is not None:
-                await handover.abandon()
+                handover.abandon()
 
 
 def check_parameters(talk: Conversation, parameters: tuple[Parameter, ...], *, rcpt: bool) -> Reply | None:

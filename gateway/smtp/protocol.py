@@ -49,7 +49,7 @@ _END = EndOfContent()
 class Engine:
     """One session's octets."""
 
-    __slots__ = ("_at", "_buffer", "_dropping", "_limit", "_stream", "dropped")
+    __slots__ = ("_at", "_buffer", "_dropping", "_limit", "_returned", "_stream", "dropped")
 
     def __init__(self, *, command_line: int = 4096) -> None:
         self._buffer = b""
@@ -59,11 +59,12 @@ class Engine:
         self.dropped = 0
         """Octets of the line under way that are gone because it is too long."""
         self._stream: DotStream | None = None
+        self._returned: Event | None = None
 
     @property
     def has_input(self) -> bool:
         """Octets wait that were not made events yet."""
-        return self._at < len(self._buffer)
+        return self._at < len(self._buffer) or self._returned is not None
 
     @property
     def pending(self) -> int:
@@ -80,6 +81,7 @@ class Engine:
 
     def forget(self) -> int:
         """Drop all input (STARTTLS: RFC 3207 4.2); how many octets there were."""
+        self._returned = None
         lost = len(self._buffer) - self._at
         self._buffer = b""
         self._at = 0
@@ -90,8 +92,15 @@ class Engine:
         self._stream = DotStream(lines_end_in_lf=lines_end_in_lf, line_limit=line_limit)
         return self._stream
 
+    def put_back(self, event: Event) -> None:
+        """Whoever took this event leaves it to another: it comes first again."""
+        self._returned = event
+
     def next_event(self) -> Event | None:
         """The next event, or None: feed more."""
+        if self._returned is not None:
+            event, self._returned = self._returned, None
+            return event
         if self._stream is not None:
             return self._content_event(self._stream)
         end = self._buffer.find(b"\n", self._at)

@@ -1,8 +1,12 @@
 """The border of the server side: a subclass of aiosmtpd's `SMTP` that feeds the engine with whole buffers.
 
 Kept of aiosmtpd: its transport life cycle and STARTTLS. Replaced: the stream reader, the command loop and all verbs
-(one task switch and one write for each line is what made such proxies slow). One task a connection runs `_converse`;
-content is taken inside `data_received` without waking it. Replies are gathered and written when no more input waits.
+(one task switch and one write for each line is what made such proxies slow). One task a connection runs `_converse`. While
+it waits for input, `_go_on` answers inside `data_received` every command that needs neither a plugin nor a database, and
+takes the content, without waking it: the task is for what has to be awaited. Replies are gathered and written when no more
+input waits.
+
+Over 500 lines because the two share one state, and whoever reads of a connection's end needs both in one place.
 
 The private names of aiosmtpd that this leans on (`_original_transport`, `_tls_protocol`, `_handler_coroutine`, and
 FlowControlMixin's `_paused`, `_drain_helper`) are pinned by tests/unit/test_aiosmtpd_contract.py.
@@ -13,6 +17,8 @@ from __future__ import annotations
 import asyncio
 from asyncio.streams import FlowControlMixin
 from collections import deque
+from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -28,9 +34,9 @@ from gateway.smtp.intake import Intake
 from gateway.smtp.protocol import Command, Content, EndOfContent, Engine, LineTooLong
 from gateway.smtp.replies import Reply, reply
 from gateway.smtp.site import Door
-from gateway.smtp.states import State, advance
+from gateway.smtp.states import ALLOWED, State, advance
 from gateway.smtp.transactions import abandon, end, refuse_session, tell_observers
-from gateway.smtp.verbs import MAY_FOLLOW_PENDING, VERBS
+from gateway.smtp.verbs import AT_ONCE, MAY_FOLLOW_PENDING, VERBS
 from gateway.smtp.verbs.data import finish_content
 
 if TYPE_CHECKING:
@@ -46,6 +52,16 @@ LINGER = 30.0
 
 TURN = 64
 """Commands that one client has answered before the others get their turn."""
+
+
+@dataclass(slots=True)
+class Later:
+    """A command or an owed reply that was begun at once and has to be awaited."""
+
+    verb: str
+    work: Coroutine[Any, Any, Reply | Pending]
+    after: State | None
+    """The state after the command; None: it is the reply to an earlier one."""
 
 
 class _Gone(Exception):  # noqa: N818 - not an error: the client left, or its time is up
@@ -79,7 +95,16 @@ class Server(SMTP):
         self._out: list[bytes] = []
         self._owed: deque[tuple[str, Pending]] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        self._intake: Intake | None = None
+        self._parked = False
+        """The task waits for input, and nobody has woken it: `_go_on` may act."""
+        self._going = False
+        """A call of `_go_on` is due."""
+        self._later: Later | None = None
+        """What `_go_on` left for the task."""
+        self._receiving: Intake | None = None
+        """Between 354 and the end of the content."""
+        self._tls_due = False
+        self._fault: Exception | None = None
         self._content_ended = False
         self._lost = False
         self._eof = False
@@ -122,14 +147,14 @@ class Server(SMTP):
         """Whole buffers to the engine; content goes on to the intake at once."""
         self._last = self.loop.time()
         self._engine.feed(data)
-        intake = self._intake
-        if intake is not None:
+        intake = self._receiving
+        if intake is not None and not self._content_ended:
             self._take_content(intake)
             if self._content_ended or intake.must_close:
                 self._wake()
-        elif self._waiter is not None and (b"\n" in data or self._engine.pending > self._limits.command_line):
-            self._wake()
-        if self._engine.pending > PAUSE_AT and self._waiter is None and not self._reading_paused:
+        elif self._parked and (b"\n" in data or self._engine.pending > self._limits.command_line):
+            self._go_on()
+        if self._engine.pending > PAUSE_AT and (self._owed or not self._parked) and not self._reading_paused:
             self._reading_paused = True
             self.transport.pause_reading()  # type: ignore[union-attr] # the stubs know a base transport only
 
@@ -157,20 +182,21 @@ class Server(SMTP):
 
     def drain(self) -> None:
         """The worker is stopping: a session between transactions ends now, another after its transaction."""
-        if self._talk is not None and self._talk.transaction is None and self._waiter is not None:
+        if self._talk is not None and self._talk.transaction is None and self._parked and not self._owed:
             self._timed_out = "Service is shutting down"
             self._wake()
 
     def _wake(self) -> None:
+        self._parked = False
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _check_time(self) -> None:
         """Idle, session and transaction limits, on one lazy timer."""
         now = self.loop.time()
-        waiting = self._waiter is not None
+        waiting = self._waiter is not None and not self._owed
         transaction = self._talk.transaction if self._talk is not None else None
-        idle = self._limits.idle if self._intake is None else self._limits.content_idle
+        idle = self._limits.idle if self._receiving is None else self._limits.content_idle
         due = self._last + idle if waiting else now + idle
         if transaction is not None and transaction.deadline is not None:
             due = min(due, transaction.deadline)
@@ -206,8 +232,10 @@ class Server(SMTP):
     async def _leave(self, talk: Conversation, fault: Reply | None) -> None:
         self._owed.clear()
         self._flush()
-        if self._intake is not None:
-            self._intake.discard()
+        if self._receiving is not None:
+            self._receiving.discard()
+        if self._later is not None:
+            self._later.work.close()
         if self._timer is not None:
             self._timer.cancel()
         if self.transport is not None and not self._lost:
@@ -216,8 +244,8 @@ class Server(SMTP):
             self._timer = self.loop.call_later(LINGER, self.transport.abort)  # type: ignore[attr-defined] # see above
         try:
             if fault is not None:
-                await end(talk, fault)
-            await abandon(talk, why=self._timed_out or "the client left")
+                end(talk, fault)
+            abandon(talk, why=self._timed_out or "the client left")
             await tell_observers(talk)
             if "disconnect" in self._door.chain.stages:
                 await self._door.chain.disconnect(talk.session)
@@ -249,6 +277,14 @@ class Server(SMTP):
     async def _serve(self, talk: Conversation) -> None:
         engine = self._engine
         while not self._closing:
+            if self._fault is not None:
+                raise self._fault
+            if self._later is not None:
+                await self._do_later(talk)
+                continue
+            if self._receiving is not None:
+                await self._content(talk, self._receiving)
+                continue
             event = engine.next_event()
             if event is None:
                 if self._owed:
@@ -288,10 +324,14 @@ class Server(SMTP):
             self._timed_out = "Service is shutting down"
             self._say_goodbye(talk)
         self._waiter = self.loop.create_future()
+        self._parked = True
         try:
             await self._waiter
         finally:
             self._waiter = None
+            self._parked = False
+        if self._later is not None or self._fault is not None:
+            return
         if self._timed_out:
             self._say_goodbye(talk)
         if self._lost:
@@ -301,6 +341,128 @@ class Server(SMTP):
         enhanced = "4.3.2" if "shutting" in self._timed_out else "4.4.2"
         self._write(talk.ours(421, enhanced, self._timed_out))
         raise _Gone
+
+    # --- at once, without the task
+
+    def _go_on(self) -> None:
+        """Answer what can be answered at once, while the task waits for input; wake it for everything else."""
+        self._going = False
+        if not self._parked or self._talk is None or self._receiving is not None:
+            return
+        try:
+            if self._paused or not self._at_once(self._talk):
+                self._wake()
+        except Exception as error:  # noqa: BLE001 - protects the worker: the task tells the client and the log
+            self._fault = error
+            self._wake()
+
+    def _at_once(self, talk: Conversation) -> bool:
+        """False: the task is needed."""
+        if self._owed and not self._settle_at_once(talk):
+            return False
+        engine = self._engine
+        for _ in range(TURN):
+            event = engine.next_event()
+            if event is None:
+                self._flush()
+                if self._reading_paused and not self._owed:
+                    self._reading_paused = False
+                    self.transport.resume_reading()  # type: ignore[union-attr] # the stubs know a base transport only
+                return engine.dropped <= self._limits.text_line and not talk.ended
+            after = ALLOWED[talk.state].get(event.verb) if isinstance(event, Command) else None
+            if (
+                not isinstance(event, Command)
+                or after is None
+                or event.verb not in AT_ONCE
+                or (event.argument and event.verb not in {"MAIL", "RCPT"})
+                or (self._owed and event.verb not in MAY_FOLLOW_PENDING)
+                or (event.bare_lf and not talk.lenient)
+                or self._commands >= self._limits.commands
+            ):
+                engine.put_back(event)
+                self._flush()
+                return bool(self._owed)  # the next hop's answer brings us back
+            if not self._do_at_once(talk, event, after):
+                return False
+            if self._receiving is not None:
+                self._flush()
+                self._take_content(self._receiving)
+                return not (self._content_ended or self._receiving.must_close)
+        return False
+
+    def _do_at_once(self, talk: Conversation, command: Command, after: State) -> bool:
+        """One command; False when what it leads to is the task's."""
+        self._commands += 1
+        verb = self._verb = command.verb
+        talk.lf_lines = command.bare_lf
+        talk.owed = len(self._owed)
+        result = VERBS[verb](talk, command)
+        if isinstance(result, Pending):
+            self._owed.append((verb, result))
+            talk.state = after
+            result.theirs.on_answer = self._answered
+            if result.theirs.answer is not None:
+                return self._settle_at_once(talk)
+            return True
+        if not isinstance(result, Reply):
+            self._later = Later(verb, result, after)
+            return False
+        if self._owed:
+            self._later = Later(verb, _told(result), after)
+            return False
+        self._after(talk, verb, result, after)
+        return not (self._closing or talk.ended)
+
+    def _answered(self) -> None:
+        """The next hop has answered; not from within its link, which has more to do with what it read."""
+        if not self._going:
+            self._going = True
+            self.loop.call_soon(self._go_on)
+
+    def _settle_at_once(self, talk: Conversation) -> bool:
+        """Replies to which the next hop has answered, in the order of the commands. False: the task is needed."""
+        owed = self._owed
+        asked = self._verb
+        while owed:
+            verb, pending = owed[0]
+            answer = pending.theirs.answer
+            if answer is None:
+                self._flush()
+                break
+            owed.popleft()
+            self._verb = verb
+            result = pending.finish(answer)
+            if not isinstance(result, Reply):
+                self._later = Later(verb, result, None)
+                return False
+            self._write(result)
+            if verb == "RCPT" and self._after_rcpt(talk):
+                owed.clear()  # nothing follows a 421
+                return False
+        self._verb = asked
+        if not owed:
+            _back_to_ready(talk)
+        return not talk.ended
+
+    async def _do_later(self, talk: Conversation) -> None:
+        """What `_go_on` began."""
+        later, self._later = self._later, None
+        if later is None:
+            return
+        if later.after is None:  # a reply that was owed; those behind it follow
+            result = await later.work
+            if isinstance(result, Reply):
+                self._verb = later.verb
+                self._write(result)
+                if later.verb == "RCPT" and self._after_rcpt(talk):
+                    self._owed.clear()
+            if self._owed:
+                await self._settle(talk)
+            _back_to_ready(talk)
+            return
+        await self._conclude(talk, later.verb, await later.work, later.after)
+
+    # --- with the task
 
     async def _command(self, talk: Conversation, command: Command) -> None:
         self._commands += 1
@@ -321,7 +483,10 @@ class Server(SMTP):
             self._refuse(talk, talk.with_id(after))
             return
         talk.owed = len(self._owed)
-        result = await VERBS[verb](talk, command)
+        result = VERBS[verb](talk, command)
+        await self._conclude(talk, verb, result if isinstance(result, Reply | Pending) else await result, after)
+
+    async def _conclude(self, talk: Conversation, verb: str, result: Reply | Pending, after: State) -> None:
         if isinstance(result, Pending):
             self._owed.append((verb, result))
             talk.state = after
@@ -330,18 +495,21 @@ class Server(SMTP):
             await self._settle(talk)
             if self._closing:
                 return
-        await self._after(talk, verb, result, after)
+        self._after(talk, verb, result, after)
+        if self._tls_due:
+            self._tls_due = False
+            await self._start_tls(talk)
 
-    async def _after(self, talk: Conversation, verb: str, result: Reply, after: State) -> None:
+    def _after(self, talk: Conversation, verb: str, result: Reply, after: State) -> None:
         """What a reply changes."""
         if result.first in {2, 3} or verb == "RCPT":
             talk.state = after
         if verb == "DATA" and result.code == 354:
             self._write(result)
-            await self._content(talk)
+            self._begin_content(talk)
             return
         if verb == "STARTTLS" and result.code == 220:
-            await self._start_tls(talk)
+            self._tls_due = True
             return
         if verb == "QUIT":
             self._closing = True
@@ -395,14 +563,16 @@ class Server(SMTP):
         while owed:
             verb, pending = owed.popleft()
             self._verb = verb
-            if isinstance(pending.theirs, asyncio.Future) and not pending.theirs.done():
+            pending.theirs.on_answer = None
+            if pending.theirs.answer is None:
                 self._flush()  # a slow next hop: what it has answered already does not wait for the rest of the group
-            answer: Reply | Exception
+            answer: Reply | LinkError
             try:
                 answer = await pending.theirs
             except LinkError as error:
                 answer = error
-            result = await pending.finish(answer)
+            finished = pending.finish(answer)
+            result = finished if isinstance(finished, Reply) else await finished
             self._write(result)
             if verb == "RCPT" and self._after_rcpt(talk):
                 owed.clear()  # nothing follows a 421
@@ -411,24 +581,26 @@ class Server(SMTP):
 
     # --- content, TLS, output
 
-    async def _content(self, talk: Conversation) -> None:
+    def _begin_content(self, talk: Conversation) -> None:
+        """354 was said: what comes is content."""
         site = self._door.site
         stream = self._engine.begin_content(lines_end_in_lf=talk.lf_lines and talk.lenient, line_limit=self._limits.text_line)
-        intake = Intake(stream, self._limits, directory=site.spool, lenient=talk.lenient)
+        self._receiving = Intake(stream, self._limits, directory=site.spool, lenient=talk.lenient)
         self._content_ended = False
-        self._intake = intake
+
+    async def _content(self, talk: Conversation, intake: Intake) -> None:
         self._take_content(intake)
         while not self._content_ended:
             if intake.must_close:
                 answer = talk.ours(500, "5.5.2", "Line too long")
                 self._write(answer)
                 self._closing = True
-                await end(talk, answer)
+                end(talk, answer)
                 return
             await self._more(talk)
             if self._eof and not self._content_ended:
                 raise _Gone
-        self._intake = None
+        self._receiving = None
         self._verb = "CONTENT"
         began = self.loop.time()
         self._write(await finish_content(talk, intake, vanished=lambda: self._lost))
@@ -438,19 +610,17 @@ class Server(SMTP):
 
     def _take_content(self, intake: Intake) -> None:
         engine = self._engine
-        while (event := engine.next_event()) is not None:
+        while not self._content_ended and (event := engine.next_event()) is not None:
             if isinstance(event, Content):
                 intake.take(event.octets)
             elif isinstance(event, EndOfContent):
                 self._content_ended = True
-                self._intake = None
-                return
 
     async def _start_tls(self, talk: Conversation) -> None:
         if self._engine.has_input:  # RFC 3207 4.2: nothing may stand behind STARTTLS
             self._write(talk.ours(554, "5.5.0", "Input behind STARTTLS"))
             raise _Gone
-        await abandon(talk, why="starttls")
+        abandon(talk, why="starttls")
         await self.smtp_STARTTLS("")
         ssl_object = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
         version = ssl_object.version() if ssl_object is not None else None
@@ -476,6 +646,11 @@ class Server(SMTP):
             except (OSError, RuntimeError):
                 pass  # the connection is gone, which connection_lost says
         out.clear()
+
+
+async def _told(result: Reply) -> Reply:
+    """A reply that has to wait for those before it."""
+    return result
 
 
 def _back_to_ready(talk: Conversation) -> None:

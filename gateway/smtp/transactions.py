@@ -27,7 +27,7 @@ def link_reply(talk: Conversation, error: LinkError) -> Reply:
     return talk.ours(451, error.enhanced, "The next hop cannot be reached now; try again later")
 
 
-async def end(
+def end(
     talk: Conversation,
     answer: Reply | None,
     *,
@@ -45,7 +45,7 @@ async def end(
         return
     site = talk.door.site
     next_hop = talk.handover_name
-    await talk.leave_next_hop()
+    talk.leave_next_hop()
     if ending is None:
         ending = Ending(reply=answer, decision=decision, next_hop=next_hop, next_hop_reply=next_hop_reply)
     if record is None:
@@ -67,13 +67,13 @@ async def tell_observers(talk: Conversation) -> None:
         await talk.door.chain.done(transaction, outcome)
 
 
-async def abandon(talk: Conversation, *, why: str) -> None:
+def abandon(talk: Conversation, *, why: str) -> None:
     """The client gave the transaction up: RSET, EHLO, QUIT, or it left."""
     if talk.transaction is None:
         return
     if talk.transaction.trace is not None:
         talk.transaction.trace.step(stage="session", plugin="", outcome="abandoned", evidence=why)
-    await end(talk, None)
+    end(talk, None)
 
 
 def refuse_session(talk: Conversation, decision: Decision | None, answer: Reply, *, reason: str = "") -> None:

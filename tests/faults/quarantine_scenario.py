@@ -130,7 +130,7 @@ class NextHop:
         self._delivered(octets.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode())
         return [await self._ok()]
 
-    async def abandon(self) -> None:
+    def abandon(self) -> None:
         return
 
 

@@ -126,6 +126,9 @@ class World:
                 self.delivered[path] += code == 250
         return [CODES[code] for code in codes] if self.codes else [CODES[250]]
 
+    def has_hints(self) -> bool:
+        return bool(self.hints)
+
     async def hint(self, reverse_path: bytes, mailbox: str) -> str:
         return self.hints.get(mailbox, "")
 

@@ -68,7 +68,7 @@ async def one_message(relay: Relay, number: int, rng: random.Random) -> str:
     else:
         return "taken" if reply.is_positive else "refused"
     finally:
-        await handover.abandon()
+        handover.abandon()
 
 
 @pytest.mark.parametrize("keywords", [KEYWORDS, KEYWORDS[1:]], ids=["pipelining", "one at a time"])

@@ -53,7 +53,7 @@ class Next:
         await self._answer("send")
         return self.finals
 
-    async def abandon(self) -> None:
+    def abandon(self) -> None:
         self.abandoned += 1
 
 

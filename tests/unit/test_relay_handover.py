@@ -47,7 +47,7 @@ async def deliver(relay: Relay, *paths: bytes) -> list[Reply]:
         await envelope(handover, *(paths or (b"<c@d>",)))
         return await handover.send([CONTENT], size=len(CONTENT))
     finally:
-        await handover.abandon()
+        handover.abandon()
 
 
 def codes(replies: list[Reply]) -> list[int]:
@@ -64,7 +64,7 @@ async def test_a_message_goes_through_as_it_is() -> None:
         )
         assert [reply.text for reply in replies] == ["2.1.0 Ok", "2.1.5 Ok"]
         assert codes(await handover.send([CONTENT[:10], CONTENT[10:]], size=len(CONTENT))) == [250]
-        await handover.abandon()
+        handover.abandon()
         (taken,) = hop.transactions
         assert (taken.reverse_path, taken.parameters) == (b"<A@B>", (b"RET=HDRS", b"ENVID=x+2By"))
         assert taken.recipients == [(b'<"c d"@E>', (b"NOTIFY=SUCCESS,failure", b"ORCPT=rfc822;c@e"))]
@@ -99,7 +99,7 @@ async def test_replies_to_recipients_are_the_client_s(answer: str) -> None:
         assert replies[2].render() == answer.replace("\n", "\r\n").encode() + b"\r\n"
         assert codes([replies[1], replies[3]]) == [250, 250]
         assert codes(await handover.send([CONTENT], size=1)) == [250]
-        await handover.abandon()
+        handover.abandon()
 
 
 async def test_mail_refused_is_the_reply_to_pipelined_recipients_too() -> None:
@@ -111,7 +111,7 @@ async def test_mail_refused_is_the_reply_to_pipelined_recipients_too() -> None:
         assert codes([await handover.rcpt(b"<e@f>", [])]) == [550]
         with pytest.raises(RuntimeError):
             await handover.send([CONTENT], size=1)
-        await handover.abandon()
+        handover.abandon()
         await asyncio.sleep(0.05)
         assert hop.commands[-1] == b"RSET"
         assert codes(await deliver(relay)) == [250]
@@ -193,7 +193,7 @@ async def test_link_lost_while_the_client_uploads() -> None:
         hop.commands.clear()
         assert codes(await handover.send([CONTENT], size=1)) == [250]
         assert hop.commands[1:] == [b"MAIL FROM:<a@b> SIZE=10", b"RCPT TO:<c@d>", b"RCPT TO:<e@f>", b"DATA"]
-        await handover.abandon()
+        handover.abandon()
 
 
 async def test_link_lost_between_recipients() -> None:
@@ -204,7 +204,7 @@ async def test_link_lost_between_recipients() -> None:
         assert codes([await handover.rcpt(b"<e@f>", [])]) == [250]
         assert codes(await handover.send([CONTENT], size=1)) == [250]
         assert hop.transactions[0].paths == [b"<c@d>", b"<e@f>"]
-        await handover.abandon()
+        handover.abandon()
 
 
 @pytest.mark.parametrize("when", ["MAIL", "RCPT TO:<c@"])
@@ -219,7 +219,7 @@ async def test_replay_that_is_not_accepted_again(when: str) -> None:
         assert (caught.value.enhanced, caught.value.unknown) == ("4.4.2", False)
         with pytest.raises(LinkError):
             await handover.rcpt(b"<g@h>", [])
-        await handover.abandon()
+        handover.abandon()
         assert not hop.transactions
 
 
@@ -232,7 +232,7 @@ async def test_replay_on_another_server() -> None:
         assert codes(await handover.send([CONTENT], size=1)) == [250]
         assert handover.next_hop == two.address
         assert two.transactions[0].content == CONTENT
-        await handover.abandon()
+        handover.abandon()
 
 
 @pytest.mark.parametrize("answer", ["550 5.7.1 No", "451 4.3.0 Later", "552 5.3.4 Too big"])
@@ -268,7 +268,7 @@ async def test_content_goes_out_once_even_if_lost_in_the_middle() -> None:
         with pytest.raises(LinkError) as caught:
             await handover.send((b"x" * 100_000 for _ in range(100)), size=10_000_000)
         assert caught.value.unknown
-        await handover.abandon()
+        handover.abandon()
         assert hop.connections == 1
 
 
@@ -283,7 +283,7 @@ async def test_cancelled_while_sending() -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await handover.abandon()
+            handover.abandon()
         assert codes(await deliver(relay)) == [250]
         assert hop.connections == 3
 
@@ -296,7 +296,7 @@ async def test_prepare_says_nothing_when_the_envelope_is_the_same() -> None:
         said = len(hop.commands)
         await handover.prepare((b"<a@b>", [b"SIZE=10"]), [(b"<c@d>", []), (b"<e@f>", [])])
         assert len(hop.commands) == said
-        await handover.abandon()
+        handover.abandon()
 
 
 @pytest.mark.parametrize("keywords", [KEYWORDS, KEYWORDS[1:]])
@@ -310,7 +310,7 @@ async def test_prepare_changes_the_envelope(keywords: tuple[str, ...]) -> None:
         assert taken.reverse_path == b"<new@b>"
         assert taken.recipients == [(b"<e@f>", (b"NOTIFY=NEVER",)), (b"<g@h>", ())]
         assert hop.connections == 1
-        await handover.abandon()
+        handover.abandon()
 
 
 async def test_prepare_makes_an_envelope_of_its_own() -> None:
@@ -319,7 +319,7 @@ async def test_prepare_makes_an_envelope_of_its_own() -> None:
             handover = relay.handover("r", CLIENT)
             await handover.prepare((b"<a@b>", []), [(b"<c@d>", [])])
             assert codes(await handover.send([CONTENT], size=1)) == [250]
-            await handover.abandon()
+            handover.abandon()
         assert len(hop.transactions) == 2
         assert b"RSET" not in hop.commands
 
@@ -332,7 +332,7 @@ async def test_prepare_refused() -> None:
         with pytest.raises(EnvelopeError) as caught:
             await handover.prepare((b"<a@b>", []), [(b"<g@h>", [])])
         assert (caught.value.line, caught.value.reply.code, caught.value.enhanced) == (b"RCPT TO:<g@h>", 550, "4.3.5")
-        await handover.abandon()
+        handover.abandon()
         await asyncio.sleep(0.05)
         assert codes(await deliver(relay)) == [250]
         assert hop.connections == 1
@@ -347,7 +347,7 @@ async def test_prepare_on_a_link_that_fails(answer: str | Answer) -> None:
         await handover.prepare((b"<a@b>", []), [(b"<g@h>", [])])
         assert codes(await handover.send([CONTENT], size=1)) == [250]
         assert hop.transactions[0].paths == [b"<g@h>"]
-        await handover.abandon()
+        handover.abandon()
 
 
 async def test_prepare_after_the_link_was_lost() -> None:
@@ -358,23 +358,23 @@ async def test_prepare_after_the_link_was_lost() -> None:
         await handover.prepare((b"<a@b>", []), [(b"<g@h>", [])])
         assert codes(await handover.send([CONTENT], size=1)) == [250]
         assert hop.transactions[0].paths == [b"<g@h>"]
-        await handover.abandon()
+        handover.abandon()
 
 
 async def test_abandon_at_any_time() -> None:
     async with ScriptedNextHop() as hop, relaying(hop) as relay:
         nothing = relay.handover("r", CLIENT)
-        await nothing.abandon()
+        nothing.abandon()
         opening = relay.handover("r", CLIENT)
         answer = opening.mail(b"<a@b>", [])
-        await opening.abandon()
+        opening.abandon()
         with pytest.raises(LinkError, match="given up"):
             await answer
         waiting = relay.handover("r", CLIENT)
         await waiting.mail(b"<a@b>", [])
         answer = waiting.rcpt(b"<c@d>", [])
-        await waiting.abandon()
-        await waiting.abandon()
+        waiting.abandon()
+        waiting.abandon()
         with pytest.raises(LinkError, match="given up"):
             await answer
         with pytest.raises(LinkError):
@@ -391,7 +391,7 @@ async def test_abandoned_link_that_refuses_to_reset_is_retired() -> None:
         hop.script("RSET", "500 5.5.1 What?")
         handover = relay.handover("r", CLIENT)
         await envelope(handover, b"<c@d>")
-        await handover.abandon()
+        handover.abandon()
         assert codes(await deliver(relay)) == [250]
         assert hop.connections == 2
 
@@ -406,7 +406,7 @@ async def test_misuse_is_named() -> None:
             handover.mail(b"<a@b>", [])
         with pytest.raises(RuntimeError, match="without an accepted envelope"):
             await handover.send([CONTENT], size=1)
-        await handover.abandon()
+        handover.abandon()
 
 
 async def test_a_lesser_server_behind_a_fail_over_is_not_asked_for_what_it_lacks() -> None:
@@ -419,7 +419,7 @@ async def test_a_lesser_server_behind_a_fail_over_is_not_asked_for_what_it_lacks
         with pytest.raises(LinkError, match="does not offer 8BITMIME") as caught:
             await handover.mail(b"<a@b>", [b"BODY=8BITMIME"], needs={"8BITMIME"})
         assert caught.value.enhanced == "4.3.5"
-        await handover.abandon()
+        handover.abandon()
         assert not any(command.startswith(b"MAIL") for command in second.commands)
         known = relay.capabilities("r")
         assert known is not None
@@ -428,4 +428,4 @@ async def test_a_lesser_server_behind_a_fail_over_is_not_asked_for_what_it_lacks
         assert (await handover.mail(b"<a@b>", [])).is_positive
         with pytest.raises(LinkError, match="does not offer DSN"):
             await handover.rcpt(b"<c@d>", [b"NOTIFY=NEVER"], needs={"DSN"})
-        await handover.abandon()
+        handover.abandon()

@@ -48,7 +48,7 @@ async def deliver(relay: Relay, route: str = "r") -> int:
         await handover.rcpt(b"<c@d>", [])
         return (await handover.send([b"x\r\n"], size=3))[0].code
     finally:
-        await handover.abandon()
+        handover.abandon()
 
 
 async def test_links_are_kept_and_used_last_in_first_out() -> None:
@@ -70,7 +70,7 @@ async def test_no_more_links_than_allowed() -> None:
         await held[0].send([b"x\r\n"], size=3)
         assert await third == 250
         assert hop.connections == 2
-        await held[1].abandon()
+        held[1].abandon()
 
 
 async def test_a_wait_for_a_link_ends() -> None:
@@ -79,7 +79,7 @@ async def test_a_wait_for_a_link_ends() -> None:
         with pytest.raises(LinkError, match="1 links are in use") as caught:
             await deliver(relay)
         assert caught.value.enhanced == "4.4.5"
-        await held.abandon()
+        held.abandon()
         assert await deliver(relay) == 250
 
 
@@ -91,7 +91,7 @@ async def test_who_waits_gets_the_place_of_a_lost_link() -> None:
         await hop.drop_all()
         assert await waiting == 250
         assert hop.connections == 2
-        await held.abandon()
+        held.abandon()
 
 
 @pytest.mark.parametrize("is_clean", [True, False])
@@ -164,7 +164,7 @@ async def test_refusals_retire_a_link_and_a_delivery_clears_them() -> None:
             await asyncio.gather(handover.rcpt(b"<no@d>", []), handover.rcpt(b"<no@e>", []), handover.rcpt(b"<c@d>", []))
             if is_delivered:
                 await handover.send([b"x\r\n"], size=3)
-            await handover.abandon()
+            handover.abandon()
             await asyncio.sleep(0.02)
         assert hop.connections == 2
 
@@ -205,7 +205,7 @@ async def test_a_full_server_leaves_the_work_to_the_next() -> None:
         held = await begin(relay)
         assert await deliver(relay) == 250
         assert (one.connections, two.connections) == (1, 1)
-        await held.abandon()
+        held.abandon()
 
 
 async def test_next_hop_started_later() -> None:
@@ -282,7 +282,7 @@ async def test_learn_anew_after_its_age(monkeypatch: pytest.MonkeyPatch) -> None
         held = await begin(relay)
         await asyncio.sleep(0.1)
         assert set((await relay.learn("r")).keywords) == {"SMTPUTF8"}, "all links in use: what is known stays"
-        await held.abandon()
+        held.abandon()
 
 
 async def test_probe_sees_a_next_hop_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,4 +342,4 @@ async def test_close_takes_leave() -> None:
         await relay.close()
         assert hop.commands[-1] == b"QUIT"
         assert hop.open_connections == 0
-        await held.abandon()
+        held.abandon()

@@ -43,7 +43,7 @@ async def sent(relay: Relay, *, seconds: float) -> LinkError:
     with pytest.raises(LinkError) as caught:
         async with asyncio.timeout(5):
             await handover.send([CONTENT], size=len(CONTENT))
-    await handover.abandon()
+    handover.abandon()
     return caught.value
 
 
@@ -78,7 +78,7 @@ async def test_a_replay_has_no_more_time_either() -> None:
             async with asyncio.timeout(5):
                 await handover.send([CONTENT], size=len(CONTENT))
         assert not caught.value.unknown
-        await handover.abandon()
+        handover.abandon()
 
 
 async def test_an_answer_in_time_is_the_client_s() -> None:
@@ -88,4 +88,4 @@ async def test_an_answer_in_time_is_the_client_s() -> None:
         await envelope(handover, b"<c@d>")
         handover.due = asyncio.get_running_loop().time() + 5
         assert [str(reply) for reply in await handover.send([CONTENT], size=len(CONTENT))] == ["250 2.0.0 at last"]
-        await handover.abandon()
+        handover.abandon()

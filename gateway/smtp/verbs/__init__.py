@@ -1,11 +1,13 @@
 """One file a verb: parse, ask the chain, ask the next hop, change the transaction, return a reply.
 
-Only `server` writes to the socket; a verb returns a Reply, or Pending while the next hop still owes it.
+Only `server` writes to the socket; a verb returns a Reply, or Pending while the next hop still owes it. Where it has to wait
+for something else (a plugin, a database) it returns a coroutine that ends so; what needs no waiting costs no task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from gateway.smtp.conversation import Conversation, Pending
 from gateway.smtp.protocol import Command
@@ -16,7 +18,7 @@ from gateway.smtp.verbs.mail import mail
 from gateway.smtp.verbs.rcpt import rcpt
 from gateway.smtp.verbs.simple import expn, help_, noop, quit_, rset, starttls, vrfy
 
-Verb = Callable[[Conversation, Command], Awaitable[Reply | Pending]]
+Verb = Callable[[Conversation, Command], Reply | Pending | Coroutine[Any, Any, Reply | Pending]]
 
 VERBS: dict[str, Verb] = {
     "EHLO": ehlo,
@@ -34,3 +36,5 @@ VERBS: dict[str, Verb] = {
 }
 MAY_FOLLOW_PENDING = frozenset({"RCPT"})
 """Verbs that are handled while replies to earlier ones are still owed: they go out pipelined (RFC 2920 3.1)."""
+AT_ONCE = frozenset({"MAIL", "RCPT", "DATA", "RSET", "NOOP"})
+"""Verbs that are tried without the session's task; of the others none is said for every message."""

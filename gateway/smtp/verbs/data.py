@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from gateway import metrics
 from gateway.chain import StageDeferredError
@@ -24,7 +25,7 @@ from gateway.verdict import Decision, Discard, Quarantine, defer
 _GO_ON = Reply(354, (b"End data with <CR><LF>.<CR><LF>",))
 
 
-async def data(talk: Conversation, command: Command) -> Reply:
+def data(talk: Conversation, command: Command) -> Reply | Coroutine[Any, Any, Reply]:
     """354, or the refusal."""
     if command.argument:
         return talk.ours(501, "5.5.4", "Syntax: DATA")
@@ -33,13 +34,16 @@ async def data(talk: Conversation, command: Command) -> Reply:
         return talk.ours(503, "5.5.1", "Need MAIL command")
     if not transaction.recipients:
         return talk.ours(554, "5.5.1", "No valid recipients")  # RFC 5321 3.3
-    if "data" in talk.door.chain.stages:
-        decision = await talk.door.chain.data(transaction)
-        if decision is not None:
-            answer = talk.refused_by(decision)
-            await end(talk, answer, decision=decision)
-            return answer
-    return _GO_ON
+    return _ask_chain(talk, transaction) if "data" in talk.door.chain.stages else _GO_ON
+
+
+async def _ask_chain(talk: Conversation, transaction: Transaction) -> Reply:
+    decision = await talk.door.chain.data(transaction)
+    if decision is None:
+        return _GO_ON
+    answer = talk.refused_by(decision)
+    end(talk, answer, decision=decision)
+    return answer
 
 
 async def finish_content(talk: Conversation, intake: Intake, *, vanished: Callable[[], bool]) -> Reply:
@@ -53,7 +57,7 @@ async def finish_content(talk: Conversation, intake: Intake, *, vanished: Callab
         transaction.deadline = due
     if intake.fault is not None:
         answer = talk.with_id(intake.fault)
-        await end(talk, answer, ending=Ending(reply=answer, size=intake.size))
+        end(talk, answer, ending=Ending(reply=answer, size=intake.size))
         return answer
     metrics.count_content(intake.size)
     try:
@@ -62,12 +66,12 @@ async def finish_content(talk: Conversation, intake: Intake, *, vanished: Callab
         intake.discard()
         _note(transaction, f"spool: {error}")
         answer = talk.ours(451, "4.3.0", "Spool failed; try again later")
-        await end(talk, answer, ending=Ending(reply=answer, size=intake.size))
+        end(talk, answer, ending=Ending(reply=answer, size=intake.size))
         return answer
     try:
         if intake.has_nul and has_hidden_end(content.octets):
             answer = talk.ours(550, "5.6.0", "A line of NUL and one dot: an end of data in disguise")
-            await end(talk, answer, ending=Ending(reply=answer, size=intake.size))
+            end(talk, answer, ending=Ending(reply=answer, size=intake.size))
             return answer
         return await _decide(talk, transaction, Message(content), vanished)
     finally:
@@ -77,13 +81,13 @@ async def finish_content(talk: Conversation, intake: Intake, *, vanished: Callab
 async def _decide(talk: Conversation, transaction: Transaction, message: Message, vanished: Callable[[], bool]) -> Reply:
     refusal = _bounds(talk, message)
     if refusal is not None:
-        await end(talk, refusal, ending=Ending(reply=refusal, message=message, size=message.size))
+        end(talk, refusal, ending=Ending(reply=refusal, message=message, size=message.size))
         return refusal
     chain = talk.door.chain
     if "check" in chain.stages or "judge" in chain.stages:
         await chain.decide(transaction, message)
     if vanished():  # nobody waits for a reply: the client will come again
-        await end(talk, None, ending=Ending(message=message, size=message.size))
+        end(talk, None, ending=Ending(message=message, size=message.size))
         return talk.ours(451, "4.4.2", "The client left")
     _durable_only(talk, transaction)
     site = talk.door.site
@@ -101,7 +105,7 @@ async def _decide(talk: Conversation, transaction: Transaction, message: Message
         message=message,
         size=message.size,
     )
-    await end(talk, answer, ending=ending)
+    end(talk, answer, ending=ending)
     return answer
 
 

@@ -42,7 +42,7 @@ async def _greet(talk: Conversation, command: Command, *, esmtp: bool) -> Reply 
         name = parse_hello(command.argument)
     except SyntaxFault as fault:
         return talk.ours(fault.code, fault.enhanced, fault.text)
-    await abandon(talk, why="hello")
+    abandon(talk, why="hello")
     talk.session.helo = name
     talk.session.esmtp = esmtp
     if "helo" in talk.door.chain.stages:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 from gateway.errors import LinkError
 from gateway.smtp.conversation import Conversation, Pending, check_parameters, needs, onward
 from gateway.smtp.grammar import SyntaxFault, parse_mail
@@ -12,7 +15,7 @@ from gateway.transaction import Transaction
 from gateway.verdict import Discard
 
 
-async def mail(talk: Conversation, command: Command) -> Reply | Pending:
+def mail(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[Any, Any, Reply | Pending]:
     """Begin a transaction."""
     try:
         address = parse_mail(command.argument, utf8=False, lenient=talk.lenient)
@@ -22,20 +25,30 @@ async def mail(talk: Conversation, command: Command) -> Reply | Pending:
     transaction = talk.begin(address.path, address.parameters)
     if refusal is not None:
         refused = talk.with_id(refusal)
-        await end(talk, refused)
+        end(talk, refused)
         return refused
     size = transaction.parameter("SIZE")
     if size is not None:
         transaction.declared_size = int(size.value or "0")
     if "mail" in talk.door.chain.stages:
-        answer = await talk.door.chain.mail(transaction)
-        if answer.decision is not None and not isinstance(answer.decision.verdict, Discard):
-            refused = talk.refused_by(answer.decision)
-            await end(talk, refused, decision=answer.decision)
-            return refused
-        talk.mail_decision = answer.decision
-        if answer.reverse_path is not None:
-            transaction.sent_reverse_path = f"<{answer.reverse_path.path}>".encode()
+        return _ask_chain(talk, transaction)
+    return _next_hop_or_later(talk, transaction)
+
+
+async def _ask_chain(talk: Conversation, transaction: Transaction) -> Reply | Pending:
+    """What the plugins say of the reverse-path."""
+    answer = await talk.door.chain.mail(transaction)
+    if answer.decision is not None and not isinstance(answer.decision.verdict, Discard):
+        refused = talk.refused_by(answer.decision)
+        end(talk, refused, decision=answer.decision)
+        return refused
+    talk.mail_decision = answer.decision
+    if answer.reverse_path is not None:
+        transaction.sent_reverse_path = f"<{answer.reverse_path.path}>".encode()
+    return _next_hop_or_later(talk, transaction)
+
+
+def _next_hop_or_later(talk: Conversation, transaction: Transaction) -> Reply | Pending:
     routes = talk.door.site.config.route
     if len(routes) != 1 or talk.mail_decision is not None:
         return talk.ours(250, "2.1.0", "Ok")  # the next hop is asked with the first RCPT
@@ -53,7 +66,7 @@ def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str, 
         needs=needs(talk, transaction.parameters, route, rcpt=False),
     )
 
-    async def finish(answer: Reply | Exception) -> Reply:
+    def finish(answer: Reply | LinkError) -> Reply:
         if talk.transaction is not transaction:
             return talk.ours(503, "5.5.1", "The transaction has ended")
         if isinstance(answer, Reply) and answer.is_positive:
@@ -66,11 +79,11 @@ def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str, 
         elif isinstance(answer, Reply):  # the path is ours, so is the fault (design §1.4)
             refused = talk.ours(451, "4.3.5", "The next hop refused the reverse-path")
         else:
-            refused = link_reply(talk, answer if isinstance(answer, LinkError) else LinkError("", str(answer)))
+            refused = link_reply(talk, answer)
         if is_answered:
             talk.mail_refusal = refused
         else:
-            await end(talk, refused, next_hop_reply=answer if isinstance(answer, Reply) else None)
+            end(talk, refused, next_hop_reply=answer if isinstance(answer, Reply) else None)
         return refused
 
     return Pending(theirs, finish)

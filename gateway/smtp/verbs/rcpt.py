@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Coroutine
+from typing import Any
 
 from gateway.chain import StageDeferredError
 from gateway.errors import LinkError
+from gateway.relay.envelope import Step
 from gateway.smtp.conversation import Conversation, Pending, Refused, check_parameters, needs, onward
 from gateway.smtp.grammar import SyntaxFault, parse_rcpt
 from gateway.smtp.paths import Path
@@ -17,8 +19,12 @@ from gateway.smtp.verbs.mail import begin_at_next_hop
 from gateway.transaction import Recipient, Transaction
 from gateway.verdict import AddRecipient, Decision, Defer, Discard, Redirect, Reject
 
+Extra = list[tuple[AddRecipient, Step]]
+"""Recipients that a plugin added, and the next hop's answers to them."""
+_STAGES = ("rcpt", "route", "policy_class")
 
-async def rcpt(talk: Conversation, command: Command) -> Reply | Pending:
+
+def rcpt(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[Any, Any, Reply | Pending]:
     """Add a recipient."""
     transaction = talk.transaction
     if transaction is None:  # MAIL was refused while this command was on its way
@@ -41,25 +47,52 @@ async def rcpt(talk: Conversation, command: Command) -> Reply | Pending:
         forward_path=address.path, parameters=address.parameters, sent_path=address.path.octets, route=found.name
     )
     recipient.decision = talk.mail_decision
-    added: tuple[AddRecipient, ...] = ()
-    if talk.door.chain.stages.intersection(("rcpt", "route", "policy_class")):
-        try:
-            answer = await _ask_chain(talk, transaction, recipient)
-        except StageDeferredError as error:
-            answer = error.decision
-        if isinstance(answer, Decision):
-            refused = talk.refused_by(answer)
-            return talk.refuse(Refused(path=address.path, reply=refused, decision=answer, route=recipient.route))
-        added = answer
+    if talk.door.chain.stages.isdisjoint(_STAGES):
+        return _admit(talk, transaction, recipient, ())
+    return _with_chain(talk, transaction, recipient)
+
+
+async def _with_chain(talk: Conversation, transaction: Transaction, recipient: Recipient) -> Reply | Pending:
+    try:
+        answer = await _ask_chain(talk, transaction, recipient)
+    except StageDeferredError as error:
+        answer = error.decision
+    if isinstance(answer, Decision):
+        refused = talk.refused_by(answer)
+        return talk.refuse(Refused(path=recipient.forward_path, reply=refused, decision=answer, route=recipient.route))
+    admitted = _admit(talk, transaction, recipient, answer)
+    return admitted if isinstance(admitted, Reply | Pending) else await admitted
+
+
+def _admit(
+    talk: Conversation, transaction: Transaction, recipient: Recipient, added: tuple[AddRecipient, ...]
+) -> Reply | Pending | Coroutine[Any, Any, Reply | Pending]:
+    """Whether the recipient may join the others, then the next hop."""
     recipient.policy_class = (recipient.route, *recipient.policy_class)
-    separate = await site.delivery.admit(transaction, recipient, trusted=talk.trusted)
+    delivery = talk.door.site.delivery
+    if delivery.has_hints:
+        return _admit_by_hint(talk, transaction, recipient, added)
+    return _admitted(talk, transaction, recipient, added, delivery.admit_first(transaction, recipient, trusted=talk.trusted))
+
+
+async def _admit_by_hint(
+    talk: Conversation, transaction: Transaction, recipient: Recipient, added: tuple[AddRecipient, ...]
+) -> Reply | Pending:
+    separate = await talk.door.site.delivery.admit(transaction, recipient, trusted=talk.trusted)
+    return _admitted(talk, transaction, recipient, added, separate)
+
+
+def _admitted(
+    talk: Conversation, transaction: Transaction, recipient: Recipient, added: tuple[AddRecipient, ...], separate: Reply | None
+) -> Reply | Pending:
     if separate is not None:
-        return talk.refuse(Refused(path=address.path, reply=talk.with_id(separate), route=recipient.route, reason="separate"))
+        refused = Refused(path=recipient.forward_path, reply=talk.with_id(separate), route=recipient.route, reason="separate")
+        return talk.refuse(refused)
     if recipient.decision is not None and isinstance(recipient.decision.verdict, Discard):
         transaction.recipients.append(recipient)
         recipient.reply = talk.ours(250, "2.1.5", "Ok")
         return recipient.reply
-    return await _ask_next_hop(talk, transaction, recipient, added)
+    return _ask_next_hop(talk, transaction, recipient, added)
 
 
 async def _ask_chain(talk: Conversation, transaction: Transaction, recipient: Recipient) -> Decision | tuple[AddRecipient, ...]:
@@ -85,12 +118,12 @@ async def _ask_chain(talk: Conversation, transaction: Transaction, recipient: Re
     return added
 
 
-async def _ask_next_hop(
+def _ask_next_hop(
     talk: Conversation, transaction: Transaction, recipient: Recipient, added: tuple[AddRecipient, ...]
 ) -> Reply | Pending:
     """The recipient live at the next hop; MAIL goes with it where it waited for the route."""
     if talk.handover is not None and talk.route != recipient.route:
-        await talk.leave_next_hop()  # all recipients of the other route were refused: admission lets one route in
+        talk.leave_next_hop()  # all recipients of the other route were refused: admission lets one route in
     before: Pending | None = None
     if talk.handover is None:
         before = begin_at_next_hop(talk, transaction, recipient.route, is_answered=True)
@@ -104,38 +137,53 @@ async def _ask_next_hop(
     )
     extra = [(one, handover.rcpt(f"<{one.path}>".encode(), [])) for one in added]
 
-    async def finish(answer: Reply | Exception) -> Reply:
+    def finish(answer: Reply | LinkError) -> Reply | Coroutine[Any, Any, Reply]:
+        if before is None and not extra and talk.transaction is transaction and talk.mail_refusal is None:
+            refusal = _judge_reply(talk, recipient, answer)
+            if refusal is None:
+                return _accepted(talk, transaction, recipient, answer, extra)
+        return finish_in_turn(answer)
+
+    async def finish_in_turn(answer: Reply | LinkError) -> Reply:
         if before is not None:
             await _finish_mail(before)
         if talk.transaction is not transaction:
             return talk.ours(503, "5.5.1", "Need MAIL command")
         refusal = talk.mail_refusal or _judge_reply(talk, recipient, answer)
         if refusal is None:
-            refusal = await _finish_added(talk, transaction, recipient, extra)
+            refusal = await _finish_added(talk, extra)
         if refusal is not None:
             await talk.door.site.delivery.withdraw(transaction, recipient)
             return talk.refuse(Refused(path=recipient.forward_path, reply=refusal, route=recipient.route, reason="next-hop"))
-        if not isinstance(answer, Reply):
-            return talk.ours(451, "4.3.0", "No answer")
-        recipient.reply = talk.theirs(answer)
-        transaction.recipients.append(recipient)
-        for one, _ in extra:
-            transaction.recipients.append(_added(one, recipient))
-        return recipient.reply
+        return _accepted(talk, transaction, recipient, answer, extra)
 
     return Pending(theirs, finish)
+
+
+def _accepted(
+    talk: Conversation, transaction: Transaction, recipient: Recipient, answer: Reply | LinkError, extra: Extra
+) -> Reply:
+    if not isinstance(answer, Reply):
+        return talk.ours(451, "4.3.0", "No answer")
+    recipient.reply = talk.theirs(answer)
+    transaction.recipients.append(recipient)
+    for one, _ in extra:
+        transaction.recipients.append(_added(one, recipient))
+    return recipient.reply
 
 
 async def _finish_mail(before: Pending) -> None:
     """MAIL went out with this RCPT: its refusal becomes the reply to every RCPT that follows (a listed difference)."""
     try:
-        answer: Reply | Exception = await before.theirs
+        answer: Reply | LinkError = await before.theirs
     except LinkError as error:
         answer = error
-    await before.finish(answer)
+    finished = before.finish(answer)
+    if not isinstance(finished, Reply):
+        await finished
 
 
-def _judge_reply(talk: Conversation, recipient: Recipient, answer: Reply | Exception) -> Reply | None:
+def _judge_reply(talk: Conversation, recipient: Recipient, answer: Reply | LinkError) -> Reply | None:
     """The refusal that a next hop's answer means, or None."""
     if isinstance(answer, Reply):
         if answer.is_positive:
@@ -143,14 +191,11 @@ def _judge_reply(talk: Conversation, recipient: Recipient, answer: Reply | Excep
         if recipient.sent_path == recipient.forward_path.octets:
             return talk.theirs(answer)
         return link_reply(talk, LinkError("", f"rewritten path refused: {answer}", enhanced="4.3.5"))
-    return link_reply(talk, answer if isinstance(answer, LinkError) else LinkError("", str(answer)))
+    return link_reply(talk, answer)
 
 
-async def _finish_added(
-    talk: Conversation, transaction: Transaction, recipient: Recipient, extra: list[tuple[AddRecipient, Awaitable[Reply]]]
-) -> Reply | None:
+async def _finish_added(talk: Conversation, extra: Extra) -> Reply | None:
     """Replies to recipients that a plugin added: a refusal is a fault of ours (design §1.4)."""
-    del transaction, recipient
     refusal = None
     for one, waiting in extra:
         try:

@@ -9,40 +9,40 @@ from gateway.smtp.states import VERBS
 from gateway.smtp.transactions import abandon
 
 
-async def rset(talk: Conversation, command: Command) -> Reply:
+def rset(talk: Conversation, command: Command) -> Reply:
     """The transaction is void, here and at the next hop."""
     if command.argument:
         return talk.ours(501, "5.5.4", "Syntax: RSET")
-    await abandon(talk, why="rset")
+    abandon(talk, why="rset")
     return reply(250, "2.0.0", "Ok")
 
 
-async def noop(talk: Conversation, command: Command) -> Reply:
+def noop(talk: Conversation, command: Command) -> Reply:
     """Nothing; an argument is allowed (RFC 5321 4.1.1.9)."""
     del talk, command
     return reply(250, "2.0.0", "Ok")
 
 
-async def vrfy(talk: Conversation, command: Command) -> Reply:
+def vrfy(talk: Conversation, command: Command) -> Reply:
     """Neither yes nor no (RFC 5321 3.5.3): users are not told to strangers."""
     if not command.argument:
         return talk.ours(501, "5.5.4", "Syntax: VRFY address")
     return reply(252, "2.5.2", "Cannot VRFY user; send a message to find out")
 
 
-async def expn(talk: Conversation, command: Command) -> Reply:
+def expn(talk: Conversation, command: Command) -> Reply:
     """Lists are not told."""
     del command
     return talk.ours(502, "5.5.1", "EXPN is not implemented")
 
 
-async def help_(talk: Conversation, command: Command) -> Reply:
+def help_(talk: Conversation, command: Command) -> Reply:
     """The verbs there are."""
     del talk, command
     return reply(214, "2.0.0", "Verbs: " + " ".join(sorted(VERBS)))
 
 
-async def starttls(talk: Conversation, command: Command) -> Reply:
+def starttls(talk: Conversation, command: Command) -> Reply:
     """The answer to STARTTLS; the server does the handshake after a 220."""
     if command.argument:
         return talk.ours(501, "5.5.4", "Syntax: STARTTLS")
@@ -53,8 +53,8 @@ async def starttls(talk: Conversation, command: Command) -> Reply:
     return reply(220, "2.0.0", "Ready to start TLS")
 
 
-async def quit_(talk: Conversation, command: Command) -> Reply:
+def quit_(talk: Conversation, command: Command) -> Reply:
     """The end."""
     del command
-    await abandon(talk, why="quit")
+    abandon(talk, why="quit")
     return reply(221, "2.0.0", "Bye")
