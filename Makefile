@@ -4,6 +4,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 CONFIG ?= config.toml
 WORKERS ?= 2
+DIFFERENCE ?= 3000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq install
 
@@ -13,10 +14,10 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test servers lint types fmt docs bench clean
+.PHONY: help run demo test difference servers lint types fmt docs bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/installed ## start the gateway with config.toml (CONFIG=FILE for another)
 	@$(BIN)/mailgateway run --config $(CONFIG)
@@ -26,6 +27,9 @@ demo: .venv/installed ## send sample messages through a gateway of its own and s
 
 test: .venv/installed-tests servers ## run the tests (ARGS='-k name' for some of them)
 	@$(BIN)/python -m pytest -n $(WORKERS) -q $(ARGS)
+
+difference: .venv/installed-tests servers ## 6,000 sessions against a bare Postfix and through the gateway (DIFFERENCE=NUMBER of either kind)
+	@MAILGATEWAY_DIFFERENCE=$(DIFFERENCE) $(BIN)/python -m pytest -q -rP --show-capture=stdout --reruns 0 tests/difference
 
 servers: ## install the real mail servers that the tests talk to (root on Debian; otherwise those tests are skipped)
 	@tests/install-servers

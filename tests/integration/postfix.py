@@ -60,7 +60,15 @@ class RealPostfix:
 
     host = "127.0.0.1"
 
-    def __init__(self, *, message_size_limit: int = 50_000_000, port: int = 0, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        message_size_limit: int = 50_000_000,
+        port: int = 0,
+        settings: dict[str, str] | None = None,
+        services: str = "",
+    ) -> None:
+        """`settings` over those of main.cf below, `services`: more lines of master.cf."""
         self.port = port or _free_port()
         self._directory = Path(tempfile.mkdtemp(prefix="mailgateway-postfix-"))
         self._directory.chmod(0o755)  # Postfix gives up root
@@ -68,7 +76,7 @@ class RealPostfix:
         self._mail = self._directory / "mail"
         self._log = self._directory / "log"
         self._master: subprocess.Popen[bytes] | None = None
-        self._prepare(message_size_limit, settings or {})
+        self._prepare(message_size_limit, settings or {}, services)
 
     @property
     def address(self) -> str:
@@ -218,7 +226,7 @@ class RealPostfix:
             pass
         return False
 
-    def _prepare(self, message_size_limit: int, settings: dict[str, str]) -> None:
+    def _prepare(self, message_size_limit: int, settings: dict[str, str], services: str) -> None:
         owner, mail_owner = pwd.getpwnam("postfix"), pwd.getpwnam("nobody")
         for path in (self._config, self._directory / "queue", self._directory / "queue" / "pid"):
             path.mkdir()
@@ -231,7 +239,7 @@ class RealPostfix:
         self._own(self._mail, mail_owner, 0o755)
         self._write("mailboxes", "".join(f"{user}@{DOMAIN} {user}/\n" for user in MAILBOXES))
         self._write("access", f"{DEFERRED} 450 4.2.1 Mailbox is not available now\n")
-        self._write("master.cf", _MASTER_CF.format(address=self.address))
+        self._write("master.cf", _MASTER_CF.format(address=self.address) + services)
         main = {
             "compatibility_level": "3.6",
             "queue_directory": f"{self._directory}/queue",
