@@ -53,6 +53,9 @@ JOURNAL_DROPPED = Counter("mailgateway_journal_dropped", "Decision records that 
 LOG_DROPPED = Counter("mailgateway_log_dropped", "Log lines that were lost: the reader of the log was too slow.")
 LINK_ERRORS = Counter("mailgateway_link_errors", "Failures of links to a next hop.", ["next_hop"])
 LINKS = Gauge("mailgateway_links", "Open links to next hops.", multiprocess_mode="livesum")
+SERVERS_RESTING = Gauge(
+    "mailgateway_next_hop_resting", "Workers for which a server rests after a failure.", ["next_hop"], multiprocess_mode="livesum"
+)
 DUPLICATES = Counter("mailgateway_duplicates", "Recipients that may have got a message twice (a lost reply, a crash).")
 WORKERS_ENDED = Counter("mailgateway_workers_ended", "Workers that ended unasked: exited, killed, blocked.", ["reason"])
 
@@ -151,6 +154,11 @@ def observe_plugin(plugin: str, hook: str, seconds: float) -> None:
 def count_plugin_error(plugin: str, kind: str) -> None:
     """A fault of a plugin; `kind` is one of our words, never text of an exception."""
     PLUGIN_ERRORS.labels(_plugin(plugin), kind).inc()
+
+
+def next_hop_label(next_hop: str) -> str:
+    """A server's name as a label."""
+    return _next_hop(next_hop)
 
 
 def count_link_error(next_hop: str) -> None:

@@ -26,6 +26,8 @@ class Report(TypedDict):
     workers_up: int
     sessions: int
     routes: dict[str, bool]
+    resting: dict[str, int]
+    """Servers of a route that rest after a failure, in the worker that knows of most; routes without any are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,4 +72,7 @@ class Health:
             workers_up=len(up),
             sessions=sum(slot.sessions for slot in up),
             routes=routes,
+            resting={
+                route: most for route in self.slots.routes if (most := max((slot.resting(route) for slot in up), default=0))
+            },
         )

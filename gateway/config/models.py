@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from gateway.config.addresses import Bind, Domain, NameServer, Network, OptionalBind, Server
 from gateway.units import Duration, Size
@@ -98,6 +98,30 @@ class ListenerConfig(Model):
     """Allow `%`, `!` and `@` in a stranger's local part."""
 
 
+class ServerEntry(Model):
+    """A server of a route with more to it than its address."""
+
+    address: Server
+    """As it would stand in the list by itself."""
+    priority: int | None = Field(default=None, ge=0, le=65535)
+    """The smaller is tried first; default: its place in the list, from 0."""
+    weight: int = Field(default=1, ge=1, le=1000)
+    """Its share of the messages among servers of the same priority."""
+
+    @model_validator(mode="after")
+    def _weight_needs_priority(self) -> ServerEntry:
+        if "weight" in self.model_fields_set and self.priority is None:
+            raise ValueError("weight together with priority: it counts among servers of the same priority")
+        return self
+
+
+def _server_kind(value: Any) -> str:
+    return "str" if isinstance(value, str) else "table[server]"
+
+
+RouteServer = Annotated[Annotated[Server, Tag("str")] | Annotated[ServerEntry, Tag("table[server]")], Discriminator(_server_kind)]
+
+
 class RouteConfig(Model):
     """[[route]]: where mail goes."""
 
@@ -105,10 +129,22 @@ class RouteConfig(Model):
     """Its name for `default_route`, plugins, logs and variables."""
     domains: tuple[Domain, ...]
     """Domains whose recipients strangers may name; no default. `*.example.org` takes subdomains."""
-    servers: tuple[Server, ...] = Field(min_length=1)
-    """In order of preference: `host:port`, `unix:/path`, `inbox:` (the development next hop)."""
+    servers: tuple[RouteServer, ...] = Field(min_length=1)
+    """In order of preference: `host:port`, `unix:/path`, `inbox:` (the development next hop), or tables: `{ address = "host:port", priority = 0, weight = 3 }`."""
     next_hop_decides: bool | Literal["without client address"] = False
     """Needed for `domains = ["*"]`: the next hop itself refuses strangers' relaying."""
+
+    @property
+    def entries(self) -> tuple[ServerEntry, ...]:
+        """The servers as tables, each with its priority."""
+        return tuple(
+            ServerEntry(address=server, priority=place)
+            if isinstance(server, str)
+            else server
+            if server.priority is not None
+            else server.model_copy(update={"priority": place})
+            for place, server in enumerate(self.servers)
+        )
 
 
 class RelayConfig(Model):
@@ -145,7 +181,9 @@ class RelayConfig(Model):
     max_refusals: int = Field(default=5, ge=1)
     """Refusals on one link since its last delivery, then it is retired."""
     rest: Duration = 5.0
-    """A server that failed is not tried first again for this long."""
+    """A server that failed is probed after this long, and no message is given to it first before it answers."""
+    rest_limit: Duration = 60.0
+    """Each failure that follows lets it rest twice as long, up to this."""
 
 
 class LimitsConfig(Model):

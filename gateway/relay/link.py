@@ -53,6 +53,8 @@ class Link(SMTPProtocol):
         """The next hop said 421: no further transaction."""
         self.is_hung = False
         """It ended because an answer did not come in time."""
+        self.is_lost = False
+        """It ended because the next hop closed or broke it."""
         self._engine: NextHopProtocol[tuple[OnAnswer, float]] = NextHopProtocol()
         self._on_lost = on_lost
         self._writer: asyncio.Transport | None = None
@@ -177,6 +179,7 @@ class Link(SMTPProtocol):
                 self.leaving = True  # RFC 5321 3.8: it closes now
             on_answer(reply)
         if engine.broken is not None:
+            self.is_lost = True
             self.fail(self._error_of(engine.broken))
         elif answered and engine.expected:
             self._watch(engine.expected[0][1])
@@ -185,12 +188,14 @@ class Link(SMTPProtocol):
 
     @override
     def eof_received(self) -> bool:
+        self.is_lost = self.error is None
         self.fail(LinkError(self.next_hop, "the next hop closed the link"))
         return False
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection_lost = True
+        self.is_lost = self.is_lost or self.error is None
         self.fail(LinkError(self.next_hop, f"link lost: {exc}" if exc else "link closed"))
         self.transport = self._writer = None
         if not self.closed.done():

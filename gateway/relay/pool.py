@@ -1,87 +1,23 @@
-"""The relay of a worker: all routes, each with its servers in order of preference, and what is known of them. RFC 5321 3.6, 5.1."""
+"""The relay of a worker: all routes with their servers, and what is known of them. RFC 5321 3.6, 5.1."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from gateway.config.models import RelayConfig, RouteConfig
+from gateway.config.models import RelayConfig, RouteConfig, ServerEntry
 from gateway.errors import LinkError
+from gateway.relay.choosing import Candidate
 from gateway.relay.handover import ClientFacts, Handover
-from gateway.relay.link import Link
 from gateway.relay.protocol import Capabilities
+from gateway.relay.route import Route
 from gateway.relay.routes import Server, parse_server
 from gateway.relay.server_pool import CONGESTED, ServerPool
 
 MAX_OTHER_ROUTES = 64
 """Servers named by plugins (`redirect`) that are remembered at once."""
-
-
-class Route:
-    """A route's servers in order: the first that does not rest and has room, then the others, resting ones last."""
-
-    def __init__(self, name: str, pools: Sequence[ServerPool], settings: RelayConfig) -> None:
-        self.name = name
-        self.pools = tuple(pools)
-        self.settings = settings
-        self._owners: dict[Link, ServerPool] = {}
-
-    def __str__(self) -> str:
-        return str(self.pools[0].server)
-
-    def reuse(self) -> Link | None:
-        """At once, an idle link of the server that comes first now."""
-        now = asyncio.get_running_loop().time()
-        for pool in self.pools:
-            if pool.rests_until <= now:
-                return self._owned(pool, pool.reuse(now))
-        return None
-
-    async def acquire(self, *, fresh: bool = False) -> Link:
-        """A link to some server of the route. LinkError of the last one when all fail."""
-        now = asyncio.get_running_loop().time()
-        awake = [pool for pool in self.pools if pool.rests_until <= now]
-        resting = [pool for pool in self.pools if pool.rests_until > now]
-        order = [pool for pool in awake if pool.has_room] + [pool for pool in awake if not pool.has_room] + resting
-        error: LinkError | None = None
-        for pool in order:
-            try:
-                link = await pool.acquire(fresh=fresh)
-            except LinkError as failed:
-                error = failed
-            else:
-                self._owners[link] = pool
-                return link
-        raise error or LinkError(self.name, "the route has no server", enhanced="4.4.4")
-
-    def _owned(self, pool: ServerPool, link: Link | None) -> Link | None:
-        if link is not None:
-            self._owners[link] = pool
-        return link
-
-    def release(self, link: Link) -> None:
-        """Back to its pool, clean."""
-        pool = self._owners.pop(link, None)
-        if pool is not None:
-            pool.release(link)
-
-    def discard(self, link: Link) -> None:
-        """Not to be used again. A server that kept silent past its time rests."""
-        pool = self._owners.pop(link, None)
-        if pool is not None:
-            pool.discard(link)
-            if link.is_hung:
-                pool.rests_until = asyncio.get_running_loop().time() + self.settings.rest
-
-    @property
-    def capabilities(self) -> Capabilities | None:
-        """What all its servers offer of which that is known; None when it is known of none."""
-        known: Capabilities | None = None
-        for pool in self.pools:
-            if pool.capabilities is not None:
-                known = pool.capabilities if known is None else known.common(pool.capabilities)
-        return known
 
 
 class Relay:
@@ -94,12 +30,15 @@ class Relay:
         *,
         server_name: str,
         inbox_address: tuple[str, int] | None = None,
+        draw: Callable[[], float] = random.random,
     ) -> None:
+        """`draw`: numbers from 0 up to 1, by which one of several equal servers is chosen."""
         self._settings = settings
+        self._draw = draw
         self._name = server_name
         self._inbox = inbox_address
         self._pools: dict[Server, ServerPool] = {}
-        self._routes = {route.name: self._route(route.name, route.servers) for route in routes}
+        self._routes = {route.name: self._route(route.name, route.entries) for route in routes}
         self._others: dict[str, Route] = {}
         self._learning: dict[str, asyncio.Task[None]] = {}
 
@@ -136,9 +75,19 @@ class Relay:
         now = asyncio.get_running_loop().time()
         return any(pool.is_healthy(now) for pool in self._find(route).pools)
 
+    def resting(self, route: str) -> int:
+        """How many servers of the route rest."""
+        return self._find(route).resting
+
     async def probe(self) -> None:
-        """Ask every configured server once, all at the same time; those that do not answer only grow old. Raises nothing."""
-        pools = {pool for route in self._routes.values() for pool in route.pools}
+        """Ask every configured server once, all at the same time; those that do not answer only grow old. Raises nothing.
+
+        A server that rests is left to its own probes, unless the whole route rests.
+        """
+        pools: set[ServerPool] = set()
+        for route in self._routes.values():
+            awake = [pool for pool in route.pools if not pool.health.is_resting]
+            pools.update(awake or route.pools)
         await asyncio.gather(*(_probe(pool) for pool in pools))
 
     async def close(self) -> None:
@@ -165,7 +114,7 @@ class Relay:
         if route is not None:
             return route
         try:
-            route = self._route(name, (name,))
+            route = self._route(name, (ServerEntry.model_construct(address=name),))
         except ValueError as error:
             raise LinkError(name, f"neither a route nor a server: {error}", enhanced="4.4.4") from error
         if len(self._others) >= MAX_OTHER_ROUTES:
@@ -173,8 +122,11 @@ class Relay:
         self._others[name] = route
         return route
 
-    def _route(self, name: str, servers: Sequence[str]) -> Route:
-        return Route(name, [self._pool(parse_server(text)) for text in servers], self._settings)
+    def _route(self, name: str, servers: Sequence[ServerEntry]) -> Route:
+        candidates = [
+            Candidate(self._pool(parse_server(one.address)), priority=one.priority or 0, weight=one.weight) for one in servers
+        ]
+        return Route(name, candidates, self._settings, draw=self._draw)
 
     def _pool(self, server: Server) -> ServerPool:
         if server.is_inbox:

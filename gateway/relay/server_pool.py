@@ -6,16 +6,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import weakref
 from collections.abc import Sequence
+
+import structlog
 
 from gateway import metrics
 from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
+from gateway.relay.choosing import Standing
 from gateway.relay.connect import open_link
+from gateway.relay.health import Health
 from gateway.relay.link import Link
 from gateway.relay.protocol import Capabilities
 from gateway.relay.routes import Server
 from gateway.relay.slots import Slots
+
+log = structlog.get_logger("mailgateway.relay")
 
 CAPABILITIES_AGE = 300.0
 """Seconds after which a server's EHLO is asked for again by `learn` and `probe`."""
@@ -35,11 +43,13 @@ class ServerPool:
         self.learnt = 0.0
         self.answered = 0.0
         """Loop time of the last greeting or reply to a probe; 0 when there was none."""
-        self.rests_until = 0.0
+        self.health = Health(settings.rest, settings.rest_limit)
         self.links: set[Link] = set()
         self._name = name
         self._slots: Slots[Link, asyncio.Future[Link | None]] = Slots(settings)
         self._sweep: asyncio.TimerHandle | None = None
+        self._next_probe: asyncio.TimerHandle | None = None
+        self._probing: asyncio.Task[None] | None = None
         self._closed = False
 
     def reuse(self, now: float) -> Link | None:
@@ -57,9 +67,11 @@ class ServerPool:
         return bool(self.answered) and now - self.answered <= HEALTH_AGE
 
     @property
-    def has_room(self) -> bool:
-        """A link is idle or one more may be opened."""
-        return self._slots.has_room
+    def standing(self) -> Standing:
+        """How it stands when a message asks for a server."""
+        if self.health.is_resting:
+            return Standing.RESTING
+        return Standing.READY if self._slots.has_room else Standing.FULL
 
     async def acquire(self, *, fresh: bool) -> Link:
         """A link: idle, new, or the next one that comes back within `wait_limit`. `fresh`: a new one. LinkError."""
@@ -94,6 +106,8 @@ class ServerPool:
             return
         loop = asyncio.get_running_loop()
         now = link.idle_since = self.answered = loop.time()
+        if link.transactions:
+            self.health.served()
         if not link.is_usable or self._slots.has_served(link, now):
             self.discard(link)
             return
@@ -109,6 +123,22 @@ class ServerPool:
         self._forget(link)
         link.quit()
 
+    def failed(self, link: Link) -> None:
+        """A link ended by the server's doing: it rests if that says something about it.
+
+        A link that lay idle is often closed by the other side, which means nothing (RFC 5321 4.5.3.2.7).
+        """
+        if link.is_hung or (not link.idle_since and (link.is_lost or link.leaving)):
+            self.rest()
+
+    def rest(self) -> None:
+        """It failed: no message is given to it first until it has answered a probe."""
+        if self.health.is_resting or self._closed:
+            return
+        seconds = self._rest()
+        metrics.SERVERS_RESTING.labels(metrics.next_hop_label(str(self.server))).inc()
+        log.warning("next_hop.rests", next_hop=str(self.server), seconds=seconds, failures=self.health.strikes)
+
     async def probe(self) -> None:
         """See whether the server answers: NOOP on an idle link, or a new link. LinkError."""
         loop = asyncio.get_running_loop()
@@ -122,15 +152,16 @@ class ServerPool:
             if not reply.is_positive:
                 self.discard(link)
                 raise LinkError(str(self.server), f"NOOP answered with {reply}")
-        self.rests_until = 0.0
         self.release(link)
 
     def close(self) -> None:
         """Take leave on every link; those in use are cut, and no new one is opened."""
         self._closed = True
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
+        for timer in (self._sweep, self._next_probe, self._probing):
+            if timer is not None:
+                timer.cancel()
+        self._sweep = self._next_probe = None
+        self._wake()
         for link in tuple(self.links):
             self.discard(link)
 
@@ -141,18 +172,54 @@ class ServerPool:
             link = await open_link(self.server, name=self._name, settings=self.settings, on_lost=self._forget)
         except LinkError:
             metrics.count_link_error(str(self.server))
-            self.rests_until = loop.time() + self.settings.rest
             self._vacate()
+            self.rest()
             raise
         except BaseException:
             self._vacate()
             raise
         self.links.add(link)
         metrics.LINKS.inc()
-        self.rests_until = 0.0
+        self._wake()
         self.capabilities = link.capabilities
         self.answered = self.learnt = loop.time()
         return link
+
+    def _rest(self) -> float:
+        seconds = self.health.failed()
+        loop = asyncio.get_running_loop()
+        self._next_probe = loop.call_later(seconds, _probe_again, weakref.ref(self), loop)
+        return seconds
+
+    def _wake(self) -> None:
+        """It answered, or nobody will ask any more."""
+        if not self.health.is_resting:
+            return
+        self.health.answered()
+        if self._next_probe is not None:
+            self._next_probe.cancel()
+            self._next_probe = None
+        metrics.SERVERS_RESTING.labels(metrics.next_hop_label(str(self.server))).dec()
+        log.info("next_hop.answers", next_hop=str(self.server))
+
+    async def probe_in_background(self) -> None:
+        """The rest is over: a link is opened, and if that fails the next rest is longer. The link is for the next message."""
+        if self._next_probe is not None:
+            self._next_probe.cancel()
+            self._next_probe = None
+        if not self._slots.has_free_slot:
+            self._retire(self._slots.oldest_idle())
+        try:
+            if self._slots.reserve():
+                with contextlib.suppress(LinkError):
+                    self.release(await self._open())
+        finally:
+            if self.health.is_resting and self._next_probe is None and not self._closed:
+                self._rest()
+
+    def begin_probe(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Probe now, in a task of its own."""
+        self._probing = loop.create_task(self.probe_in_background(), name=f"probe {self.server}")
 
     def _forget(self, link: Link) -> None:
         """The link is over (or will be): it takes no place any more."""
@@ -188,3 +255,10 @@ class ServerPool:
         self._retire(self._slots.expired(loop.time()))
         if self._slots.idle:
             self._sweep = loop.call_later(self.settings.idle_limit, self._close_expired)
+
+
+def _probe_again(ref: weakref.ref[ServerPool], loop: asyncio.AbstractEventLoop) -> None:
+    """The timer keeps no pool alive that no route has any more."""
+    pool = ref()
+    if pool is not None:
+        pool.begin_probe(loop)

@@ -36,7 +36,7 @@ class Slot:
         self.index = index
         self._memory = memory
         self._at = offset
-        self._routes = {route: offset + _ROUTES_AT + 8 * n for n, route in enumerate(routes)}
+        self._routes = {route: offset + _ROUTES_AT + 16 * n for n, route in enumerate(routes)}
         self._clock = clock
 
     def _number(self, at: int) -> int:
@@ -49,6 +49,7 @@ class Slot:
         """A worker begins here: everything its predecessor wrote is gone."""
         for route in self._routes.values():
             _SECONDS.pack_into(self._memory, route, 0.0)
+            _NUMBER.pack_into(self._memory, route + 8, 0)
         self.sessions = 0
         self.note_blocking("")
         self.beat()
@@ -97,11 +98,16 @@ class Slot:
     def sessions(self, sessions: int) -> None:
         _NUMBER.pack_into(self._memory, self._at + 24, sessions)
 
-    def note_health(self, route: str, healthy: bool) -> None:
-        """A next hop of `route` answered just now, or none of them does. An unknown route is passed over."""
+    def note_health(self, route: str, healthy: bool, resting: int = 0) -> None:
+        """A next hop of `route` answered just now, or none of them does; so many of them rest. An unknown route is passed over."""
         at = self._routes.get(route)
         if at is not None:
             _SECONDS.pack_into(self._memory, at, self._clock() if healthy else 0.0)
+            _NUMBER.pack_into(self._memory, at + 8, resting)
+
+    def resting(self, route: str) -> int:
+        """How many next hops of `route` rest after a failure."""
+        return int(_NUMBER.unpack_from(self._memory, self._routes[route] + 8)[0])
 
     def answered(self, route: str) -> float | None:
         """Seconds since a next hop of `route` was last seen to answer; None when none does or nobody knows."""
@@ -127,7 +133,7 @@ class Slots:
 
     def __init__(self, workers: int, routes: Sequence[str] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
         self.routes = tuple(routes)
-        size = _ROUTES_AT + 8 * len(self.routes)
+        size = _ROUTES_AT + 16 * len(self.routes)
         self._memory = mmap.mmap(-1, _HEADER_SIZE + size * workers)
         self._all = tuple(Slot(self._memory, n, _HEADER_SIZE + size * n, self.routes, clock) for n in range(workers))
 

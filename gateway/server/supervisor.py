@@ -61,7 +61,7 @@ def run(loaded: Loaded, *, admin: Admin | None = None, announce: Callable[[Place
             resources.reserved = reserve(config.listener)
             if admin is not None and config.admin.bind:
                 resources.admin = undo.enter_context(open_listening(config.admin.bind, "[admin]"))
-            if any(server.startswith("inbox:") for route in config.route for server in route.servers):
+            if any(entry.address.startswith("inbox:") for route in config.route for entry in route.entries):
                 resources.inbox = undo.enter_context(open_listening("127.0.0.1:0", "development next hop"))
         except (BindError, DirectoryError) as error:
             print(f"mailgateway: {error}", file=sys.stderr)  # noqa: T201 - to the person who starts the gateway

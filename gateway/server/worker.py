@@ -144,7 +144,8 @@ class Worker:
         slot = self.runtime.slot
         await self.site.relay.probe()
         for route in self.site.config.route:
-            slot.note_health(route.name, self.site.relay.healthy(route.name))
+            relay = self.site.relay
+            slot.note_health(route.name, relay.healthy(route.name), relay.resting(route.name))
         slot.sessions = sum(len(door.sessions) for door in self.doors)
 
     async def _tidy(self) -> None:

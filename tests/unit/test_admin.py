@@ -73,6 +73,7 @@ async def test_all_well(slots: Slots) -> None:
     assert status == 200
     assert report == {
         "ready": True, "reasons": [], "warnings": [], "workers": 2, "workers_up": 2, "sessions": 4, "routes": {"in": True, "out": True},
+        "resting": {},
     }  # fmt: skip
     assert (await get(make_app(health(slots), Path()), "/live"))[0] == 200
 
@@ -111,7 +112,10 @@ async def test_a_route_without_an_answer_is_not_ready(slots: Slots, clock: Clock
         ["no next hop of route 'out' answers"],
         {"in": True, "out": False},
     )
-    slots[0].note_health("out", True)
+    slots[0].note_health("out", True, 2)
+    slots[1].note_health("out", True, 1)
+    assert (await ready(slots))[1]["resting"] == {"out": 2}
+    slots[1].note_health("out", False)
     assert (await ready(slots))[0] == 200
     clock.now += ANSWER_LIMIT + 1
     for slot in slots:

@@ -92,6 +92,25 @@ idle = "5 minutes"
         ("plugins = ['spf', 3]\n", 1, "plugins[1]", "a plugin name"),
         ("[[route]]\ndomains = ['exa mple.org']\nservers = ['inbox:']\n", 2, "route[0].domains[0]", "*.example.org"),
         ("[[route]]\ndomains = ['a.test']\nservers = ['1.2.3.400:25']\n", 3, "route[0].servers[0]", "host:port"),
+        (
+            "[[route]]\ndomains = ['a.test']\nservers = [\n'a:25',\n{ address = 'b:0' },\n]\n",
+            5,
+            "route[0].servers[1].address",
+            "65535",
+        ),
+        (
+            "[[route]]\ndomains = ['a.test']\nservers = [{ address = 'a', wieght = 1 }]\n",
+            3,
+            "route[0].servers[0].wieght",
+            "weight",
+        ),
+        (
+            "[[route]]\ndomains = ['a.test']\nservers = [{ address = 'a', weight = 2 }]\n",
+            3,
+            "route[0].servers[0]",
+            "with priority",
+        ),
+        ("[[route]]\ndomains = ['a.test']\nservers = [3]\n", 3, "route[0].servers[0]", "a table"),
     ],
 )
 def test_a_mistake(tmp_path: Path, text: str, line: int, key: str, part: str) -> None:

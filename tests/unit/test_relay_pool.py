@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,8 +18,8 @@ CLIENT = ClientFacts(address="192.0.2.1")
 
 
 @contextlib.asynccontextmanager
-async def relaying(*servers: str, **settings: float) -> AsyncIterator[Relay]:
-    route = RouteConfig(name="r", domains=("*",), servers=servers)
+async def relaying(*servers: str | dict[str, object], **settings: float) -> AsyncIterator[Relay]:
+    route = RouteConfig.model_validate({"name": "r", "domains": ["*"], "servers": list(servers)})
     limits = {
         "connect_timeout": 0.5,
         "greeting_timeout": 0.5,
@@ -28,7 +29,7 @@ async def relaying(*servers: str, **settings: float) -> AsyncIterator[Relay]:
         "rest": 0.2,
         **settings,
     }
-    relay = Relay([route], RelayConfig.model_validate(limits), server_name="gw.test")
+    relay = Relay([route], RelayConfig.model_validate(limits), server_name="gw.test", draw=random.Random(1).random)
     try:
         yield relay
     finally:
@@ -188,6 +189,93 @@ async def test_fail_over_rest_and_return() -> None:
         await asyncio.sleep(0.25)
         assert await deliver(relay) == 250
         assert len(one.transactions) == 1
+
+
+async def test_no_message_is_the_probe_of_a_server_that_rests() -> None:
+    """Its own probe brings it back, and nothing else while another server answers."""
+    async with ScriptedNextHop() as one, ScriptedNextHop() as two, relaying(one.address, two.address, rest=60.0) as relay:
+        one.script("GREETING", "554 5.3.2 No")
+        pool = relay._routes["r"].pools[0]
+        for _ in range(3):
+            assert await deliver(relay) == 250
+        await relay.probe()
+        assert (one.connections, relay.resting("r")) == (1, 1)
+        await pool.probe_in_background()
+        assert await deliver(relay) == 250
+        assert (one.connections, relay.resting("r"), pool.health.strikes) == (2, 1, 2)
+        one.script("GREETING", "220 one")
+        assert await deliver(relay) == 250
+        assert one.connections == 2
+        await pool.probe_in_background()
+        assert (relay.resting("r"), len(one.transactions)) == (0, 0)
+        assert await deliver(relay) == 250
+        assert (one.connections, len(one.transactions), pool.health.strikes) == (3, 1, 0), "on the link of the probe"
+
+
+async def test_a_rest_ends_with_a_probe_by_itself() -> None:
+    async with ScriptedNextHop() as one, ScriptedNextHop() as two, relaying(one.address, two.address, rest=0.05) as relay:
+        await one.stop()
+        assert await deliver(relay) == 250
+        await one.start()
+        async with asyncio.timeout(5):
+            while relay.resting("r"):  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.01)
+        assert await deliver(relay) == 250
+        assert len(one.transactions) == 1
+
+
+async def test_a_server_that_greets_and_leaves_is_not_tried_again_and_again() -> None:
+    """421 to the first MAIL of a new link is a failure like a refused connection; of an idle link it says nothing."""
+    async with ScriptedNextHop() as one, ScriptedNextHop() as two, relaying(one.address, two.address, rest=60.0) as relay:
+        pool = relay._routes["r"].pools[0]
+        assert await deliver(relay) == 250
+        one.script("MAIL", Answer("421 4.3.2 Not now", drop=True))
+        assert await deliver(relay) == 250
+        assert (one.connections, len(two.transactions)) == (2, 1), "the idle link, a new one, then the other server"
+        for _ in range(3):
+            assert await deliver(relay) == 250
+        assert (one.connections, pool.health.strikes) == (2, 1)
+        await pool.probe_in_background()
+        assert await deliver(relay) == 250, "the probe's link is lost, then a new one"
+        assert (one.connections, pool.health.strikes) == (4, 2), "a greeting alone did not make it forget the failure"
+
+
+async def test_a_probe_finds_a_place_among_idle_links() -> None:
+    async with ScriptedNextHop() as one, relaying(one.address, max_links=1, rest=60.0) as relay:
+        assert await deliver(relay) == 250
+        pool = relay._routes["r"].pools[0]
+        pool.rest()
+        await pool.probe_in_background()
+        assert (pool.health.is_resting, one.connections) == (False, 2)
+        held = await begin(relay)
+        pool.rest()
+        await pool.probe_in_background()
+        assert pool.health.is_resting, "no place for a probe"
+        await held.abandon()
+        assert await deliver(relay) == 250
+        await pool.probe_in_background()
+        assert not pool.health.is_resting
+
+
+async def test_weights_share_the_messages() -> None:
+    async with ScriptedNextHop() as one, ScriptedNextHop() as two, ScriptedNextHop() as three:
+        servers = (
+            {"address": one.address, "priority": 0, "weight": 3},
+            {"address": two.address, "priority": 0},
+            three.address,
+        )
+        async with relaying(*servers, max_messages=1000, rest=60.0) as relay:
+            for _ in range(200):
+                assert await deliver(relay) == 250
+            taken = [len(hop.transactions) for hop in (one, two, three)]
+            assert taken[0] == pytest.approx(150, abs=20)
+            assert taken[2] == 0
+            assert (one.connections, two.connections) == (1, 1)
+            await one.stop()
+            assert await deliver(relay) == 250
+            await two.stop()
+            assert await deliver(relay) == 250
+            assert len(three.transactions) == 1
 
 
 async def test_all_servers_rest_and_are_asked_all_the_same() -> None:

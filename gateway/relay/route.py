@@ -1,0 +1,109 @@
+"""A route: its servers, which of them a message is given to, and the links that are out. RFC 5321 5.1."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from gateway.config.models import RelayConfig
+from gateway.errors import LinkError
+from gateway.relay.choosing import Candidate, Standing, in_order
+from gateway.relay.link import Link
+from gateway.relay.protocol import Capabilities
+from gateway.relay.server_pool import ServerPool
+
+
+class Route:
+    """The servers of a route by priority and weight; those that rest are tried when no other one does it."""
+
+    def __init__(
+        self,
+        name: str,
+        candidates: Sequence[Candidate[ServerPool]],
+        settings: RelayConfig,
+        *,
+        draw: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self._candidates = tuple(candidates)
+        self._draw = draw
+        self._drawn: ServerPool | None = None
+        """The server that `reuse` drew and that had no idle link: `acquire` goes on with it, so that weights hold."""
+        self._owners: dict[Link, ServerPool] = {}
+
+    def __str__(self) -> str:
+        return str(self._candidates[0].server.server) if self._candidates else self.name
+
+    @property
+    def pools(self) -> list[ServerPool]:
+        """Its servers."""
+        return [one.server for one in self._candidates]
+
+    def reuse(self) -> Link | None:
+        """At once, an idle link of the server that comes first now."""
+        candidates = self._candidates
+        pool = candidates[0].server if len(candidates) == 1 else self._take_drawn() or self._in_order(candidates)[0]
+        link = pool.reuse(asyncio.get_running_loop().time())
+        if link is not None:
+            self._owners[link] = pool
+        elif len(candidates) > 1:
+            self._drawn = pool
+        return link
+
+    async def acquire(self, *, fresh: bool = False) -> Link:
+        """A link to some server of the route, `fresh`: a new one. LinkError of the last one when all fail."""
+        order = self._in_order(self._candidates)
+        drawn = None if fresh else self._take_drawn()
+        if drawn in order:
+            order.remove(drawn)
+            order.insert(0, drawn)
+        error: LinkError | None = None
+        for pool in order:
+            try:
+                link = await pool.acquire(fresh=fresh)
+            except LinkError as failed:
+                error = failed
+            else:
+                self._owners[link] = pool
+                return link
+        raise error or LinkError(self.name, "the route has no server", enhanced="4.4.4")
+
+    def release(self, link: Link) -> None:
+        """Back to its pool, clean."""
+        pool = self._owners.pop(link, None)
+        if pool is not None:
+            pool.release(link)
+
+    def discard(self, link: Link) -> None:
+        """Not to be used again. A server whose doing that was rests."""
+        pool = self._owners.pop(link, None)
+        if pool is not None:
+            pool.failed(link)
+            pool.discard(link)
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """What all its servers offer of which that is known; None when it is known of none."""
+        known: Capabilities | None = None
+        for pool in self.pools:
+            if pool.capabilities is not None:
+                known = pool.capabilities if known is None else known.common(pool.capabilities)
+        return known
+
+    @property
+    def resting(self) -> int:
+        """How many of its servers rest."""
+        return sum(pool.health.is_resting for pool in self.pools)
+
+    def _in_order(self, candidates: Sequence[Candidate[ServerPool]]) -> list[ServerPool]:
+        return in_order(candidates, _standing, self._draw)
+
+    def _take_drawn(self) -> ServerPool | None:
+        """What was drawn before, if it may still come first."""
+        drawn, self._drawn = self._drawn, None
+        return drawn if drawn is not None and drawn.standing is Standing.READY else None
+
+
+def _standing(pool: ServerPool) -> Standing:
+    return pool.standing
