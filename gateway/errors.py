@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 
 class GatewayError(Exception):
@@ -54,6 +55,24 @@ class LinkError(GatewayError):
         self.enhanced = enhanced
         self.unknown = unknown
         """Content went out and its reply did not come back: the next hop may have taken the message."""
+
+
+class DomainFault(Enum):
+    """Why mail for a domain can go nowhere."""
+
+    NULL_MX = "null MX"
+    NO_SUCH_DOMAIN = "no such domain"
+    NO_USABLE_EXCHANGE = "no usable exchange"
+    LOOP = "loop"
+    """Its exchangers lead back to us."""
+
+
+class DomainError(LinkError):
+    """DNS says that mail for the domain can go nowhere: about the recipient, not about our link (RFC 5321 5.1)."""
+
+    def __init__(self, domain: str, what: str, fault: DomainFault) -> None:
+        super().__init__(domain, what, enhanced="4.4.4")
+        self.fault = fault
 
 
 class StorageError(GatewayError):

@@ -135,18 +135,23 @@ def release(ids: Ids, config: ConfigOption = None) -> None:
     loaded = load_or_exit(config, needs_route=True)
 
     async def work(quarantine: Quarantine) -> list[tuple[str, ReleaseReport]]:
+        from gateway.dns import CachingResolver
         from gateway.relay.pool import Relay
 
+        resolver = CachingResolver(loaded.config.dns)
         relay = Relay(
             loaded.config.route,
             loaded.config.relay,
             server_name=loaded.config.server.name,
             inbox_address=_inbox_address(loaded),
+            resolver=resolver,
+            listens=loaded.config.listens,
         )
         try:
             return [(id_, await _release(loaded, quarantine, relay, id_)) for id_ in ids]
         finally:
             await relay.close()
+            await resolver.close()
 
     reports = _with_quarantine(loaded, work)
     table = terminal.table("id", "recipient", "next hop", "reply")

@@ -13,6 +13,7 @@ _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za
 _HOST_PORT = re.compile(r"(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:/]+))(?::(?P<port>\d{1,5}))?")
 _BIND_ALLOWED = '"127.0.0.1:25", "0.0.0.0:25", "[::1]:25" or "localhost:25"'
 _SERVER_ALLOWED = '"host", "host:port", "[2001:db8::1]:port", "unix:/path" or "inbox:"'
+_MX_ALLOWED = '"mx:" (the recipient\'s domain), "mx:example.net", "mx:example.net:port" or "mx::port"'
 _NAME_SERVER_ALLOWED = '"192.0.2.53", "192.0.2.53:53" or "[2001:db8::53]:53"'
 _DOMAIN_ALLOWED = '"example.org", "*.example.org" or "*"'
 
@@ -85,6 +86,23 @@ def parse_server(text: str) -> ServerAddress:
     return ServerAddress(host=host, port=25 if port is None else port)
 
 
+def parse_mx(text: str) -> tuple[str, int] | None:
+    """Domain and port of `mx:` (no domain: the recipient's), `mx:example.net`, `mx:example.net:2525`, `mx::2525`; None for another server.
+
+    ValueError says what is allowed.
+    """
+    if not text.startswith("mx:"):
+        return None
+    domain, colon, port = text.removeprefix("mx:").partition(":")
+    if (domain and _HOST.fullmatch(domain) is None) or re.fullmatch(r"[\d.]+", domain):
+        raise ValueError(_MX_ALLOWED)
+    if not colon:
+        return domain.lower().rstrip("."), 25
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
+        raise ValueError(_MX_ALLOWED)
+    return domain.lower().rstrip("."), int(port)
+
+
 def _bind(text: str) -> str:
     parse_bind(text)
     return text
@@ -95,7 +113,8 @@ def _optional_bind(text: str) -> str:
 
 
 def _server(text: str) -> str:
-    parse_server(text)
+    if parse_mx(text) is None:
+        parse_server(text)
     return text
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from gateway.config.addresses import Bind, Domain, NameServer, Network, OptionalBind, Server
+from gateway.config.addresses import Bind, Domain, NameServer, Network, OptionalBind, Server, parse_bind, parse_mx
 from gateway.units import Duration, Size
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -130,9 +130,29 @@ class RouteConfig(Model):
     domains: tuple[Domain, ...]
     """Domains whose recipients strangers may name; no default. `*.example.org` takes subdomains."""
     servers: tuple[RouteServer, ...] = Field(min_length=1)
-    """In order of preference: `host:port`, `unix:/path`, `inbox:` (the development next hop), or tables: `{ address = "host:port", priority = 0, weight = 3 }`."""
+    """In order of preference: `host:port`, `unix:/path`, `inbox:` (the development next hop), or tables: `{ address = "host:port", priority = 0, weight = 3 }`. Or only `mx:`, the mail exchangers of the recipient's domain, or `mx:example.net`, those of a name."""
     next_hop_decides: bool | Literal["without client address"] = False
     """Needed for `domains = ["*"]`: the next hop itself refuses strangers' relaying."""
+
+    @field_validator("servers")
+    @classmethod
+    def _exchangers_stand_alone(cls, servers: tuple[str | ServerEntry, ...]) -> tuple[str | ServerEntry, ...]:
+        """DNS has its own order."""
+        addresses = [one if isinstance(one, str) else one.address for one in servers]
+        if len(addresses) > 1 and any(parse_mx(one) is not None for one in addresses):
+            raise ValueError('"mx:…" alone: DNS says which servers, and in which order')
+        return servers
+
+    @property
+    def exchangers(self) -> tuple[str, int] | None:
+        """Domain (`` for the recipient's) and port where mail goes by MX; None for servers by name."""
+        return parse_mx(self.entries[0].address)
+
+    @property
+    def is_by_domain(self) -> bool:
+        """Each recipient's domain is a way of its own: `mx:`."""
+        exchangers = self.exchangers
+        return exchangers is not None and not exchangers[0]
 
     @property
     def entries(self) -> tuple[ServerEntry, ...]:
@@ -312,3 +332,8 @@ class Config(Model):
     """`[[rule]]`: content rules of the group `rules`."""
     rule_files: tuple[str, ...] = ()
     """TOML files with more `[[rule]]` blocks."""
+
+    @property
+    def listens(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of each listener."""
+        return tuple(parse_bind(one.bind) for one in self.listener)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from functools import partial
 
+from gateway.config.addresses import parse_mx
 from gateway.config.models import RelayConfig, RouteConfig, ServerEntry
+from gateway.context import Resolver
 from gateway.errors import LinkError
 from gateway.relay.choosing import Candidate
+from gateway.relay.exchangers import ByDomain, MxRoute
 from gateway.relay.handover import ClientFacts, Handover
+from gateway.relay.mx import Exchange, find_exchanges
+from gateway.relay.ourselves import Ourselves
 from gateway.relay.protocol import Capabilities
 from gateway.relay.route import Route
 from gateway.relay.routes import Server, parse_server
@@ -31,14 +37,22 @@ class Relay:
         server_name: str,
         inbox_address: tuple[str, int] | None = None,
         draw: Callable[[], float] = random.random,
+        resolver: Resolver | None = None,
+        listens: Sequence[tuple[str, int]] = (),
     ) -> None:
-        """`draw`: numbers from 0 up to 1, by which one of several equal servers is chosen."""
+        """`draw`: numbers from 0 up to 1, by which one of several equal servers is chosen. `resolver`: needed for `mx:`.
+
+        `listens`: our own listeners, which no mail exchanger may lead to.
+        """
         self._settings = settings
         self._draw = draw
         self._name = server_name
         self._inbox = inbox_address
-        self._pools: dict[Server, ServerPool] = {}
-        self._routes = {route.name: self._route(route.name, route.entries) for route in routes}
+        self._resolver = resolver
+        self._ourselves = Ourselves(server_name, listens)
+        self._pools: weakref.WeakValueDictionary[Server, ServerPool] = weakref.WeakValueDictionary()
+        """Held by the routes that lead there and by their links."""
+        self._routes = {route.name: self._configured(route) for route in routes}
         self._others: dict[str, Route] = {}
         self._learning: dict[str, asyncio.Task[None]] = {}
 
@@ -48,6 +62,10 @@ class Relay:
         LinkError when it is neither. The caller ends it with `abandon` in every case.
         """
         return Handover(self._find(route), client)
+
+    def way(self, route: str, domain: str) -> str:
+        """What a recipient's route is called in a transaction: that of its domain (lower case) where each domain has its own."""
+        return f"{route}/{domain}" if isinstance(self._routes.get(route), ByDomain) else route
 
     def capabilities(self, route: str) -> Capabilities | None:
         """Last known EHLO of the route: the intersection over its servers. None before any."""
@@ -72,37 +90,31 @@ class Relay:
 
     def healthy(self, route: str) -> bool:
         """A server of the route answered within HEALTH_AGE."""
-        now = asyncio.get_running_loop().time()
-        return any(pool.is_healthy(now) for pool in self._find(route).pools)
+        return self._find(route).is_healthy(asyncio.get_running_loop().time())
 
     def resting(self, route: str) -> int:
         """How many servers of the route rest."""
         return self._find(route).resting
 
     async def probe(self) -> None:
-        """Ask every configured server once, all at the same time; those that do not answer only grow old. Raises nothing.
-
-        A server that rests is left to its own probes, unless the whole route rests.
-        """
-        pools: set[ServerPool] = set()
-        for route in self._routes.values():
-            awake = [pool for pool in route.pools if not pool.health.is_resting]
-            pools.update(awake or route.pools)
-        await asyncio.gather(*(_probe(pool) for pool in pools))
+        """Ask every configured server once, all at the same time; those that do not answer only grow old. Raises nothing."""
+        now = asyncio.get_running_loop().time()
+        await asyncio.gather(*(route.probe(now) for route in self._routes.values()))
 
     async def close(self) -> None:
         """Take leave of all next hops; waits a moment for their replies to QUIT."""
         for task in self._learning.values():
             task.cancel()
-        links = [link for pool in self._pools.values() for link in pool.links]
-        for pool in self._pools.values():
+        pools = list(self._pools.values())
+        links = [link for pool in pools for link in pool.links]
+        for pool in pools:
             pool.close()
         if links:
             await asyncio.wait([link.closed for link in links], timeout=self._settings.connect_timeout)
 
     async def _learn(self, name: str, route: Route) -> None:
         try:
-            route.release(await route.acquire(fresh=True))
+            await route.learn()
         except LinkError as error:
             if error.enhanced != CONGESTED or route.capabilities is None:
                 raise
@@ -113,6 +125,10 @@ class Relay:
         route = self._routes.get(name) or self._others.get(name)
         if route is not None:
             return route
+        above, _, domain = name.rpartition("/")
+        parent = self._routes.get(above)
+        if isinstance(parent, ByDomain):
+            return parent.at(domain)
         try:
             route = self._route(name, (ServerEntry.model_construct(address=name),))
         except ValueError as error:
@@ -122,7 +138,34 @@ class Relay:
         self._others[name] = route
         return route
 
+    def _configured(self, route: RouteConfig) -> Route:
+        if not route.is_by_domain:
+            return self._route(route.name, route.entries)
+        _, port = route.exchangers or ("", 0)
+        exact = [domain for domain in route.domains if "*" not in domain]
+
+        def make(parent: ByDomain, domain: str) -> MxRoute:
+            return self._exchangers(f"{route.name}/{domain}", domain, port, parent)
+
+        return ByDomain(route.name, exact, self._settings, make, default=self._name)
+
+    def _exchangers(self, name: str, domain: str, port: int, parent: ByDomain | None = None) -> MxRoute:
+        return MxRoute(name, domain, port, self._settings, draw=self._draw, find=self._look_up, pool=self._pool, parent=parent)
+
+    async def _look_up(self, domain: str, port: int) -> list[Exchange]:
+        if self._resolver is None:
+            raise LinkError(domain, "there is no resolver", enhanced="4.3.5")
+        is_own = partial(self._ourselves.is_at, port=port)
+        return await find_exchanges(domain, self._resolver, own_names=(self._ourselves.name,), is_own=is_own)
+
     def _route(self, name: str, servers: Sequence[ServerEntry]) -> Route:
+        exchangers = parse_mx(servers[0].address)
+        if exchangers is not None:
+            domain, port = exchangers
+            if not domain:
+                msg = "\"mx:\" without a domain is a route's, not a server's"
+                raise ValueError(msg)
+            return self._exchangers(name, domain, port)
         candidates = [
             Candidate(self._pool(parse_server(one.address)), priority=one.priority or 0, weight=one.weight) for one in servers
         ]
@@ -134,11 +177,7 @@ class Relay:
                 msg = '"inbox:" is named by a route, and no inbox runs'
                 raise ValueError(msg)
             server = Server(*self._inbox)
-        if server not in self._pools:
-            self._pools[server] = ServerPool(server, self._settings, self._name)
-        return self._pools[server]
-
-
-async def _probe(pool: ServerPool) -> None:
-    with suppress(LinkError):
-        await pool.probe()
+        pool = self._pools.get(server)
+        if pool is None:
+            pool = self._pools[server] = ServerPool(server, self._settings, self._name)
+        return pool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
@@ -53,7 +54,7 @@ class Route:
 
     async def acquire(self, *, fresh: bool = False) -> Link:
         """A link to some server of the route, `fresh`: a new one. LinkError of the last one when all fail."""
-        order = self._in_order(self._candidates)
+        order = self._in_order(await self._find())
         drawn = None if fresh else self._take_drawn()
         if drawn in order:
             order.remove(drawn)
@@ -82,9 +83,25 @@ class Route:
             pool.failed(link)
             pool.discard(link)
 
+    async def learn(self) -> None:
+        """Ask a server for its EHLO, on a new link, which is kept. LinkError."""
+        self.release(await self.acquire(fresh=True))
+
+    def is_healthy(self, now: float) -> bool:
+        """A server answered within HEALTH_AGE."""
+        return any(pool.is_healthy(now) for pool in self.pools)
+
+    async def probe(self, now: float) -> None:
+        """Ask every server; those that do not answer only grow old. One that rests is left to its own probes, unless all rest."""
+        awake = [pool for pool in self.pools if not pool.health.is_resting]
+        await asyncio.gather(*(_probe(pool, now) for pool in awake or self.pools))
+
     @property
     def capabilities(self) -> Capabilities | None:
         """What all its servers offer of which that is known; None when it is known of none."""
+        return self._known()
+
+    def _known(self) -> Capabilities | None:
         known: Capabilities | None = None
         for pool in self.pools:
             if pool.capabilities is not None:
@@ -95,6 +112,10 @@ class Route:
     def resting(self) -> int:
         """How many of its servers rest."""
         return sum(pool.health.is_resting for pool in self.pools)
+
+    async def _find(self) -> Sequence[Candidate[ServerPool]]:
+        """The servers; looked up where they are not fixed. LinkError."""
+        return self._candidates
 
     def _in_order(self, candidates: Sequence[Candidate[ServerPool]]) -> list[ServerPool]:
         return in_order(candidates, _standing, self._draw)
@@ -107,3 +128,11 @@ class Route:
 
 def _standing(pool: ServerPool) -> Standing:
     return pool.standing
+
+
+async def _probe(pool: ServerPool, now: float) -> None:
+    """Routes may share a server: it is asked once in a round."""
+    if pool.probed != now:
+        pool.probed = now
+        with suppress(LinkError):
+            await pool.probe()

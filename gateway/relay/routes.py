@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from gateway.config.models import RouteConfig
@@ -24,12 +24,16 @@ class Server:
     """Of a UNIX socket; then there is no host."""
     is_inbox: bool = False
     """The development next hop, whose address the worker is told at its start."""
+    mx_name: str = field(default="", compare=False)
+    """The mail exchanger whose address `host` is. DNS said so, which proves nothing: never verified TLS (design §5)."""
 
     def __str__(self) -> str:
         if self.is_inbox:
             return "inbox:"
         if self.path:
             return f"unix:{self.path}"
+        if self.mx_name:
+            return f"{self.mx_name}[{self.host}]:{self.port}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 

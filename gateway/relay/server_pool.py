@@ -43,12 +43,16 @@ class ServerPool:
         self.learnt = 0.0
         self.answered = 0.0
         """Loop time of the last greeting or reply to a probe; 0 when there was none."""
+        self.probed = 0.0
+        """Loop time of the round of probes that asked it last."""
         self.health = Health(settings.rest, settings.rest_limit)
         self.links: set[Link] = set()
         self._name = name
         self._slots: Slots[Link, asyncio.Future[Link | None]] = Slots(settings)
         self._sweep: asyncio.TimerHandle | None = None
         self._next_probe: asyncio.TimerHandle | None = None
+        self._rest_ended: weakref.finalize[[float], ServerPool] | None = None
+        """Takes the rest out of the metrics, also when the pool is forgotten while it rests."""
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -136,7 +140,10 @@ class ServerPool:
         if self.health.is_resting or self._closed:
             return
         seconds = self._rest()
-        metrics.SERVERS_RESTING.labels(metrics.next_hop_label(str(self.server))).inc()
+        gauge = metrics.SERVERS_RESTING.labels(metrics.next_hop_label(str(self.server)))
+        gauge.inc()
+        self._rest_ended = weakref.finalize(self, gauge.dec)
+        self._rest_ended.atexit = False
         log.warning("next_hop.rests", next_hop=str(self.server), seconds=seconds, failures=self.health.strikes)
 
     async def probe(self) -> None:
@@ -199,7 +206,8 @@ class ServerPool:
         if self._next_probe is not None:
             self._next_probe.cancel()
             self._next_probe = None
-        metrics.SERVERS_RESTING.labels(metrics.next_hop_label(str(self.server))).dec()
+        if self._rest_ended is not None:
+            self._rest_ended()
         log.info("next_hop.answers", next_hop=str(self.server))
 
     async def probe_in_background(self) -> None:

@@ -84,7 +84,14 @@ class Worker:
         stack.push_async_callback(journal.close)
         resolver = CachingResolver(config.dns)
         stack.push_async_callback(resolver.close)
-        relay = Relay(config.route, config.relay, server_name=config.server.name, inbox_address=runtime.inbox_address)
+        relay = Relay(
+            config.route,
+            config.relay,
+            server_name=config.server.name,
+            inbox_address=runtime.inbox_address,
+            resolver=resolver,
+            listens=config.listens,
+        )
         stack.push_async_callback(relay.close)
         contexts = PluginContexts(config, directory=runtime.loaded.directory, resolver=resolver, store=store)
         stack.push_async_callback(contexts.close)

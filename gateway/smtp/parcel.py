@@ -36,13 +36,16 @@ async def make_parcel(talk: Conversation, transaction: Transaction, message: Mes
         ending = Ending(fates=dict.fromkeys(indexes, "discarded"), message=message, size=message.size)
         return build(transaction, ending, talk.refused, generation=site.generation, now=site.clock())
 
-    mail, recipients = _envelope(talk, transaction, plan)
+    route = plan.route
+    if plan.forward and site.by_domain:  # a redirect names the route only
+        route = site.way(route, [transaction.recipients[index] for index in plan.forward])
+    mail, recipients = _envelope(talk, transaction, plan, route)
     return Parcel(
         transaction=transaction,
         content=message.content,
         chunks=spliced.chunks,
         size=spliced.size,
-        handover=_way(talk, plan.route) if plan.forward else None,
+        handover=_way(talk, route) if plan.forward else None,
         mail=mail,
         recipients=recipients,
         discard_record=discard_record,
@@ -62,13 +65,13 @@ def _way(talk: Conversation, route: str) -> Handover:
     return talk.handover
 
 
-def _envelope(talk: Conversation, transaction: Transaction, plan: Plan) -> tuple[Envelope, list[Envelope]]:
+def _envelope(talk: Conversation, transaction: Transaction, plan: Plan, route: str) -> tuple[Envelope, list[Envelope]]:
     """Paths and parameters as they go on: the same octets that went out live, unless the plan changed the route."""
     if not plan.forward:
         return (transaction.sent_reverse_path, []), []
-    mail = (transaction.sent_reverse_path, onward(talk, transaction.parameters, plan.route, rcpt=False))
+    mail = (transaction.sent_reverse_path, onward(talk, transaction.parameters, route, rcpt=False))
     named = [transaction.recipients[index] for index in plan.forward]
-    return mail, [(one.sent_path, onward(talk, one.parameters, plan.route, rcpt=True)) for one in named]
+    return mail, [(one.sent_path, onward(talk, one.parameters, route, rcpt=True)) for one in named]
 
 
 async def _final(talk: Conversation, transaction: Transaction, message: Message) -> tuple[tuple[Edit, ...], Spliced]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from gateway.dns.names import canonical
 from gateway.errors import LinkError
 from gateway.relay import Capabilities, RouteTable
 from gateway.session import ClientClass, Session
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.delivery import Delivery
     from gateway.journal import Journal
     from gateway.relay.pool import Relay
+    from gateway.transaction import Recipient
 
 LEARN_LIMIT = 5.0
 """Seconds a client's EHLO waits for a next hop that was never reached."""
@@ -46,11 +48,26 @@ class Site:
     """Why nothing may be held or discarded here (a state directory that does not survive); `` when it may."""
     clock: Callable[[], float] = time.time
     routes: RouteTable = field(init=False)
+    only_route: str = field(init=False, default="")
+    """The route of every recipient, whoever it is; `` where that is known with the recipient."""
+    by_domain: bool = field(init=False, default=False)
+    """On some route each recipient's domain is a way of its own."""
     log: FilteringBoundLogger = field(default_factory=lambda: structlog.get_logger("mailgateway").bind())
     """For the line of each transaction; bound once, as binding costs more than the line that nobody wants."""
 
     def __post_init__(self) -> None:
-        self.routes = RouteTable(self.config.route)
+        routes = self.config.route
+        self.routes = RouteTable(routes)
+        self.by_domain = any(route.is_by_domain for route in routes)
+        if len(routes) == 1 and not self.by_domain:
+            self.only_route = routes[0].name
+
+    def way(self, route: str, recipients: Iterable[Recipient]) -> str:
+        """The route, or on one by domain the recipients' way there. LinkError when they have several."""
+        ways = {self.relay.way(route, domain_of(recipient)) for recipient in recipients}
+        if len(ways) > 1:
+            raise LinkError(route, "recipients of several domains in one redirect", enhanced="4.3.5")
+        return ways.pop() if ways else route
 
     def capabilities(self, route: str) -> Capabilities:
         """What the route's next hops offered; nothing when none was reached."""
@@ -69,6 +86,15 @@ class Site:
                     return None
             common = known if common is None else common.common(known)
         return common
+
+
+def domain_of(recipient: Recipient) -> str:
+    """The domain that mail for it goes to, in lower case: a plugin may have changed the path."""
+    path = recipient.forward_path
+    if recipient.sent_path == path.octets:
+        return canonical(path.domain) or path.domain_key
+    domain = recipient.sent_path.decode("utf-8", "replace").rstrip(">").rpartition("@")[2]
+    return canonical(domain) or domain.lower()
 
 
 class Drained(Protocol):

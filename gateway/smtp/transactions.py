@@ -7,7 +7,7 @@ import logging
 import structlog
 
 from gateway import metrics
-from gateway.errors import LinkError
+from gateway.errors import DomainError, DomainFault, LinkError
 from gateway.smtp.conversation import Conversation
 from gateway.smtp.record import Ending, build, fate_of, of_session, queue_id
 from gateway.smtp.replies import Reply
@@ -23,8 +23,23 @@ def link_reply(talk: Conversation, error: LinkError) -> Reply:
     transaction = talk.transaction
     if transaction is not None and transaction.trace is not None:
         transaction.trace.step(stage="relay", plugin="", outcome="error", evidence=str(error))
+    if isinstance(error, DomainError):
+        return _domain_reply(talk, error)
     log.warning("next_hop.failed", id=talk.id, problem=str(error))
     return talk.ours(451, error.enhanced, "The next hop cannot be reached now; try again later")
+
+
+def _domain_reply(talk: Conversation, error: DomainError) -> Reply:
+    """Mail for the domain can go nowhere: that is about the recipient (RFC 5321 5.1)."""
+    match error.fault:
+        case DomainFault.NULL_MX:  # RFC 7505 4.1
+            return talk.ours(556, "5.1.10", "This domain accepts no mail (null MX)")
+        case DomainFault.NO_SUCH_DOMAIN:
+            return talk.ours(550, "5.1.2", "There is no such mail domain")
+        case DomainFault.NO_USABLE_EXCHANGE:
+            return talk.ours(550, "5.4.4", "No mail exchanger of this domain has an address")
+        case DomainFault.LOOP:  # of our making, so that nobody's mail is returned for it
+            return talk.ours(451, "4.4.6", "Mail for this domain leads back to this server")
 
 
 def end(

@@ -42,7 +42,7 @@ class FakeResolver:
                 canonical = at = _key(records["CNAME"][0])
                 continue
             found = records.get(kind, ())
-            if found == TEMPFAIL:
+            if found == TEMPFAIL or TEMPFAIL in found:
                 raise DnsError(name, kind, "temporary failure")
             values = tuple(_record(kind, value) for value in found)
             return DnsAnswer(name=name, kind=kind, records=values, authenticated=self.authenticated, canonical=canonical)

@@ -92,9 +92,10 @@ class InProcessGateway:
         stack.push_async_callback(quarantine.close)
         ledger = await Ledger.open(state / "ledger.sqlite", store)
         stack.push_async_callback(ledger.close)
-        relay = Relay(config.route, config.relay, server_name=config.server.name)
+        resolver = FakeResolver({**config.dns.zones, **self._zones})
+        relay = Relay(config.route, config.relay, server_name=config.server.name, resolver=resolver, listens=config.listens)
         stack.push_async_callback(relay.close)
-        contexts = PluginContexts(config, directory=state, resolver=FakeResolver(self._zones), store=store)
+        contexts = PluginContexts(config, directory=state, resolver=resolver, store=store)
         stack.push_async_callback(contexts.close)
         generation = await Generation.load(config, directory=state, context_factory=contexts)
         journal = self.journal

@@ -64,6 +64,7 @@ async def play(dialogue: Dialogue, directory: Path) -> None:
 def _config(dialogue: Dialogue, hops: dict[str, PlayedNextHop], directory: Path) -> Config:
     over = dialogue.header.get("config", "")
     places = {name: hop.address for name, hop in hops.items()}
+    places |= {f"{name}.port": hop.address.rpartition(":")[2] for name, hop in hops.items()}
     if "{certificate}" in over:
         certificate, key = server_certificate(directory)
         places |= {"certificate": str(certificate), "key": str(key)}

@@ -251,7 +251,7 @@ async def test_a_probe_finds_a_place_among_idle_links() -> None:
         pool.rest()
         await pool.probe_in_background()
         assert pool.health.is_resting, "no place for a probe"
-        await held.abandon()
+        held.abandon()
         assert await deliver(relay) == 250
         await pool.probe_in_background()
         assert not pool.health.is_resting

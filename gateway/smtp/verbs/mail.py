@@ -49,10 +49,10 @@ async def _ask_chain(talk: Conversation, transaction: Transaction) -> Reply | Pe
 
 
 def _next_hop_or_later(talk: Conversation, transaction: Transaction) -> Reply | Pending:
-    routes = talk.door.site.config.route
-    if len(routes) != 1 or talk.mail_decision is not None:
+    route = talk.door.site.only_route
+    if not route or talk.mail_decision is not None:
         return talk.ours(250, "2.1.0", "Ok")  # the next hop is asked with the first RCPT
-    return begin_at_next_hop(talk, transaction, routes[0].name)
+    return begin_at_next_hop(talk, transaction, route)
 
 
 def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str, *, is_answered: bool = False) -> Pending:

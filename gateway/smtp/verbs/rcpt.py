@@ -68,8 +68,11 @@ def _admit(
     talk: Conversation, transaction: Transaction, recipient: Recipient, added: tuple[AddRecipient, ...]
 ) -> Reply | Pending | Coroutine[Any, Any, Reply | Pending]:
     """Whether the recipient may join the others, then the next hop."""
+    site = talk.door.site
+    if site.by_domain:
+        recipient.route = site.way(recipient.route, (recipient,))
     recipient.policy_class = (recipient.route, *recipient.policy_class)
-    delivery = talk.door.site.delivery
+    delivery = site.delivery
     if delivery.has_hints:
         return _admit_by_hint(talk, transaction, recipient, added)
     return _admitted(talk, transaction, recipient, added, delivery.admit_first(transaction, recipient, trusted=talk.trusted))
