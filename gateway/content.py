@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from enum import Enum
 from typing import BinaryIO, TypeAlias
 
 Octets: TypeAlias = bytes | mmap.mmap
@@ -12,10 +13,21 @@ Octets: TypeAlias = bytes | mmap.mmap
 CHUNK = 256 * 1024
 
 
+class Form(Enum):
+    """How content may travel (RFC 3030 2, 3)."""
+
+    LINES = "lines"
+    """Lines that all end in CRLF: by DATA."""
+    UNENDED = "unended"
+    """The last line has no CRLF, which DATA would add."""
+    BINARY = "binary"
+    """BODY=BINARYMIME: in chunks only."""
+
+
 class Content:
     """The octets of one message, exactly as received. Closing it removes the spool file."""
 
-    __slots__ = ("_file", "octets", "size", "was_normalised")
+    __slots__ = ("_file", "is_binary", "octets", "size", "was_normalised")
 
     def __init__(self, octets: Octets, *, file: BinaryIO | None = None, was_normalised: bool = False) -> None:
         self.octets = octets
@@ -23,6 +35,8 @@ class Content:
         self._file = file
         self.was_normalised = was_normalised
         """True when bare CR or LF of a lenient client were made CRLF."""
+        self.is_binary = False
+        """BODY=BINARYMIME: its octets are no lines, and it goes on in chunks only (RFC 3030 3)."""
 
     @classmethod
     def from_file(cls, file: BinaryIO, *, was_normalised: bool = False) -> Content:

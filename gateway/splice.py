@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.content import CHUNK, Content
+from gateway.content import CHUNK, Content, Form
 from gateway.edits import AddHeader, Edit, RemoveHeader, ReplaceHeader, TagSubject
 from gateway.fields import HeaderField, HeaderSection, scan
 from gateway.words import decode_octets, decode_words, encode_words, encoded_run
@@ -39,6 +39,25 @@ class Spliced:
         self._cuts = cuts
         self.size = content.size + sum(len(cut.octets) - (cut.end - cut.start) for cut in cuts)
         """Octets, exact."""
+
+    @property
+    def form(self) -> Form:
+        """How they may travel."""
+        if self._content.is_binary:
+            return Form.BINARY
+        return Form.LINES if self._end() in {b"\r\n", b""} else Form.UNENDED
+
+    def _end(self) -> bytes:
+        """The last two octets."""
+        end, upto = b"", self._content.size
+        for cut in reversed(self._cuts):
+            if upto - cut.end >= 2:
+                break
+            end = cut.octets[-2:] + self._content.octets[cut.end : upto] + end
+            upto = cut.start
+            if len(end) >= 2:
+                return end[-2:]
+        return (self._content.octets[max(0, upto - 2) : upto] + end)[-2:]
 
     def chunks(self) -> Iterator[bytes]:
         """All octets, in pieces of about 256 KB; may be asked again."""

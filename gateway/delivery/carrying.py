@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from gateway.content import Form
 from gateway.delivery.parcel import Copies, Memory, Parcel, Records, octets_of
 from gateway.errors import LinkError, StorageError
 from gateway.faults import reach
@@ -16,6 +17,8 @@ from gateway.quarantine.copies import Copy, State, Ticket
 from gateway.smtp.replies import Reply
 
 T = TypeVar("T")
+
+ADDED_CRLF = "CRLF added at the end of the content: the next hop has no CHUNKING"
 
 
 async def carry_out(plan: Plan, parcel: Parcel, *, quarantine: Copies, journal: Records, ledger: Memory) -> Settlement:
@@ -105,7 +108,7 @@ class _Carrying:
             raise ValueError("a parcel to forward has a handover and an envelope for each recipient")
         try:
             await handover.prepare(parcel.mail, parcel.recipients)
-            answers = await handover.send(parcel.chunks(), size=parcel.size)
+            answers = await handover.send(parcel.chunks(), size=parcel.size, form=parcel.form)
         except LinkError as error:
             self.problems.append(str(error))
             if error.unknown:
@@ -113,6 +116,8 @@ class _Carrying:
             return [ours(451, error.enhanced, "The next hop does not answer, try again later", plan.transaction_id)], True
         finally:
             self.next_hop = handover.next_hop
+        if parcel.form is Form.UNENDED and handover.added_crlf and parcel.transaction.trace is not None:
+            parcel.transaction.trace.step(stage="delivery", plugin="", outcome="changed", evidence=ADDED_CRLF)
         if len(answers) not in {1, len(plan.forward)}:
             self.problems.append(f"{len(answers)} replies for {len(plan.forward)} recipients")
             return [ours(451, "4.3.5", "The next hop gave no usable answer", plan.transaction_id)], True

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gateway.content import Content
+from gateway.content import Content, Form
 from gateway.edits import Edit
 from gateway.ledger import Attempt
 from gateway.outcome import Fate, History
@@ -23,6 +23,9 @@ Envelope = tuple[bytes, Sequence[bytes]]
 class Handover(Protocol):
     """One transaction's way to one next hop; `gateway.relay` has the real one."""
 
+    added_crlf: bool
+    """The content went by DATA and lacked a CRLF at its end."""
+
     @property
     def next_hop(self) -> str:
         """For logs."""
@@ -32,7 +35,7 @@ class Handover(Protocol):
         """Make the link's envelope exactly this one. LinkError: nothing was sent."""
         ...
 
-    async def send(self, chunks: Iterable[bytes], *, size: int) -> list[Reply]:
+    async def send(self, chunks: Iterable[bytes], *, size: int, form: Form = Form.LINES) -> list[Reply]:
         """Send the content; one reply, or one for each recipient. LinkError: it may have been taken or not."""
         ...
 
@@ -104,6 +107,8 @@ class Parcel:
     """The final octets, trace fields on top."""
     size: int
     """Of the final octets."""
+    form: Form = Form.LINES
+    """How they may travel."""
     handover: Handover | None = None
     """The way to `plan.route`: the live one, or after a redirect a new one. None when nothing is forwarded. The caller
     abandons it in the end, whatever happened."""

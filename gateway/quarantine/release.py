@@ -17,7 +17,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection, select, update
 
-from gateway.content import Content
+from gateway.content import Content, Form
 from gateway.errors import LinkError, StorageError
 from gateway.quarantine.copies import Entry, State, Ticket
 from gateway.quarantine.hold import INTERRUPTED, Quarantine
@@ -28,6 +28,8 @@ from gateway.smtp.replies import Reply, reply
 from gateway.splice import apply
 
 MAX_REPLY = 1_000
+BINARY = frozenset({"BINARYMIME", "CHUNKING"})
+"""What a next hop must offer for a message that came with BODY=BINARYMIME (RFC 3030 3)."""
 
 
 class Handover(Protocol):
@@ -35,7 +37,7 @@ class Handover(Protocol):
 
     next_hop: str
 
-    def mail(self, path: bytes, parameters: Sequence[bytes]) -> Awaitable[Reply]:
+    def mail(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = ()) -> Awaitable[Reply]:
         """MAIL."""
         ...
 
@@ -43,8 +45,8 @@ class Handover(Protocol):
         """RCPT."""
         ...
 
-    async def send(self, chunks: Iterable[bytes], *, size: int) -> list[Reply]:
-        """DATA and the content; one reply, or one for each accepted recipient."""
+    async def send(self, chunks: Iterable[bytes], *, size: int, form: Form = Form.LINES) -> list[Reply]:
+        """The content, by DATA or BDAT; one reply, or one for each accepted recipient."""
         ...
 
     def abandon(self) -> None:
@@ -161,7 +163,8 @@ class _Release:
         way: Handover | None = None
         try:
             way = handover(route, entry)
-            mail = await way.mail(entry.reverse_path, entry.parameters)
+            needs = BINARY if self._is_binary else ()
+            mail = await way.mail(entry.reverse_path, entry.parameters, needs=needs)
             for index in waiting:
                 path, parameters, _ = entry.recipients[index]
                 answers[index] = await way.rcpt(path, parameters) if mail.is_positive else mail
@@ -189,11 +192,16 @@ class _Release:
             for index in waiting
         ]
 
+    @property
+    def _is_binary(self) -> bool:
+        return any(parameter.upper() == b"BODY=BINARYMIME" for parameter in self.entry.parameters)
+
     async def _send(self, content: Content, way: Handover) -> list[Reply]:
         on_top = trace_field(self.entry, server_name=self.server_name, now=self.quarantine.clock())
         utf8 = any(parameter.upper() == b"SMTPUTF8" for parameter in self.entry.parameters)  # RFC 6531 3.1
+        content.is_binary = self._is_binary
         spliced = apply(content, self.entry.edits, on_top=on_top, utf8=utf8)
-        return await way.send(spliced.chunks(), size=spliced.size)
+        return await way.send(spliced.chunks(), size=spliced.size, form=spliced.form)
 
     async def _mark(self, taken: list[int]) -> None:
         """Write down who has it, even if another process has meanwhile swept the row: it is a fact."""

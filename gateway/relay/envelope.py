@@ -37,6 +37,11 @@ def whose(reply: Reply, *, to_data: bool = False) -> Whose:
     return Whose.LINK if to_data and reply.is_positive else Whose.CLIENT
 
 
+def speaks_of_bdat(reply: Reply) -> bool:
+    """A reply to BDAT that is about the command, which we chose, and not about the content."""
+    return 500 <= reply.code <= 504 or reply.code == 530
+
+
 class EnvelopeError(LinkError):
     """The next hop refused a path of an envelope that `prepare` gave it."""
 

@@ -17,11 +17,14 @@ from functools import partial
 from typing import Protocol
 
 from gateway.config.models import RelayConfig
+from gateway.content import Form
 from gateway.errors import LinkError
-from gateway.relay.envelope import Command, Envelope, EnvelopeError, Step, Whose, line_of, whose
+from gateway.relay.envelope import Command, Envelope, EnvelopeError, Step, Whose, line_of, speaks_of_bdat, whose
 from gateway.relay.link import Answer, Link
 from gateway.smtp.replies import Reply
 
+CHUNKS_NEED = {Form.UNENDED: frozenset({"CHUNKING"}), Form.BINARY: frozenset({"CHUNKING", "BINARYMIME"})}
+"""EHLO keywords for content of this form to go by BDAT."""
 MAX_REPLAYS = 3
 """New links in one transaction, after the first."""
 
@@ -78,6 +81,8 @@ class Handover:
         self._next_hop = ""
         self._needs: set[str] = set()
         """EHLO keywords that the envelope's parameters belong to."""
+        self.added_crlf = False
+        """The content went by DATA and lacked a CRLF at its end."""
 
     @property
     def next_hop(self) -> str:
@@ -162,26 +167,35 @@ class Handover:
 
     # ---- the content ----------------------------------------------------------------------------------------------
 
-    async def send(self, chunks: Iterable[bytes], *, size: int) -> list[Reply]:
+    async def send(self, chunks: Iterable[bytes], *, size: int, form: Form = Form.LINES) -> list[Reply]:
         """DATA, the content, and the reply to it (or to DATA, if that was not 354). `size` in octets, before dot-stuffing.
 
+        Content that DATA would change goes by BDAT where the link has it; see `form` and `added_crlf` (RFC 3030 2, 3).
         `chunks` is gone through once, after 354. The link is given back. LinkError when there is no reply for the
         client; `unknown` is set when content was sent and the next hop may have taken it.
         """
-        link, reply = await self._data()
-        if reply.code != 354:
-            link.refusals += 1
-            self._end(link, needs_reset=True)
-            return [reply]
+        link = await self._for_chunks(form) if form is not Form.LINES else None
+        by_bdat = size if link is not None else None
+        if link is None:
+            link, reply = await self._data()
+            if reply.code != 354:
+                link.refusals += 1
+                self._end(link, needs_reset=True)
+                return [reply]
+            self.added_crlf = form is Form.UNENDED
         limits = self._limits
         final_limit = limits.final_reply_timeout + size / 1_000_000  # what lies in buffers still has to go out
         try:
-            reply = await link.content(chunks, block_limit=limits.block_timeout, final_limit=final_limit, due=self.due)
+            reply = await link.content(
+                chunks, block_limit=limits.block_timeout, final_limit=final_limit, due=self.due, in_one_chunk=by_bdat
+            )
         except BaseException:
             self._cut(link)
             raise
         if reply.code == 421 or reply.first == 3:
             raise self._failed(LinkError(link.next_hop, f"content answered with {reply}", unknown=reply.first == 3))
+        if by_bdat is not None and speaks_of_bdat(reply):
+            raise self._failed(LinkError(link.next_hop, f"BDAT answered with {reply}", enhanced="4.3.5"))
         link.refusals = 0 if reply.is_positive else link.refusals + 1
         self._end(link, needs_reset=False)
         return [reply]
@@ -217,7 +231,7 @@ class Handover:
         """
         if self._needs and not self._needs <= link.capabilities.keywords.keys():
             missing = ", ".join(sorted(self._needs - link.capabilities.keywords.keys()))
-            self._failed(LinkError(link.next_hop, f"does not offer {missing}, which the session was told of", enhanced="4.3.5"))
+            self._failed(LinkError(link.next_hop, f"does not offer {missing}, which the message needs", enhanced="4.3.5"))
             return False
         return True
 
@@ -267,6 +281,17 @@ class Handover:
         else:
             self._outstanding -= 1
             self._settle()
+
+    async def _for_chunks(self, form: Form) -> Link | None:
+        """The link, if it takes chunks. LinkError when there is no other way (RFC 3030 3: binary content never goes by DATA)."""
+        link = await self._ready()
+        missing = CHUNKS_NEED[form] - link.capabilities.keywords.keys()
+        if not missing:
+            return link
+        if form is Form.UNENDED:
+            return None
+        what = f"does not offer {', '.join(sorted(missing))}, without which BODY=BINARYMIME cannot go on"
+        raise self._failed(LinkError(link.next_hop, what, enhanced="4.3.5"))
 
     async def _data(self) -> tuple[Link, Reply]:
         """Say DATA, on another link if need be: its reply, 354 or a refusal that is the client's."""

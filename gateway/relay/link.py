@@ -19,14 +19,13 @@ from aiosmtplib.protocol import SMTPProtocol
 from typing_extensions import override
 
 from gateway.errors import LinkError
+from gateway.relay.chunks import BLOCK, counted
 from gateway.relay.protocol import Broken, Capabilities, DotStuffer, NextHopProtocol
 from gateway.smtp.replies import Reply
 
 Answer = Reply | LinkError
 OnAnswer = Callable[[Answer], None]
 
-BLOCK = 256 * 1024
-"""Octets of content in one write at most; between blocks the loop is given up."""
 GREETING_LIMIT = 300.0
 """Seconds for the greeting where nobody says less (RFC 5321 4.5.3.2.1)."""
 QUIT_LIMIT = 2.0
@@ -104,8 +103,18 @@ class Link(SMTPProtocol):
         self.capabilities = capabilities
         self._engine.pipelining = capabilities.offers("PIPELINING")
 
-    async def content(self, chunks: Iterable[bytes], *, block_limit: float, final_limit: float, due: float = math.inf) -> Reply:
+    async def content(
+        self,
+        chunks: Iterable[bytes],
+        *,
+        block_limit: float,
+        final_limit: float,
+        due: float = math.inf,
+        in_one_chunk: int | None = None,
+    ) -> Reply:
         """Content after 354: dot-stuffed, ended, and the reply to it. Small content is one write.
+
+        `in_one_chunk`, a number of octets: instead by BDAT, as it is (RFC 3030 2). ValueError when there are not so many.
 
         Time limits in seconds: for each block to go out, and for the reply (RFC 5321 4.5.3.2.5-6); `due`, loop time, ends
         all of it. LinkError with `unknown` when no reply came. Cancelled, or when `chunks` raises: the link is cut before
@@ -116,7 +125,7 @@ class Link(SMTPProtocol):
             raise self._lost_in_content(self.error)
         self._engine.begin_content((partial(settle, answer), final_limit))
         try:
-            for block, is_last in _blocks(chunks):
+            for block, is_last in _blocks(chunks) if in_one_chunk is None else counted(chunks, in_one_chunk):
                 self._write(block)
                 if is_last:
                     self._engine.end_content()

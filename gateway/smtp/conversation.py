@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.errors import LinkError
     from gateway.relay.envelope import Step
     from gateway.relay.handover import Handover
+    from gateway.smtp.chunks import ChunkIntake
     from gateway.smtp.site import Door
     from gateway.verdict import Decision
 
@@ -68,6 +69,8 @@ class Conversation:
     """Handovers that were given up for another; abandoned with the transaction."""
     route: str = ""
     """Route of the handover."""
+    chunks: ChunkIntake | None = None
+    """The message that comes by BDAT, so far."""
     refused: list[Refused] = field(default_factory=list)
     refused_count: int = 0
     mail_decision: Decision | None = None
@@ -223,5 +226,5 @@ def needs(talk: Conversation, parameters: tuple[Parameter, ...], route: str, *, 
     for parameter in parameters:
         extension = _owner(parameter.keyword, rcpt=rcpt)
         if extension is not None and extension.onward(parameter, talk.door.site.capabilities(route)) is not None:
-            found.add(extension.keyword)
+            found |= extension.needs(parameter)
     return found

@@ -1,4 +1,4 @@
-"""The grammar of commands: RFC 5321 4.1.2, 4.1.3; RFC 6531 3.3 for UTF-8. Octets in, values or a reason out.
+"""The grammar of commands: RFC 5321 4.1.2, 4.1.3; RFC 6531 3.3 for UTF-8; RFC 3030 2 for BDAT. Octets in, values or a reason out.
 
 Two things are taken that the letter of the grammar refuses, as every MTA does: an underscore in a domain, and
 (from lenient clients only) spaces behind the colon of MAIL FROM: and RCPT TO:.
@@ -28,6 +28,7 @@ _PATH = re.compile(
 _POSTMASTER = re.compile(rb"<(postmaster)>", re.IGNORECASE)  # RFC 5321 4.5.1
 _PARAMETER = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~\x80-\xff]*)?")  # `=` inside: xtext of ENVID and AUTH in the wild
 _COMMAND = re.compile(rb"([A-Za-z][A-Za-z0-9]{0,15})(?: (.*))?", re.DOTALL)
+_BDAT = re.compile(rb"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE)  # RFC 3030 2
 _HELO_NAME = re.compile(rb"[!-~\x80-\xff]{1,255}")
 
 
@@ -65,6 +66,14 @@ def parse_hello(argument: bytes) -> str:
     if not _HELO_NAME.fullmatch(argument):
         raise SyntaxFault("Syntax: EHLO hostname")
     return argument.decode("utf-8", "replace")
+
+
+def parse_bdat(argument: bytes) -> tuple[int, bool]:
+    """Octets of the chunk, and whether it is the last (RFC 3030 2)."""
+    found = _BDAT.fullmatch(argument)
+    if found is None:
+        raise SyntaxFault("Syntax: BDAT octets [LAST]")
+    return int(found[1]), found[2] is not None
 
 
 def parse_mail(argument: bytes, *, utf8: bool, lenient: bool = False) -> Address:

@@ -58,7 +58,7 @@ class Intake:
         if not self.has_nul and 0 in octets:
             self.has_nul = True
         if self.size > self._limits.message_size:
-            self._refuse(reply(552, "5.3.4", f"Message is larger than {self._limits.message_size} octets"))
+            self.refuse_size()
             return
         if self._file is not None:
             self._write(octets)
@@ -68,6 +68,10 @@ class Intake:
             self._chunks = [b"".join(self._chunks)]
         if self.size > self._limits.spool_memory:
             self._to_file()
+
+    def refuse_size(self) -> None:
+        """It is too large: nothing of it is kept."""
+        self._refuse(reply(552, "5.3.4", f"Message is larger than {self._limits.message_size} octets"))
 
     def _refuse(self, fault: Reply) -> None:
         self.fault = fault

@@ -45,6 +45,7 @@ async def make_parcel(talk: Conversation, transaction: Transaction, message: Mes
         content=message.content,
         chunks=spliced.chunks,
         size=spliced.size,
+        form=spliced.form,
         handover=_way(talk, route) if plan.forward else None,
         mail=mail,
         recipients=recipients,
@@ -84,6 +85,7 @@ async def _final(talk: Conversation, transaction: Transaction, message: Message)
     if "sign" not in stages:
         return edits, spliced
     final = Content(b"".join(spliced.chunks()))
+    final.is_binary = message.content.is_binary
     fields = await talk.door.chain.sign(transaction, Message(final))
     return (*edits, *fields), apply(final, fields, utf8=talk.utf8)
 

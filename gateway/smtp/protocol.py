@@ -1,9 +1,9 @@
-"""The engine of the server side: octets in, events out; no I/O. RFC 5321 2.3.8, 4.1.1, RFC 2920.
+"""The engine of the server side: octets in, events out; no I/O. RFC 5321 2.3.8, 4.1.1, RFC 2920, RFC 3030 2.
 
 `feed()` takes whole buffers as they come from the transport, `next_event()` gives one event at a time, or None when more
 octets are needed. After a command that switches what follows (DATA) the owner says so with `begin_content()` before
-it asks for the next event, so nothing is read early. Memory is bounded: a command line that is too long is dropped
-while it arrives.
+it asks for the next event, so nothing is read early. BDAT says itself what follows, so a chunk is never read as commands,
+whatever the owner thinks of it. Memory is bounded: a command line that is too long is dropped while it arrives.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.smtp.dotstream import DotStream
-from gateway.smtp.grammar import parse_command
+from gateway.smtp.grammar import SyntaxFault, parse_bdat, parse_command
 
 
 class Command(NamedTuple):
@@ -25,25 +25,43 @@ class Command(NamedTuple):
     """The line ended in LF without CR."""
 
 
+class Chunk(NamedTuple):
+    """A BDAT command; its octets come as Content, then EndOfContent (RFC 3030 2)."""
+
+    command: Command
+    size: int | None
+    """None: it does not say how many octets there are, so that nothing behind it can be told from commands."""
+    is_last: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class LineTooLong:
     """A command line over the limit; its octets are gone."""
 
 
 class Content(NamedTuple):
-    """Octets of the content, dots removed."""
+    """Octets of the content, dots removed; of a chunk as they are."""
 
     octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class EndOfContent:
-    """CRLF.CRLF was seen."""
+    """CRLF.CRLF was seen, or the chunk is whole."""
 
 
-Event = Command | LineTooLong | Content | EndOfContent
+Event = Command | Chunk | LineTooLong | Content | EndOfContent
 _TOO_LONG = LineTooLong()
 _END = EndOfContent()
+
+
+class _Counted:
+    """A chunk under way."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, size: int) -> None:
+        self.left = size
 
 
 class Engine:
@@ -58,7 +76,7 @@ class Engine:
         self._dropping = False
         self.dropped = 0
         """Octets of the line under way that are gone because it is too long."""
-        self._stream: DotStream | None = None
+        self._stream: DotStream | _Counted | None = None
         self._returned: Event | None = None
 
     @property
@@ -119,9 +137,32 @@ class Engine:
             return _TOO_LONG
         bare = not line.endswith(b"\r")
         verb, argument = parse_command(line if bare else line[:-1])
+        if verb == "BDAT":
+            return self._begin_chunk(Command(verb, argument, bare))
         return Command(verb, argument, bare)
 
-    def _content_event(self, stream: DotStream) -> Event | None:
+    def _begin_chunk(self, command: Command) -> Chunk:
+        try:
+            size, is_last = parse_bdat(command.argument)
+        except SyntaxFault:
+            return Chunk(command, None)
+        self._stream = _Counted(size)
+        return Chunk(command, size, is_last)
+
+    def _chunk_event(self, chunk: _Counted) -> Event | None:
+        if not chunk.left:
+            self._stream = None
+            return _END
+        if not self.has_input:
+            return None
+        octets = self._buffer[self._at : self._at + chunk.left]
+        self._at += len(octets)
+        chunk.left -= len(octets)
+        return Content(octets)
+
+    def _content_event(self, stream: DotStream | _Counted) -> Event | None:
+        if isinstance(stream, _Counted):
+            return self._chunk_event(stream)
         if stream.ended:
             self._buffer = stream.rest
             self._at = 0

@@ -28,15 +28,17 @@ from gateway import metrics
 from gateway.errors import LinkError
 from gateway.faults import reach
 from gateway.session import Session, Tls
+from gateway.smtp.chunks import Dropped
 from gateway.smtp.conversation import Conversation, Pending
 from gateway.smtp.identifiers import session_id
 from gateway.smtp.intake import Intake
-from gateway.smtp.protocol import Command, Content, EndOfContent, Engine, LineTooLong
+from gateway.smtp.protocol import Chunk, Command, Content, EndOfContent, Engine, Event, LineTooLong
 from gateway.smtp.replies import Reply, reply
 from gateway.smtp.site import Door
 from gateway.smtp.states import ALLOWED, State, advance
 from gateway.smtp.transactions import abandon, end, refuse_session, tell_observers
 from gateway.smtp.verbs import AT_ONCE, MAY_FOLLOW_PENDING, VERBS
+from gateway.smtp.verbs.bdat import bdat, end_of_chunk
 from gateway.smtp.verbs.data import finish_content
 
 if TYPE_CHECKING:
@@ -101,8 +103,8 @@ class Server(SMTP):
         """A call of `_go_on` is due."""
         self._later: Later | None = None
         """What `_go_on` left for the task."""
-        self._receiving: Intake | None = None
-        """Between 354 and the end of the content."""
+        self._receiving: Intake | Dropped | None = None
+        """Between 354 and the end of the content, and within a chunk."""
         self._tls_due = False
         self._fault: Exception | None = None
         self._content_ended = False
@@ -282,7 +284,7 @@ class Server(SMTP):
             if self._later is not None:
                 await self._do_later(talk)
                 continue
-            if self._receiving is not None:
+            if isinstance(self._receiving, Intake):
                 await self._content(talk, self._receiving)
                 continue
             event = engine.next_event()
@@ -298,9 +300,8 @@ class Server(SMTP):
                 await self._command(talk, event)
                 if self._commands % TURN == 0:
                     await asyncio.sleep(0)
-            elif isinstance(event, LineTooLong):
-                await self._settle(talk)
-                self._refuse(talk, talk.ours(500, "5.5.2", "Line too long"))
+            else:
+                await self._no_plain_command(talk, event)
             if self._paused:
                 try:
                     await self._drain_helper()
@@ -608,7 +609,56 @@ class Server(SMTP):
         self._flush()
         reach("delivery.replied")
 
-    def _take_content(self, intake: Intake) -> None:
+    async def _no_plain_command(self, talk: Conversation, event: Event) -> None:
+        if isinstance(event, Chunk):
+            await self._chunk(talk, event)
+        elif isinstance(event, LineTooLong):
+            await self._settle(talk)
+            self._refuse(talk, talk.ours(500, "5.5.2", "Line too long"))
+
+    async def _chunk(self, talk: Conversation, chunk: Chunk) -> None:
+        """BDAT: its octets are read, whatever becomes of them, then comes the reply (RFC 3030 2)."""
+        self._commands += 1
+        self._verb = "BDAT"
+        await self._settle(talk)
+        if self._closing:
+            return
+        answer = self._out_of_bounds(talk, chunk.command)
+        if answer is None:
+            after = advance(talk.state, "BDAT")
+            answer = talk.with_id(after) if isinstance(after, Reply) else await bdat(talk, chunk.command)
+        is_taken = answer.is_positive
+        if chunk.size is None or self._closing:  # what follows cannot be told from commands
+            self._refuse(talk, answer)
+            self._closing = True
+            return
+        self._content_ended = False
+        self._receiving = intake = talk.chunks if is_taken and talk.chunks is not None else Dropped()
+        self._take_content(intake)
+        while not self._content_ended:
+            await self._more(talk)
+            if self._eof and not self._content_ended:
+                raise _Gone
+        self._receiving = None
+        if chunk.is_last:
+            self._flush()  # what is owed for the chunks before does not wait for the next hop
+        began = self.loop.time()
+        answer = await end_of_chunk(talk, answer, is_last=chunk.is_last, vanished=lambda: self._lost)
+        if not is_taken:
+            self._refuse(talk, answer)
+            return
+        if not chunk.is_last:
+            self._write(answer)
+            if self._commands % TURN == 0:
+                await asyncio.sleep(0)
+            return
+        self._verb = "CONTENT"
+        self._write(answer)
+        metrics.observe_transaction(self.loop.time() - began)
+        self._flush()
+        reach("delivery.replied")
+
+    def _take_content(self, intake: Intake | Dropped) -> None:
         engine = self._engine
         while not self._content_ended and (event := engine.next_event()) is not None:
             if isinstance(event, Content):

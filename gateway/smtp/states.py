@@ -3,11 +3,12 @@
 GREETING  nothing but the greeting was said; EHLO, HELO and what needs no transaction may come.
 READY     greeted by EHLO or HELO; MAIL may come.
 MAIL      a reverse-path was accepted; RCPT may come.
-RCPT      a recipient was accepted; more RCPT, or DATA.
+RCPT      a recipient was accepted; more RCPT, or DATA, or the first BDAT.
+BDAT      a chunk came that was not the last: more BDAT, or RSET (RFC 3030 2).
 REFUSED   the session was refused in the greeting (554): QUIT is all it may say (RFC 5321 3.1).
 
 `ALLOWED` holds the state after the verb succeeded; a verb that is missing there is out of order: 503 5.5.1.
-A verb that is refused leaves the state as it was. Content is no state of this table: between 354 and the final
+A verb that is refused leaves the state as it was, save BDAT: behind a refused chunk nothing but chunks makes sense. Content is no state of this table: between 354 and the final
 dot there are no commands.
 """
 
@@ -25,6 +26,7 @@ class State(Enum):
     READY = "ready"
     MAIL = "mail"
     RCPT = "rcpt"
+    BDAT = "bdat"
     REFUSED = "refused"
 
     __hash__ = object.__hash__  # each state is one object; Enum's own is Python code, run for every command
@@ -43,15 +45,21 @@ ALLOWED: dict[State, dict[str, State]] = {
         State.READY, EHLO=State.READY, HELO=State.READY, RSET=State.READY, MAIL=State.MAIL, STARTTLS=State.GREETING
     ),
     State.MAIL: _staying(State.MAIL, EHLO=State.READY, HELO=State.READY, RSET=State.READY, RCPT=State.RCPT),
-    State.RCPT: _staying(State.RCPT, EHLO=State.READY, HELO=State.READY, RSET=State.READY, RCPT=State.RCPT, DATA=State.READY),
+    State.RCPT: _staying(
+        State.RCPT, EHLO=State.READY, HELO=State.READY, RSET=State.READY, RCPT=State.RCPT, DATA=State.READY, BDAT=State.BDAT
+    ),
+    State.BDAT: _staying(State.BDAT, EHLO=State.READY, HELO=State.READY, RSET=State.READY, BDAT=State.BDAT),
     State.REFUSED: {"QUIT": State.REFUSED},
 }
+AFTER_LAST = State.READY
+"""After BDAT with LAST, which ends the content as the dot does (RFC 3030 2)."""
 VERBS = frozenset(verb for row in ALLOWED.values() for verb in row)
 
 _WANTED = {
     "MAIL": "send EHLO or HELO first, one MAIL at a time",
     "RCPT": "need MAIL command",
     "DATA": "need RCPT command",
+    "BDAT": "need RCPT command",
     "STARTTLS": "STARTTLS comes after EHLO, outside of a transaction",
 }
 
@@ -63,4 +71,6 @@ def advance(state: State, verb: str) -> State | Reply:
         return after
     if state is State.REFUSED:
         return reply(503, "5.5.1", "Session refused; only QUIT is left")
+    if state is State.BDAT:
+        return reply(503, "5.5.1", "Bad sequence of commands: chunks are under way, send BDAT or RSET")
     return reply(503, "5.5.1", f"Bad sequence of commands: {_WANTED.get(verb, verb)}")

@@ -58,6 +58,9 @@ def end(
     transaction, talk.transaction = talk.transaction, None
     if transaction is None:
         return
+    if talk.chunks is not None:
+        talk.chunks.discard()
+        talk.chunks = None
     site = talk.door.site
     next_hop = talk.handover_name
     talk.leave_next_hop()

@@ -23,6 +23,7 @@ _USUAL = {
     "MAIL": "250 2.1.0 Ok",
     "RCPT": "250 2.1.5 Ok",
     "DATA": "354 End data with <CR><LF>.<CR><LF>",
+    "BDAT": "250 2.0.0 Ok",
     "CONTENT": "250 2.0.0 Ok: queued as SCRIPTED",
     "RSET": "250 2.0.0 Ok",
     "NOOP": "250 2.0.0 Ok",
@@ -63,6 +64,8 @@ class Taken:
     """Path and parameters of each recipient that was accepted."""
     content: bytes = b""
     """Without the dots of RFC 5321 4.5.2."""
+    chunks: list[int] = field(default_factory=list)
+    """Octets of each chunk, where it came by BDAT (RFC 3030 2)."""
     code: int = 0
     """Of the reply to the content; 0 when there was none."""
     connection: int = 0
@@ -241,12 +244,17 @@ class _Dialogue:
             return Answer("503 5.5.1 Nested MAIL")
         if when.startswith(("RCPT", "DATA")) and self._taken is None:
             return Answer("503 5.5.1 Need MAIL")
-        if when.startswith("DATA") and self._taken is not None and not self._taken.recipients:
+        if when.startswith("BDAT") and self._taken is None:
+            return Answer("503 5.5.1 Need MAIL")
+        if when.startswith(("DATA", "BDAT")) and self._taken is not None and not self._taken.recipients:
             return Answer("554 5.5.1 No valid recipients")
         return None
 
     async def _command(self, line: bytes) -> None:
         self._hop.commands.append(line)
+        if line[:5].upper() == b"BDAT ":
+            await self._chunk(line)
+            return
         verb = line.partition(b" ")[0].upper()
         code = await self._answer(line.decode("utf-8", "surrogateescape"))
         is_taken = 200 <= code < 400
@@ -279,6 +287,28 @@ class _Dialogue:
         taken = self._taken
         assert taken is not None  # DATA was answered with 503 otherwise
         taken.content = content.replace(b"\r\n.", b"\r\n")[2:]
+        self._taken = None
+        self._hop.transactions.append(taken)
+        taken.code = await self._answer("CONTENT")
+
+    async def _chunk(self, line: bytes) -> None:
+        """Read so many octets (RFC 3030 2); CONTENT in the script is the reply to the last chunk."""
+        _, size, *last = line.split()
+        while len(self._buffer) < int(size):
+            if (limit := self._hop.drop_in_content_after) is not None and len(self._buffer) >= limit:
+                raise _Left
+            await self._more()
+        octets = bytes(self._buffer[: int(size)])
+        del self._buffer[: int(size)]
+        taken = self._taken
+        if taken is None or not taken.recipients:
+            await self._answer("BDAT")
+            return
+        taken.content += octets
+        taken.chunks.append(int(size))
+        if not last:
+            await self._answer("BDAT")
+            return
         self._taken = None
         self._hop.transactions.append(taken)
         taken.code = await self._answer("CONTENT")

@@ -17,6 +17,7 @@ from gateway.config.models import Config
 from gateway.testing.dialogue import Dialogue, DialogueError, Line, literal, seconds, whole
 from gateway.testing.in_process import InProcessGateway
 from gateway.testing.wire import Party, PlayedNextHop, client_tls, connect, server_certificate
+from gateway.trace import Record
 
 KEYWORDS = "PIPELINING, SIZE 50000000, 8BITMIME, SMTPUTF8, DSN, ENHANCEDSTATUSCODES"
 HELLO = "EHLO client.example"
@@ -232,6 +233,10 @@ async def _connections(played: _Played) -> object:
     return played.hops["N"].connections
 
 
+def _own_steps(record: Record) -> str:
+    return ",".join(f"{step['stage']}.{step['outcome']}" for step in record["steps"] if not step["plugin"])
+
+
 FACTS: dict[str, Callable[[_Played], Coroutine[Any, Any, object]]] = {
     "next_hop_connections": _connections,
     "held": lambda played: _copies(played, "held"),
@@ -241,9 +246,10 @@ FACTS: dict[str, Callable[[_Played], Coroutine[Any, Any, object]]] = {
     "discard_records": _count(lambda gateway: len(gateway.journal.discards)),
     "verdict": _count(lambda gateway: gateway.records[-1]["verdict"] if gateway.records else "none"),
     "reason": _count(lambda gateway: gateway.records[-1]["reason"] if gateway.records else "none"),
+    "steps": _count(lambda gateway: _own_steps(gateway.records[-1]) if gateway.records else "none"),
     "fates": _count(
         lambda gateway: ",".join(row["fate"] for row in gateway.records[-1]["recipients"]) if gateway.records else ""
     ),
 }
-"""Connections to the next hop so far; copies in the quarantine by state; decision records; of the last one its verdict, reason
-and the recipients' fates."""
+"""Connections to the next hop so far; copies in the quarantine by state; decision records; of the last one its verdict, reason,
+the steps of the gateway itself, and the recipients' fates."""

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.smtp.states import ALLOWED, State
+from gateway.smtp.states import AFTER_LAST, ALLOWED, State
 
 TOP = Path(__file__).parents[2]
 PAGE = TOP / "docs" / "protocol.md"
@@ -70,6 +70,8 @@ def states() -> str:
         for verb, after in row.items():
             if after is not state or verb == "RCPT":
                 moves[after].append(verb)
+        if "BDAT" in row:
+            moves[AFTER_LAST].append("BDAT LAST")
         lines += [f"    {state.value} --> {after.value}: {', '.join(verbs)}" for after, verbs in moves.items()]
         if "QUIT" in row:
             lines.append(f"    {state.value} --> [*]: QUIT")
@@ -82,6 +84,8 @@ def allowed() -> str:
     lines = ["| verb | " + " | ".join(state.value for state in ALLOWED) + " |", "|---|" + "---|" * len(ALLOWED)]
     for verb in verbs:
         cells = [row[verb].value if verb in row else "503" for row in ALLOWED.values()]
+        if verb == "BDAT":
+            cells = [f"{cell}, {AFTER_LAST.value} after LAST" if cell == "bdat" else cell for cell in cells]
         lines.append(f"| {verb} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -101,6 +105,7 @@ def render() -> str:
         MARK,
         "## States of a session\n",
         "From `gateway/smtp/states.py`: the state after each verb when it succeeded. A verb that is refused changes nothing.\n",
+        "BDAT is the exception: behind a refused chunk there are only chunks to drop, up to the last one or RSET.\n",
         states() + "\n",
         allowed() + "\n",
         "## References\n",

@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from gateway.content import Content
+from gateway.content import Content, Form
 from gateway.errors import StorageError
 from gateway.quarantine import Copy, Quarantine, Query, State, collect, expire
 from gateway.quarantine import blobs as blobs_module
@@ -119,13 +119,13 @@ class NextHop:
     async def _ok(self) -> Reply:
         return reply(250, "2.0.0", "Ok")
 
-    def mail(self, path: bytes, parameters: Sequence[bytes]) -> Awaitable[Reply]:
+    def mail(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = ()) -> Awaitable[Reply]:
         return self._ok()
 
     def rcpt(self, path: bytes, parameters: Sequence[bytes]) -> Awaitable[Reply]:
         return self._ok()
 
-    async def send(self, chunks: Iterable[bytes], *, size: int) -> list[Reply]:
+    async def send(self, chunks: Iterable[bytes], *, size: int, form: Form = Form.LINES) -> list[Reply]:
         octets = b"".join(chunks)
         self._delivered(octets.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode())
         return [await self._ok()]

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.content import Content
+from gateway.content import Content, Form
 from gateway.delivery import Envelope, Parcel, carry_out
 from gateway.errors import LinkError, StorageError
 from gateway.faults import POINTS
@@ -69,6 +69,7 @@ class World:
     hints: dict[str, str] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
     next_hop: str = "127.0.0.1:26"
+    added_crlf: bool = False
     not_ours: bool = False
     """hold() changes no row: another process has swept it."""
 
@@ -118,7 +119,7 @@ class World:
         async with self.call("prepare", LinkError):
             self.envelope = recipients
 
-    async def send(self, chunks: Iterable[bytes], *, size: int) -> list[Reply]:
+    async def send(self, chunks: Iterable[bytes], *, size: int, form: Form = Form.LINES) -> list[Reply]:
         codes = [self.codes[int(path[2:3])] if self.codes else 250 for path, _ in self.envelope]
         async with self.call("send", LinkError):
             assert sum(map(len, chunks)) == size

@@ -37,6 +37,8 @@ PATIENCE = 10.0
 """Seconds for a session to come to its end; the next hop's limits are fractions of one."""
 
 _PATH = re.compile(rb'<(?:"(?:[^"\\]|\\.)*"|[^">])*>')
+_BDAT = re.compile(rb"(?i:BDAT)(?: .*)?", re.DOTALL)
+_CHUNK = re.compile(rb"(?i:BDAT) +([0-9]{1,20})(?: +(LAST))? *\r?", re.IGNORECASE)
 _REPLY_LINE = re.compile(rb"[2-5][0-9]{2}[ -][ -~\t\x80-\xff]*\r\n")
 _OUR_COMMANDS = re.compile(
     rb"(?:EHLO mx\.example\.test|HELO mx\.example\.test|DATA|RSET|QUIT|NOOP|MAIL FROM:<.*|RCPT TO:<.*|XCLIENT .*|XFORWARD .*)",
@@ -47,7 +49,7 @@ VALID = [
     b"MAIL FROM:<a@client.test> RET=HDRS ENVID=x SMTPUTF8", b"RCPT TO:<bob@example.test>", b"RCPT TO:<carol@example.test> NOTIFY=NEVER",
     b'RCPT TO:<"q <s> \\" x"@example.test>', b"RCPT TO:<postmaster>", b"RCPT TO:<x@elsewhere.test>", b"RCPT TO:<@a.test,@b.test:bob@example.test>",
     b"RCPT TO:<j\xc3\xb6rg@example.test>", b"DATA", b"RSET", b"NOOP", b"NOOP x", b"VRFY bob", b"EXPN all", b"HELP", b"STARTTLS", b"QUIT",
-    b"AUTH PLAIN AGEAYg==", b"BDAT 5 LAST", b"", b".", b"XCLIENT NAME=x", b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2", b"GET / HTTP/1.1", b"\x16\x03\x01\x02",
+    b"AUTH PLAIN AGEAYg==", b"BDAT 5 LAST", b"BDAT 2", b"BDAT 0", b"BDAT x", b"", b".", b"XCLIENT NAME=x", b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2", b"GET / HTTP/1.1", b"\x16\x03\x01\x02",
 ]  # fmt: skip
 USUAL_START = [
     b"EHLO client.test",
@@ -96,7 +98,18 @@ transaction = st.builds(
     st.just(b"") | loose,
     body,
 )
-piece = st.one_of(loose, loose, transaction, transaction, body, start)
+chunked = st.builds(
+    lambda chunks, between: (
+        b"RSET\r\n"
+        + b"".join(one + b"\r\n" for one in USUAL_START[1:4])
+        + between.join(
+            b"BDAT %d%s\r\n%s" % (len(one), b" LAST" * (number == len(chunks)), one) for number, one in enumerate(chunks, 1)
+        )
+    ),
+    st.lists(body | st.binary(max_size=20), min_size=1, max_size=4),
+    st.just(b"") | st.just(b"") | loose,
+)
+piece = st.one_of(loose, loose, transaction, transaction, chunked, body, start)
 script = st.builds(
     lambda first, parts: first + b"".join(parts),
     st.sampled_from([b"EHLO client.test\r\n"] * 6 + [b"", b"HELO x\r\n"]),
@@ -123,6 +136,7 @@ class Client:
 
     mail: bytes = b""
     recipients: list[bytes] = field(default_factory=list)
+    chunks: list[bytes] = field(default_factory=list)
     commands: list[bytes] = field(default_factory=list)
     """Lines that were commands."""
     taken: list[tuple[list[bytes], bytes]] = field(default_factory=list)
@@ -144,8 +158,15 @@ class Client:
             self.commands.append(text.rstrip(b"\r"))
             answer = next(waiting, None)
             if answer is None:
-                self.unanswered += 1
+                chunk = _CHUNK.fullmatch(text)  # one that is not whole has no reply
+                self.unanswered += chunk is None or len(sent) >= int(chunk[1])
                 break
+            if _BDAT.fullmatch(text) and len(text) < 4096:
+                chunk = _CHUNK.fullmatch(text)
+                if chunk is None:  # it cannot be said what follows
+                    self.is_over = True
+                    break
+                sent = self._chunk(sent[int(chunk[1]) :], sent[: int(chunk[1])], answer, is_last=chunk[2] is not None)
             self._command(text.rstrip(b"\r"), answer)
             if answer[:3] == b"354":
                 sent = self._content(sent, waiting)
@@ -161,9 +182,21 @@ class Client:
         found = _PATH.search(text)
         if verb in (b"EHLO", b"HELO", b"RSET", b"MAIL"):
             self.recipients = []
+            self.chunks = []
         elif verb == b"RCPT":
             assert found is not None, text
             self.recipients.append(found[0])
+
+    def _chunk(self, rest: bytes, octets: bytes, answer: bytes, *, is_last: bool) -> bytes:
+        self.chunks.append(octets)
+        if is_last or answer[:1] != b"2":
+            if answer[:1] == b"2":
+                content = b"".join(self.chunks)
+                self.taken.append(
+                    (self.recipients, (content if content.endswith(b"\r\n") else content + b"\r\n").lstrip(b"\r\n"))
+                )
+            self.recipients, self.chunks = [], []
+        return rest
 
     def _content(self, sent: bytes, waiting: Iterator[bytes]) -> bytes:
         content, end, rest = (b"\r\n" + sent).partition(b"\r\n.\r\n")

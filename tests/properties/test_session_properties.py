@@ -21,7 +21,7 @@ COMMANDS = [
     b"EHLO client.test", b"HELO client.test", b"EHLO", b"MAIL FROM:<a@client.test>", b"MAIL FROM:<>", b"MAIL FROM:<a@client.test> SIZE=5",
     b"MAIL FROM:<refused@client.test>", b"MAIL FROM:<a@client.test> X=1", b"MAIL", b"RCPT TO:<bob@example.test>", b"RCPT TO:<carol@example.test>",
     b"RCPT TO:<bob@example.test>", b"RCPT TO:<unknown@example.test>", b"RCPT TO:<later@example.test>", b"RCPT TO:<x@elsewhere.test>",
-    b"RCPT TO:<postmaster>", b"RCPT TO:bob", b"RSET", b"NOOP", b"VRFY bob", b"EXPN all", b"HELP", b"STARTTLS", b"AUTH PLAIN", b"BDAT 10 LAST", b"",
+    b"RCPT TO:<postmaster>", b"RCPT TO:bob", b"RSET", b"NOOP", b"VRFY bob", b"EXPN all", b"HELP", b"STARTTLS", b"AUTH PLAIN", b"BDAT 13 LAST\r\n\nQUIT\r\nRSET", b"BDAT 3\r\nx", b"",
     b"\x00\xff", b"X" * 5000, b"NOOP \xc3\xa9", b"MAIL FROM:<\xff@client.test>", b"DATA now",
 ]  # fmt: skip
 CONTENTS = [
@@ -61,6 +61,13 @@ async def site(tmp_path: Path) -> AsyncIterator[tuple[InProcessGateway, Scripted
             yield gateway, hop
 
 
+def chunks(dice: random.Random, octets: bytes) -> list[bytes]:
+    """BDAT commands with their octets, the last one marked."""
+    at = sorted(dice.randrange(len(octets) + 1) for _ in range(dice.randrange(3)))
+    pieces = [octets[start:end] for start, end in zip([0, *at], [*at, len(octets)], strict=True)]
+    return [b"BDAT %d%s\r\n%s" % (len(one), b" LAST" * (n == len(at)), one) for n, one in enumerate(pieces)]
+
+
 def session(dice: random.Random) -> list[bytes]:
     """Commands with their CRLF; sometimes a whole transaction. DATA is followed by its content only where it will be asked for."""
     lines = [b"EHLO client.test\r\n"]
@@ -69,7 +76,10 @@ def session(dice: random.Random) -> list[bytes]:
             known = dice.sample([b"bob", b"carol", b"postmaster", b"unknown", b"later"], dice.randrange(1, 4))
             lines += [b"RSET\r\n", b"MAIL FROM:<a@client.test>\r\n", b"RCPT TO:<bob@example.test>\r\n"]
             lines += [b"RCPT TO:<%s@example.test>\r\n" % name for name in known]
-            lines += [b"DATA\r\n", dice.choice(CONTENTS)]
+            if dice.random() < 0.5:
+                lines += [b"DATA\r\n", dice.choice(CONTENTS)]
+            else:
+                lines += chunks(dice, dice.choice(CONTENTS)[:-3])
         elif dice.random() < 0.1:
             lines += [b"RSET\r\n", b"MAIL FROM:<a@client.test>\r\n", b"RCPT TO:<unknown@example.test>\r\n", b"DATA\r\n"]
         else:

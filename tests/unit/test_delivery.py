@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.content import Content
+from gateway.content import Content, Form
 from gateway.delivery import Delivery, Envelope, Parcel
 from gateway.edits import AddHeader
 from gateway.errors import StorageError
@@ -39,12 +39,13 @@ class NextHop:
     answers: dict[str, int] = field(default_factory=dict)
     delivered: Counter[str] = field(default_factory=Counter)
     next_hop: str = "unix:/lmtp"
+    added_crlf: bool = False
     envelope: list[str] = field(default_factory=list)
 
     async def prepare(self, mail: Envelope, recipients: Sequence[Envelope]) -> None:
         self.envelope = [path.decode().strip("<>") for path, _ in recipients]
 
-    async def send(self, chunks: Iterable[bytes], *, size: int) -> list[Reply]:
+    async def send(self, chunks: Iterable[bytes], *, size: int, form: Form = Form.LINES) -> list[Reply]:
         codes = [self.answers.get(name, 250) for name in self.envelope]
         self.delivered.update(name for name, code in zip(self.envelope, codes, strict=True) if code == 250)
         return [CODES[code] for code in codes]

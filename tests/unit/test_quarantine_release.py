@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway import add_header, remove_header
-from gateway.content import Content
+from gateway.content import Content, Form
 from gateway.errors import LinkError
 from gateway.quarantine import Copy, Entry, Quarantine, State, SweepReport
 from gateway.quarantine.release import ReleaseReport, release, trace_field
@@ -29,6 +29,8 @@ class Next:
         self.finals = finals or [reply(250, "2.0.0", "Ok: queued as 4711")]
         self.said: list[object] = []
         self.content = b""
+        self.form: Form | None = None
+        self.needs: set[str] = set()
         self.gate: asyncio.Event | None = None
         self.abandoned = 0
 
@@ -39,16 +41,18 @@ class Next:
             raise answer
         return answer
 
-    def mail(self, path: bytes, parameters: Sequence[bytes]) -> Awaitable[Reply]:
+    def mail(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = ()) -> Awaitable[Reply]:
+        self.needs = set(needs)
         return self._answer("mail", "MAIL", path, tuple(parameters))
 
     def rcpt(self, path: bytes, parameters: Sequence[bytes]) -> Awaitable[Reply]:
         return self._answer(path.decode(), "RCPT", path, tuple(parameters))
 
-    async def send(self, chunks: Iterable[bytes], *, size: int) -> list[Reply]:
+    async def send(self, chunks: Iterable[bytes], *, size: int, form: Form = Form.LINES) -> list[Reply]:
         if self.gate is not None:
             await self.gate.wait()
         self.content = b"".join(chunks)
+        self.form = form
         assert len(self.content) == size
         await self._answer("send")
         return self.finals
@@ -64,14 +68,14 @@ async def quarantine(tmp_path: Path) -> AsyncIterator[Quarantine]:
     await opened.close()
 
 
-async def hold(quarantine: Quarantine, *routes: str) -> str:
+async def hold(quarantine: Quarantine, *routes: str, octets: bytes = OCTETS, body: bytes = b"BODY=8BITMIME") -> str:
     names = (b"<alice@inbox.test>", b"<bob@inbox.test>")
     copy = Copy(
         transaction_id="t1",
-        content=Content(OCTETS),
+        content=Content(octets),
         edits=(remove_header("Authentication-Results"), add_header("X-Spam", "yes")),
         reverse_path=b"<a@client.example>",
-        parameters=(b"BODY=8BITMIME",),
+        parameters=(body,),
         recipients=tuple((name, (b"NOTIFY=NEVER",), route) for name, route in zip(names, routes or ("r", "r"), strict=True)),
         facts={"client": "192.0.2.1", "helo": "client.example\r\nX-Forged: yes"},
     )
@@ -109,6 +113,23 @@ async def test_release_replays_envelope_octets_and_edits(quarantine: Quarantine)
     entry = await entry_of(quarantine, id_)
     assert (entry.state, entry.blob) == (State.RELEASED, "")
     assert "4711" in entry.last_reply
+
+
+@pytest.mark.parametrize(
+    ("octets", "body", "form", "needs"),
+    [
+        (OCTETS, b"BODY=8BITMIME", Form.LINES, set()),
+        (OCTETS + b"open", b"BODY=8BITMIME", Form.UNENDED, set()),
+        (OCTETS + b"\0\r\n.\r\n\n\r", b"body=BinaryMime", Form.BINARY, {"CHUNKING", "BINARYMIME"}),
+    ],
+)
+async def test_content_that_is_not_lines_is_released_as_it_is(
+    quarantine: Quarantine, octets: bytes, body: bytes, form: Form, needs: set[str]
+) -> None:
+    way = Next()
+    assert (await let_go(quarantine, await hold(quarantine, octets=octets, body=body), way)).released
+    assert (way.form, way.needs) == (form, needs)
+    assert way.content.endswith(octets.partition(b"pass\r\n")[2])
 
 
 async def test_only_what_is_held_is_released(quarantine: Quarantine) -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from gateway.config.models import RelayConfig, RouteConfig
+from gateway.content import Form
 from gateway.errors import LinkError
 from gateway.relay.envelope import EnvelopeError
 from gateway.relay.handover import ClientFacts, Handover
@@ -428,4 +429,113 @@ async def test_a_lesser_server_behind_a_fail_over_is_not_asked_for_what_it_lacks
         assert (await handover.mail(b"<a@b>", [])).is_positive
         with pytest.raises(LinkError, match="does not offer DSN"):
             await handover.rcpt(b"<c@d>", [b"NOTIFY=NEVER"], needs={"DSN"})
+        handover.abandon()
+
+
+CHUNKING = (*KEYWORDS, "CHUNKING", "BINARYMIME")
+
+
+async def send_as(relay: Relay, content: bytes, form: Form) -> tuple[list[Reply], bool]:
+    handover = relay.handover("r", CLIENT)
+    try:
+        await envelope(handover, b"<c@d>")
+        return await handover.send([content[:3], content[3:]], size=len(content), form=form), handover.added_crlf
+    finally:
+        handover.abandon()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "form", "verb", "added"),
+    [
+        (CHUNKING, Form.LINES, b"DATA", False),
+        (CHUNKING, Form.UNENDED, b"BDAT", False),
+        (CHUNKING, Form.BINARY, b"BDAT", False),
+        (KEYWORDS, Form.UNENDED, b"DATA", True),
+        (KEYWORDS, Form.LINES, b"DATA", False),
+    ],
+)
+async def test_content_goes_by_bdat_where_data_would_change_it(
+    keywords: tuple[str, ...], form: Form, verb: bytes, added: bool
+) -> None:
+    content = CONTENT if form is Form.LINES else b"Subject: x\r\n\r\n.\r\nx\0\n\ry"
+    async with ScriptedNextHop(keywords=keywords) as hop, relaying(hop) as relay:
+        for _ in range(2):  # the link is as good as before
+            replies, was_added = await send_as(relay, content, form)
+            assert (codes(replies), was_added) == ([250], added)
+        assert hop.connections == 1
+        assert [command[:4] for command in hop.commands if command[:4] in {b"DATA", b"BDAT"}] == [verb, verb]
+        assert {taken.content for taken in hop.transactions} == {content + b"\r\n" * added}
+        assert hop.transactions[0].chunks == ([len(content)] if verb == b"BDAT" else [])
+
+
+@pytest.mark.parametrize("without", ["CHUNKING", "BINARYMIME"])
+async def test_binary_content_never_goes_by_data(without: str) -> None:
+    keywords = tuple(keyword for keyword in CHUNKING if keyword != without)
+    async with ScriptedNextHop(keywords=keywords) as hop, relaying(hop) as relay:
+        with pytest.raises(LinkError, match=f"does not offer {without}") as caught:
+            await send_as(relay, b"x\0y", Form.BINARY)
+        assert (caught.value.enhanced, caught.value.unknown) == ("4.3.5", False)
+        assert not hop.transactions
+        assert not any(command[:4] in {b"DATA", b"BDAT"} for command in hop.commands)
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_ours", "connections"),
+    [
+        ("554 5.6.0 Not this", False, 1),
+        ("452 4.3.1 Later", False, 1),
+        ("421 4.3.2 Bye", True, 2),
+        ("502 5.5.1 What?", True, 2),
+        ("503 5.5.1 What?", True, 2),
+        ("530 5.7.0 TLS", True, 2),
+        (DROP, True, 2),
+    ],
+)
+async def test_replies_to_a_chunk(answer: str | Answer, is_ours: bool, connections: int) -> None:
+    async with ScriptedNextHop(keywords=CHUNKING) as hop, relaying(hop) as relay:
+        hop.script("CONTENT", answer, stay=False)
+        if is_ours:
+            with pytest.raises(LinkError) as caught:
+                await send_as(relay, b"x\r\n\r\ny", Form.UNENDED)
+            assert caught.value.unknown is (answer is DROP)
+        else:
+            replies, _ = await send_as(relay, b"x\r\n\r\ny", Form.UNENDED)
+            assert str(replies[0]) == answer
+        replies, _ = await send_as(relay, b"x\r\n\r\nz", Form.UNENDED)
+        assert codes(replies) == [250]
+        assert hop.connections == connections
+
+
+async def test_a_wrong_size_cuts_the_link() -> None:
+    async with ScriptedNextHop(keywords=CHUNKING) as hop, relaying(hop) as relay:
+        handover = relay.handover("r", CLIENT)
+        await envelope(handover, b"<c@d>")
+        with pytest.raises(ValueError, match="octets"):
+            await handover.send([b"Subject: x\r\n\r\ny"], size=10, form=Form.BINARY)
+        handover.abandon()
+        await asyncio.sleep(0.05)
+        assert not hop.transactions
+        assert hop.open_connections == 0
+
+
+async def test_a_large_chunk_waits_for_a_slow_next_hop() -> None:
+    piece = b"x" * 250_000
+    async with ScriptedNextHop(keywords=CHUNKING) as hop, relaying(hop) as relay:
+        handover = relay.handover("r", CLIENT)
+        await envelope(handover, b"<c@d>")
+        hop.reading.clear()
+        read = 0
+
+        def chunks() -> Iterator[bytes]:
+            nonlocal read
+            for _ in range(200):
+                read += 1
+                yield piece
+
+        task = asyncio.get_running_loop().create_task(handover.send(chunks(), size=200 * len(piece), form=Form.BINARY))
+        await asyncio.sleep(0.3)
+        assert read < 150
+        hop.reading.set()
+        assert codes(await task) == [250]
+        assert hop.transactions[0].content == piece * 200
         handover.abandon()

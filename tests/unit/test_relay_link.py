@@ -10,8 +10,9 @@ import pytest
 
 from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
+from gateway.relay.chunks import BLOCK
 from gateway.relay.connect import open_link
-from gateway.relay.link import BLOCK, Link
+from gateway.relay.link import Link
 from gateway.relay.routes import Server, parse_server
 from gateway.testing.next_hop import DROP, SILENCE, Answer, ScriptedNextHop
 

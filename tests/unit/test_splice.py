@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway import Edit, Message, add_header, remove_header, replace_header, tag_subject
-from gateway.content import CHUNK, Content
+from gateway.content import CHUNK, Content, Form
 from gateway.splice import apply
 
 MAIL = b"Received: a\r\nSubject: Hello\r\n there\r\nX: 1\r\nx: 2\r\nX: 3\r\n\r\nbody\r\n"
@@ -16,6 +16,7 @@ def result(octets: bytes, *edits: Edit, on_top: bytes = b"", utf8: bool = False)
     joined = b"".join(spliced.chunks())
     assert len(joined) == spliced.size
     assert b"".join(spliced.chunks()) == joined, "chunks may be asked again"
+    assert spliced.form is (Form.LINES if joined[-2:] in {b"\r\n", b""} else Form.UNENDED)
     return joined
 
 
@@ -129,3 +130,29 @@ def test_without_edits_nothing_is_read_anew() -> None:
     spliced = apply(content, [])
     assert spliced.size == len(MAIL)
     assert next(iter(spliced.chunks())) is MAIL
+
+
+@pytest.mark.parametrize(
+    ("octets", "edits", "form"),
+    [
+        (b"A: 1\r\n\r\nbody", (), Form.UNENDED),
+        (b"A: 1\r\n\r\nbody\n", (), Form.UNENDED),
+        (b"A: 1\r\n\r\nbody\r\n", (), Form.LINES),
+        (b"", (), Form.LINES),
+        (b"\n", (), Form.UNENDED),
+        (b"A: 1\r\nB: 2", (replace_header("B", "3"),), Form.LINES),
+        (b"A: 1\r\nB: 2", (remove_header("B"),), Form.LINES),
+        (b"A: 1\r\nB: 2", (remove_header("A"),), Form.UNENDED),
+        (b"A: 1", (remove_header("A"),), Form.LINES),
+        (b"A: 1", (add_header("B", "2"),), Form.UNENDED),
+    ],
+)
+def test_how_the_result_may_travel(octets: bytes, edits: tuple[Edit, ...], form: Form) -> None:
+    """RFC 3030 2: DATA would add a CRLF to a last line without one."""
+    spliced = apply(Content(octets), edits)
+    joined = b"".join(spliced.chunks())
+    assert spliced.form is form, joined
+    assert (form is Form.UNENDED) is not (joined.endswith(b"\r\n") or not joined)
+    binary = Content(octets)
+    binary.is_binary = True
+    assert apply(binary, edits).form is Form.BINARY

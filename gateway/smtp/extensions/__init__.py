@@ -4,6 +4,8 @@ The session knows none by name: it asks all of `EXTENSIONS`. A new one is one fi
 """
 
 from gateway.smtp.extensions.base import Extension, Terms
+from gateway.smtp.extensions.binarymime import BINARYMIME
+from gateway.smtp.extensions.chunking import CHUNKING
 from gateway.smtp.extensions.dsn import DSN
 from gateway.smtp.extensions.eightbitmime import EIGHTBITMIME
 from gateway.smtp.extensions.enhancedstatuscodes import ENHANCEDSTATUSCODES
@@ -12,6 +14,16 @@ from gateway.smtp.extensions.size import SIZE
 from gateway.smtp.extensions.smtputf8 import SMTPUTF8
 from gateway.smtp.extensions.starttls import STARTTLS
 
-EXTENSIONS: tuple[Extension, ...] = (PIPELINING, SIZE, EIGHTBITMIME, SMTPUTF8, ENHANCEDSTATUSCODES, DSN, STARTTLS)
+EXTENSIONS: tuple[Extension, ...] = (
+    PIPELINING,
+    SIZE,
+    EIGHTBITMIME,
+    SMTPUTF8,
+    ENHANCEDSTATUSCODES,
+    DSN,
+    CHUNKING,
+    BINARYMIME,
+    STARTTLS,
+)
 
 __all__ = ["EXTENSIONS", "Extension", "Terms"]

@@ -43,6 +43,11 @@ class Extension:
         del parameter, terms
         return None
 
+    def needs(self, parameter: Parameter) -> frozenset[str]:
+        """Keywords that a link must offer for the parameter."""
+        del parameter
+        return frozenset({self.keyword})
+
     def onward(self, parameter: Parameter, theirs: Capabilities) -> bytes | None:
         """The parameter as it goes to a next hop that offers `theirs`; None: it is left out."""
         del theirs

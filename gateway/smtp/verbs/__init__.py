@@ -12,6 +12,7 @@ from typing import Any
 from gateway.smtp.conversation import Conversation, Pending
 from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply
+from gateway.smtp.verbs.bdat import bdat
 from gateway.smtp.verbs.data import data
 from gateway.smtp.verbs.hello import ehlo, helo
 from gateway.smtp.verbs.mail import mail
@@ -26,6 +27,7 @@ VERBS: dict[str, Verb] = {
     "MAIL": mail,
     "RCPT": rcpt,
     "DATA": data,
+    "BDAT": bdat,
     "RSET": rset,
     "NOOP": noop,
     "VRFY": vrfy,

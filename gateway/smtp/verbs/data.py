@@ -12,6 +12,7 @@ from gateway.errors import LinkError
 from gateway.message import Message
 from gateway.outcome import Plan, Settlement, Wish, plan
 from gateway.smtp.conversation import Conversation
+from gateway.smtp.extensions.binarymime import is_binary
 from gateway.smtp.intake import Intake, has_hidden_end
 from gateway.smtp.parcel import make_parcel
 from gateway.smtp.protocol import Command
@@ -29,6 +30,14 @@ def data(talk: Conversation, command: Command) -> Reply | Coroutine[Any, Any, Re
     """354, or the refusal."""
     if command.argument:
         return talk.ours(501, "5.5.4", "Syntax: DATA")
+    transaction = talk.transaction
+    if transaction is not None and transaction.parameters and is_binary(transaction.parameters):
+        return talk.ours(503, "5.5.1", "BODY=BINARYMIME goes with BDAT")  # RFC 3030 3
+    return opening(talk)
+
+
+def opening(talk: Conversation) -> Reply | Coroutine[Any, Any, Reply]:
+    """354 if content may come now, else the refusal."""
     transaction = talk.transaction
     if transaction is None:
         return talk.ours(503, "5.5.1", "Need MAIL command")
@@ -69,7 +78,7 @@ async def finish_content(talk: Conversation, intake: Intake, *, vanished: Callab
         end(talk, answer, ending=Ending(reply=answer, size=intake.size))
         return answer
     try:
-        if intake.has_nul and has_hidden_end(content.octets):
+        if intake.has_nul and not content.is_binary and has_hidden_end(content.octets):
             answer = talk.ours(550, "5.6.0", "A line of NUL and one dot: an end of data in disguise")
             end(talk, answer, ending=Ending(reply=answer, size=intake.size))
             return answer

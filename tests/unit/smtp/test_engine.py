@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.smtp.dotstream import DotStream, normalised
-from gateway.smtp.protocol import Command, Content, EndOfContent, Engine, LineTooLong
+from gateway.smtp.protocol import Chunk, Command, Content, EndOfContent, Engine, LineTooLong
 
 
 def read(stream: DotStream, octets: bytes, step: int) -> bytes:
@@ -117,3 +117,53 @@ def test_input_can_be_forgotten() -> None:
     assert engine.has_input
     assert engine.forget() == len(b"MAIL FROM:<injected@b.c>\r\n")
     assert events(engine) == []
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 1000])
+def test_the_octets_of_a_chunk_are_content_wherever_they_are_cut(step: int) -> None:
+    """RFC 3030 2: exact counts, no line end behind them, commands right after."""
+    engine = Engine()
+    wire = b"BDAT 12\r\n.\r\nQUIT\r\nab.NOOP\r\nbdat 0\r\nBDAT 2 last\r\n\r\nBDAT 1 LAST\r\nx"
+    found: list[object] = []
+    for at in range(0, len(wire), step):
+        engine.feed(wire[at : at + step])
+        for event in events(engine):
+            if isinstance(event, Content) and isinstance(found[-1], Content):
+                found[-1] = Content(found[-1].octets + event.octets)
+            else:
+                found.append(event)
+    assert found == [
+        Chunk(Command("BDAT", b"12"), 12),
+        Content(b".\r\nQUIT\r\nab."),
+        EndOfContent(),
+        Command("NOOP", b""),
+        Chunk(Command("BDAT", b"0"), 0),
+        EndOfContent(),
+        Chunk(Command("BDAT", b"2 last"), 2, is_last=True),
+        Content(b"\r\n"),
+        EndOfContent(),
+        Chunk(Command("BDAT", b"1 LAST"), 1, is_last=True),
+        Content(b"x"),
+        EndOfContent(),
+    ]
+    assert not engine.has_input
+
+
+@pytest.mark.parametrize(
+    "argument", [b"", b"LAST", b"-1", b"+5", b"5 FIRST", b"5LAST", b"0x5", b"5,0", b"9" * 21, b"\xb2", b"5 LAST LAST"]
+)
+def test_a_chunk_of_unknown_length(argument: bytes) -> None:
+    engine = Engine()
+    engine.feed(b"BDAT " + argument + b"\r\n")
+    assert events(engine) == [Chunk(Command("BDAT", argument), None)]
+
+
+def test_a_huge_chunk_takes_no_memory() -> None:
+    engine = Engine()
+    engine.feed(b"BDAT 99999999999999999999 LAST\r\n")
+    assert engine.next_event() == Chunk(Command("BDAT", b"9" * 20 + b" LAST"), 99999999999999999999, is_last=True)
+    for _ in range(100):
+        engine.feed(b"x" * 1000)
+        assert engine.next_event() == Content(b"x" * 1000)
+        assert engine.next_event() is None
+        assert not engine.has_input
