@@ -128,17 +128,23 @@ def _network(text: str) -> str:
         raise ValueError(allowed) from error
 
 
+def domain_key(text: str) -> str | None:
+    """A domain for comparing: lower case, A-labels, no last dot; None when it is none."""
+    try:
+        ascii_form = text if text.isascii() else text.encode("idna").decode("ascii")
+    except UnicodeError:
+        return None
+    return ascii_form.lower().rstrip(".") if _HOST.fullmatch(ascii_form) is not None else None
+
+
 def _domain(text: str) -> str:
     if text == "*":
         return text
     rest = text.removeprefix("*.")
-    try:
-        ascii_form = rest if rest.isascii() else rest.encode("idna").decode("ascii")
-    except UnicodeError as error:
-        raise ValueError(_DOMAIN_ALLOWED) from error
-    if _HOST.fullmatch(ascii_form) is None:
+    key = domain_key(rest)
+    if key is None:
         raise ValueError(_DOMAIN_ALLOWED)
-    return ("*." if rest != text else "") + ascii_form.lower().rstrip(".")
+    return ("*." if rest != text else "") + key
 
 
 def _name_server(text: str) -> str:

@@ -14,6 +14,7 @@ from gateway.config.addresses import is_loopback
 from gateway.config.lines import Key
 from gateway.config.models import Config, ListenerConfig
 from gateway.config.problems import Locate, dotted, nearest, shown
+from gateway.config.route_map import MapError, read_map
 from gateway.errors import ConfigProblem
 
 CLIENT_PATIENCE = 600.0
@@ -50,6 +51,7 @@ def mistakes(data: Mapping[str, Any], *, directory: Path, needs_route: bool) -> 
     yield from _default_routes(data)
     yield from _server_name(data)
     yield from _unreadable(data, directory)
+    yield from _route_map(data, directory)
     if needs_route and not data.get("route"):
         yield Mistake(
             key=("route",),
@@ -140,6 +142,20 @@ def _unreadable(data: Mapping[str, Any], directory: Path) -> Iterator[Mistake]:
                 )
         if readable and len(names) == 2:
             yield from _unusable_pair(key, directory / names["certificate"], directory / names["key"])
+
+
+def _route_map(data: Mapping[str, Any], directory: Path) -> Iterator[Mistake]:
+    relay = data.get("relay")
+    written = relay.get("map") if isinstance(relay, dict) else None
+    if not isinstance(written, str) or not written:
+        return
+    names = [str(route.get("name", "default")) for _, route in _tables(data, "route")]
+    try:
+        read_map(directory / written, names)
+    except MapError as error:
+        yield Mistake(
+            key=("relay", "map"), found=str(error), allowed="a file of addresses or domains, each with a route or server"
+        )
 
 
 def _unusable_pair(key: Key, certificate: Path, private_key: Path) -> Iterator[Mistake]:

@@ -170,6 +170,8 @@ class RouteConfig(Model):
 class RelayConfig(Model):
     """[relay]: links to next hops."""
 
+    map: str = ""
+    """File that sends addresses and domains to other routes or servers, read again when it changes: docs/routes.md."""
     max_links: int = Field(default=100, ge=1)
     """Links to one server, for each worker."""
     wait_limit: Duration = 10.0

@@ -22,8 +22,8 @@ from gateway.relay.route import Route
 from gateway.relay.routes import Server, parse_server
 from gateway.relay.server_pool import CONGESTED, ServerPool
 
-MAX_OTHER_ROUTES = 64
-"""Servers named by plugins (`redirect`) that are remembered at once."""
+MAX_OTHER_ROUTES = 256
+"""Servers named by a route map or by plugins (`redirect`) that are remembered at once."""
 
 
 class Relay:
@@ -70,6 +70,10 @@ class Relay:
     def capabilities(self, route: str) -> Capabilities | None:
         """Last known EHLO of the route: the intersection over its servers. None before any."""
         return self._find(route).capabilities
+
+    def other_capabilities(self) -> list[Capabilities]:
+        """What servers offer that no route names: those of a route map and of redirects, as far as they were met."""
+        return [known for route in self._others.values() if (known := route.capabilities) is not None]
 
     async def learn(self, route: str) -> Capabilities:
         """The same, asking the next hop when nothing is known or it is old. LinkError when no server answers.

@@ -105,6 +105,7 @@ class Worker:
             delivery=Delivery(quarantine=quarantine, journal=journal, ledger=ledger, max_classes=config.limits.max_classes),
             journal=journal,
             spool=state / "spool",
+            directory=runtime.loaded.directory,
             storage_problem="" if durable else why,
         )
         runtime.name_modules(generation.modules)

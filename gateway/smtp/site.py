@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from gateway.config.route_map import MapError
 from gateway.dns.names import canonical
-from gateway.errors import LinkError
+from gateway.errors import ConfigError, ConfigProblem, LinkError
 from gateway.relay import Capabilities, RouteTable
+from gateway.relay.map_file import MapFile
 from gateway.session import ClientClass, Session
 from gateway.smtp.extensions import Terms
 from gateway.smtp.relaying import Network, contains, networks
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from gateway.delivery import Delivery
     from gateway.journal import Journal
     from gateway.relay.pool import Relay
+    from gateway.smtp.paths import Path as SmtpPath
     from gateway.transaction import Recipient
 
 LEARN_LIMIT = 5.0
@@ -52,6 +55,10 @@ class Site:
     """The route of every recipient, whoever it is; `` where that is known with the recipient."""
     by_domain: bool = field(init=False, default=False)
     """On some route each recipient's domain is a way of its own."""
+    directory: Path = Path()
+    """Where relative file names of the configuration begin."""
+    map: MapFile | None = field(init=False, default=None)
+    """The route map, if there is one."""
     log: FilteringBoundLogger = field(default_factory=lambda: structlog.get_logger("mailgateway").bind())
     """For the line of each transaction; bound once, as binding costs more than the line that nobody wants."""
 
@@ -59,8 +66,17 @@ class Site:
         routes = self.config.route
         self.routes = RouteTable(routes)
         self.by_domain = any(route.is_by_domain for route in routes)
-        if len(routes) == 1 and not self.by_domain:
+        written = self.config.relay.map
+        if written:
+            self.map = _map_file(self.directory / written, [route.name for route in routes])
+        elif len(routes) == 1 and not self.by_domain:
             self.only_route = routes[0].name
+
+    def mapped(self, path: SmtpPath) -> str | None:
+        """The route or server that the map has for a recipient. It decides where to, never whether (docs/relaying.md)."""
+        if self.map is None or not path.domain:
+            return None
+        return self.map.target(path.local_part, canonical(path.domain) or path.domain_key)
 
     def way(self, route: str, recipients: Iterable[Recipient]) -> str:
         """The route, or on one by domain the recipients' way there. LinkError when they have several."""
@@ -85,7 +101,17 @@ class Site:
                 except (LinkError, TimeoutError):
                     return None
             common = known if common is None else common.common(known)
+        for known in self.relay.other_capabilities():
+            common = known if common is None else common.common(known)
         return common
+
+
+def _map_file(path: Path, routes: list[str]) -> MapFile:
+    try:
+        return MapFile(path, routes)
+    except MapError as error:
+        allowed = "a file of addresses or domains, each with a route or server"
+        raise ConfigError([ConfigProblem(file="", line=None, key="relay.map", found=str(error), allowed=allowed)]) from error
 
 
 def domain_of(recipient: Recipient) -> str:

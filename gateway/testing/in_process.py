@@ -106,6 +106,7 @@ class InProcessGateway:
             delivery=Delivery(quarantine=quarantine, journal=journal, ledger=ledger, max_classes=config.limits.max_classes),
             journal=cast("Any", journal),
             spool=state / "spool",
+            directory=state,
         )
         await generation.startup()
         stack.push_async_callback(generation.shutdown)

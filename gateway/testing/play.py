@@ -66,6 +66,7 @@ def _config(dialogue: Dialogue, hops: dict[str, PlayedNextHop], directory: Path)
     over = dialogue.header.get("config", "")
     places = {name: hop.address for name, hop in hops.items()}
     places |= {f"{name}.port": hop.address.rpartition(":")[2] for name, hop in hops.items()}
+    places["here"] = str(dialogue.file.parent.absolute())
     if "{certificate}" in over:
         certificate, key = server_certificate(directory)
         places |= {"certificate": str(certificate), "key": str(key)}

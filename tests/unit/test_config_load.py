@@ -110,6 +110,10 @@ idle = "5 minutes"
             "route[0].servers[0]",
             "with priority",
         ),
+        (f"[relay]\nmap = 'nowhere.txt'\n{ROUTE}", 2, "relay.map", "a file of addresses"),
+        ("[[route]]\ndomains = ['a.test']\nservers = ['mx:', 'a:25']\n", 3, "route[0].servers", "alone"),
+        ("[[route]]\ndomains = ['a.test']\nservers = ['mx:a..b']\n", 3, "route[0].servers[0]", "mx:example.net:port"),
+        ("[[route]]\ndomains = ['a.test']\nservers = ['mx::0']\n", 3, "route[0].servers[0]", "mx::port"),
         ("[[route]]\ndomains = ['a.test']\nservers = [3]\n", 3, "route[0].servers[0]", "a table"),
     ],
 )

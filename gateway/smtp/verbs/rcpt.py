@@ -43,9 +43,8 @@ def rcpt(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
     found = route_of(address.path, talk.session.client_class, talk.door.config, site.config.route, site.routes.route_for)
     if isinstance(found, Reply):
         return talk.refuse(Refused(path=address.path, reply=talk.with_id(found), reason="relay-denied"))
-    recipient = Recipient(
-        forward_path=address.path, parameters=address.parameters, sent_path=address.path.octets, route=found.name
-    )
+    route = found.name if site.map is None else site.mapped(address.path) or found.name
+    recipient = Recipient(forward_path=address.path, parameters=address.parameters, sent_path=address.path.octets, route=route)
     recipient.decision = talk.mail_decision
     if talk.door.chain.stages.isdisjoint(_STAGES):
         return _admit(talk, transaction, recipient, ())
