@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gateway.findings import Fact
+
 
 class ClientClass(StrEnum):
     """How far a client is trusted; decides relaying and `on_error`."""
@@ -50,5 +52,7 @@ class Session:
     transactions: int = 0
     unknown_recipients: int = 0
     """Recipients the next hop (or a plugin) refused for good in this session."""
+    findings: tuple[Fact, ...] = ()
+    """What the gateway found out about the client's manners: `early_talker`, `improper_pipelining`. Each transaction has them too."""
     state: dict[str, object] = field(default_factory=dict)
     """Room for the server's own bookkeeping; not for plugins."""

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from gateway.config.addresses import Bind, Domain, NameServer, Network, OptionalBind, Server, parse_bind, parse_mx
 from gateway.units import Duration, Size
 
+MOST_CONNECTIONS = 1 << 20
+"""No setting allows so many."""
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
@@ -94,6 +96,10 @@ class ListenerConfig(Model):
     """Another chain for this listener."""
     default_route: str = ""
     """Route of `<postmaster>` without a domain; default: the first route."""
+    greeting_delay: Duration = Field(default=0.0, le=60.0)
+    """Strangers wait so long for the greeting; whoever talks meanwhile is an early talker. Trusted and lenient networks are exempt."""
+    early_talkers: Literal["note", "defer", "reject"] = "note"
+    """Strangers that talk before the greeting: a finding for plugins and rules; or 421, or 554, instead of the greeting."""
     routed_local_parts: bool = False
     """Allow `%`, `!` and `@` in a stranger's local part."""
 
@@ -223,18 +229,30 @@ class LimitsConfig(Model):
     """Octets of a line of content."""
     recipients: int = Field(default=1000, ge=100)
     """In a transaction (RFC 5321 4.5.3.1.8)."""
+    transactions: int = Field(default=10_000, ge=1)
+    """Transactions in a session, then 421."""
     commands: int = Field(default=100_000, ge=100)
     """Commands in a session."""
     errors: int = Field(default=20, ge=1)
     """Refused or misspelt commands in a session, then 421."""
     unknown_recipients: int = Field(default=50, ge=1)
     """Recipients refused for good in a session, then 421."""
-    connections: int = Field(default=1000, ge=1)
-    """Sessions at once, for each worker."""
+    connections: int = Field(default=1000, ge=1, lt=MOST_CONNECTIONS)
+    """Sessions at once, of all workers together."""
+    network_connections: int = Field(default=100, ge=0, lt=MOST_CONNECTIONS)
+    """Sessions at once from one network of strangers, of all workers together; 0: no limit. Lenient networks are exempt."""
+    ipv4_prefix: int = Field(default=24, ge=1, le=32)
+    """Bits of an IPv4 address that make a network."""
+    ipv6_prefix: int = Field(default=64, ge=1, le=128)
+    """Bits of an IPv6 address that make a network."""
     idle: Duration = 300.0
     """Silence of the client where a command is due (RFC 5321 4.5.3.2.7), and replies that it does not take."""
     content_idle: Duration = 180.0
     """Silence of the client within the content (RFC 5321 4.5.3.2.5)."""
+    minimum_rate: Size = 100
+    """Octets of content a second, over a window; 0: no limit."""
+    rate_window: Duration = Field(default=180.0, ge=0.05)
+    """Over which `minimum_rate` is measured; the first one of a content is its grace."""
     session_time: Duration = 3600.0
     """From the greeting to the end, whatever the client does."""
     transaction_time: Duration = 1800.0

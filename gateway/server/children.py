@@ -74,6 +74,8 @@ class Resources:
     reserved: list[Reserved] = field(default_factory=list)
     admin: socket.socket | None = None
     inbox: socket.socket | None = None
+    seats: int | None = None
+    """File whose octets are the seats of all workers' connections."""
 
     @property
     def inbox_address(self) -> tuple[str, int] | None:
@@ -111,6 +113,7 @@ class Resources:
             reserved=self.reserved,
             state_directory=self.state,
             inbox_address=self.inbox_address,
+            seats=self.seats,
             stack_file=self.run.stack_file(slot.index),
             modules_file=self.run.modules_file(slot.index),
         )

@@ -43,6 +43,8 @@ class Assignment:
     state_directory: Path
     inbox_address: tuple[str, int] | None = None
     """Where the development next hop listens, when a route has `inbox:`."""
+    seats: int | None = None
+    """File whose octets are the seats of all workers' connections."""
     stack_file: Path
     modules_file: Path
 
@@ -58,6 +60,7 @@ class Runtime:
     """Listening sockets by listener name; `serve` closes them when it drains."""
     state_directory: Path
     inbox_address: tuple[str, int] | None
+    seats: int | None
     watchdog: Watchdog
     modules_file: Path
     draining: asyncio.Event = field(default_factory=asyncio.Event)
@@ -141,6 +144,7 @@ async def _work(assignment: Assignment, serve: Serve) -> None:
         sockets=listening_sockets(assignment.reserved),
         state_directory=assignment.state_directory,
         inbox_address=assignment.inbox_address,
+        seats=assignment.seats,
         watchdog=watchdog,
         modules_file=assignment.modules_file,
     )

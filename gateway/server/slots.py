@@ -50,7 +50,7 @@ class Slot:
         for route in self._routes.values():
             _SECONDS.pack_into(self._memory, route, 0.0)
             _NUMBER.pack_into(self._memory, route + 8, 0)
-        self.sessions = 0
+        self.note_sessions(0)
         self.note_blocking("")
         self.beat()
         _NUMBER.pack_into(self._memory, self._at, pid or os.getpid())
@@ -59,6 +59,7 @@ class Slot:
     def empty(self) -> None:
         """No worker is here."""
         self.state = WorkerState.EMPTY
+        self.note_sessions(0)
         _NUMBER.pack_into(self._memory, self._at, 0)
 
     @property
@@ -94,8 +95,8 @@ class Slot:
         """Sessions under way."""
         return self._number(24)
 
-    @sessions.setter
-    def sessions(self, sessions: int) -> None:
+    def note_sessions(self, sessions: int) -> None:
+        """So many are under way."""
         _NUMBER.pack_into(self._memory, self._at + 24, sessions)
 
     def note_health(self, route: str, healthy: bool, resting: int = 0) -> None:

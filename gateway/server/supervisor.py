@@ -28,6 +28,7 @@ from gateway.server.process import CLOSING_LIMIT, EXIT_CONFIG, end_with_parent
 from gateway.server.signals import ENDING, Signals, forget_signals
 from gateway.server.slots import Slot, Slots, WorkerState
 from gateway.server.watchdog import ASK_FOR_STACK, plugin_in_stack
+from gateway.smtp.connections import open_file
 
 TICK = 0.1
 START_LIMIT = 60.0
@@ -58,6 +59,8 @@ def run(loaded: Loaded, *, admin: Admin | None = None, announce: Callable[[Place
                 run=RunDirectory(state),
             )
             undo.callback(resources.run.remove)
+            resources.seats = open_file()
+            undo.callback(os.close, resources.seats)
             resources.reserved = reserve(config.listener)
             if admin is not None and config.admin.bind:
                 resources.admin = undo.enter_context(open_listening(config.admin.bind, "[admin]"))

@@ -23,6 +23,7 @@ from gateway.quarantine import Quarantine
 from gateway.quarantine.retention import collect, expire
 from gateway.relay.pool import Relay
 from gateway.server.process import Assignment, Runtime, run_worker
+from gateway.smtp.connections import Connections
 from gateway.smtp.server import Server, prototype
 from gateway.smtp.site import Door, Site, tls_context
 from gateway.store import SqliteStore
@@ -106,6 +107,7 @@ class Worker:
             journal=journal,
             spool=state / "spool",
             directory=runtime.loaded.directory,
+            connections=Connections(config.limits, file=runtime.seats, tell=runtime.slot.note_sessions),
             storage_problem="" if durable else why,
         )
         runtime.name_modules(generation.modules)
@@ -154,7 +156,6 @@ class Worker:
         for route in self.site.config.route:
             relay = self.site.relay
             slot.note_health(route.name, relay.healthy(route.name), relay.resting(route.name))
-        slot.sessions = sum(len(door.sessions) for door in self.doors)
 
     async def _tidy(self) -> None:
         await self.quarantine.sweep()

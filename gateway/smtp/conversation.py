@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.outcome import Ability
 from gateway.relay.handover import ClientFacts
 from gateway.session import ClientClass, Session
+from gateway.smtp.discipline import hand_on
 from gateway.smtp.extensions import EXTENSIONS, Extension, Terms
 from gateway.smtp.identifiers import transaction_id
 from gateway.smtp.paths import Parameter, Path
@@ -109,6 +110,11 @@ class Conversation:
         return self.session.client_class is not ClientClass.STRANGER
 
     @property
+    def is_suspect(self) -> bool:
+        """A stranger, and not of a lenient network: early talk and the connections of its network count."""
+        return self.session.client_class is ClientClass.STRANGER and not self.lenient
+
+    @property
     def ability(self) -> Ability:
         """How this client can be answered."""
         return Ability.SUBMISSION if self.trusted else Ability.SMTP
@@ -150,6 +156,8 @@ class Conversation:
             deadline=asyncio.get_running_loop().time() + self.door.site.config.limits.transaction_time,
             trace=Trace(),
         )
+        if self.session.findings:
+            hand_on(self.transaction, self.session.findings)
         self.refused = []
         self.refused_count = 0
         self.mail_decision = None

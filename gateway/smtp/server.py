@@ -29,7 +29,9 @@ from gateway.errors import LinkError
 from gateway.faults import reach
 from gateway.session import Session, Tls
 from gateway.smtp.chunks import Dropped
+from gateway.smtp.connections import Full, Seat
 from gateway.smtp.conversation import Conversation, Pending
+from gateway.smtp.discipline import ENDS_GROUP, IMPROPER_PIPELINING, Pace, note, octets_wait, turned_away
 from gateway.smtp.identifiers import session_id
 from gateway.smtp.intake import Intake
 from gateway.smtp.protocol import Chunk, Command, Content, EndOfContent, Engine, Event, LineTooLong
@@ -51,6 +53,9 @@ PAUSE_AT = 256 * 1024
 
 LINGER = 30.0
 """Seconds a client has to take its last replies before the connection is cut."""
+
+READ_TURNS = 5
+"""Turns of the loop in which it reads what waits in a socket."""
 
 TURN = 64
 """Commands that one client has answered before the others get their turn."""
@@ -118,6 +123,8 @@ class Server(SMTP):
         self._verb = "CONNECT"
         """Whose reply is next; for the metrics."""
         self._timer: asyncio.TimerHandle | None = None
+        self._seat: Seat | None = None
+        self._pace: Pace | None = None
         self._talk: Conversation | None = None
 
     # --- the transport's side
@@ -141,8 +148,7 @@ class Server(SMTP):
         session.client_class = door.client_class(session)
         self._talk = Conversation(door=door, session=session, lenient=door.is_lenient(session))
         door.enter(self)
-        limits = self._limits
-        self._timer = self.loop.call_later(min(limits.idle, limits.content_idle, limits.session_time), self._check_time)
+        self._timer = self.loop.call_later(self._turn, self._check_time)
         self._handler_coroutine = self.loop.create_task(self._converse(self._talk))
 
     def data_received(self, data: bytes) -> None:
@@ -205,12 +211,25 @@ class Server(SMTP):
         if waiting and (now >= due or now >= self._began + self._limits.session_time):
             self._timed_out = "Idle for too long" if now >= self._last + idle else "Time limit exceeded"
             self._wake()
+        if waiting and isinstance(self._receiving, Intake) and self._is_too_slow(self._receiving, now):
+            self._timed_out = "Content comes too slowly"
+            self._wake()
         if self._paused and now >= self._last + idle:  # it does not read its replies
             self.transport.abort()  # type: ignore[union-attr] # the stubs know a base transport only
             return
-        turn = now + min(self._limits.idle, self._limits.content_idle)  # content may begin, or end, meanwhile
-        later = max(0.01, min(due, turn, self._began + self._limits.session_time) - now)
+        later = max(0.01, min(due, now + self._turn, self._began + self._limits.session_time) - now)
         self._timer = self.loop.call_later(later if later > 0.01 or waiting else idle, self._check_time)
+
+    @property
+    def _turn(self) -> float:
+        """Seconds after which the timer looks again at the latest: content may begin, or end, meanwhile."""
+        limits = self._limits
+        return min(limits.idle, limits.content_idle, limits.session_time, limits.rate_window)
+
+    def _is_too_slow(self, intake: Intake, now: float) -> bool:
+        if self._pace is None:
+            self._pace = Pace(self._limits.minimum_rate, self._limits.rate_window)
+        return self._pace.is_too_slow(intake, intake.size, now)
 
     # --- the conversation
 
@@ -252,6 +271,8 @@ class Server(SMTP):
             if "disconnect" in self._door.chain.stages:
                 await self._door.chain.disconnect(talk.session)
         finally:
+            if self._seat is not None:
+                self._door.site.connections.leave(self._seat)
             self._door.leave(self)
             metrics.count_session_end()
 
@@ -259,21 +280,63 @@ class Server(SMTP):
         """The greeting: 220, or 421 and 554 (RFC 5321 3.1). False: the connection ends."""
         door = self._door
         metrics.count_session()
-        if door.draining or len(door.sessions) > self._limits.connections:
+        seat = door.admit(talk.session, is_suspect=talk.is_suspect)
+        if isinstance(seat, Seat):
+            self._seat = seat
+        elif seat is Full.NETWORK:
+            self._end_with(talk, "4.7.0", "Too many connections from your network")
+            return False
+        if door.draining or self._seat is None:
             self._end_with(talk, "4.3.2", "Too busy; try again later")
             return False
+        if talk.is_suspect and (answer := await self._early_talk(talk)) is not None:
+            refuse_session(talk, None, answer, reason="early-talker")
+            return self._turn_away(talk, answer)
         if "connect" in door.chain.stages:
             decision = await door.chain.connect(talk.session)
             if decision is not None:
                 answer = talk.refused_by(decision)
                 refuse_session(talk, decision, answer)
-                if answer.first == 4:
-                    self._write(Reply(421, answer.lines))
-                    return False
-                talk.state = State.REFUSED
-                self._write(Reply(554, answer.lines))
-                return True
+                return self._turn_away(talk, answer)
         self._write(Reply(220, (f"{door.site.config.server.name} ESMTP mailgateway".encode(),)))
+        return True
+
+    async def _early_talk(self, talk: Conversation) -> Reply | None:
+        """What a client is told that talks before the greeting, if it is not greeted all the same."""
+        delay = self._door.config.greeting_delay
+        if delay:
+            await self._hold_back(talk, delay)
+        if not self._engine.has_input:
+            if not octets_wait(self.transport):
+                return None
+            for _ in range(READ_TURNS):  # a socket closed with input in it takes our reply with it
+                if not self._engine.has_input:
+                    await asyncio.sleep(0)
+        return turned_away(talk)
+
+    async def _hold_back(self, talk: Conversation, delay: float) -> None:
+        """Say nothing for a while; what comes meanwhile is left where it is. _Gone when the client leaves."""
+        self._waiter = self.loop.create_future()
+        timer = self.loop.call_later(delay, self._wake)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            timer.cancel()
+        if self._door.draining:
+            self._timed_out = "Service is shutting down"
+        if self._timed_out:
+            self._say_goodbye(talk)
+        if self._lost:
+            raise _Gone
+
+    def _turn_away(self, talk: Conversation, answer: Reply) -> bool:
+        """Refused in the greeting: 421 ends the connection, after 554 it waits for QUIT (RFC 5321 3.1)."""
+        if answer.first == 4:
+            self._write(Reply(421, answer.lines))
+            return False
+        talk.state = State.REFUSED
+        self._write(Reply(554, answer.lines))
         return True
 
     async def _serve(self, talk: Conversation) -> None:
@@ -351,7 +414,8 @@ class Server(SMTP):
         if not self._parked or self._talk is None or self._receiving is not None:
             return
         try:
-            if self._paused or not self._at_once(self._talk):
+            # Who said HELO was not offered PIPELINING: the task takes note of groups.
+            if self._paused or not self._talk.session.esmtp or not self._at_once(self._talk):
                 self._wake()
         except Exception as error:  # noqa: BLE001 - protects the worker: the task tells the client and the log
             self._fault = error
@@ -468,6 +532,8 @@ class Server(SMTP):
     async def _command(self, talk: Conversation, command: Command) -> None:
         self._commands += 1
         verb = self._verb = command.verb
+        if self._owed and not talk.session.esmtp:
+            note(talk, IMPROPER_PIPELINING, value=verb)
         if self._owed and verb not in MAY_FOLLOW_PENDING:
             await self._settle(talk)
             if self._closing:  # 421 was said: what follows it is not done
@@ -506,12 +572,16 @@ class Server(SMTP):
         if result.first in {2, 3} or verb == "RCPT":
             talk.state = after
         if verb == "DATA" and result.code == 354:
+            if self._engine.has_input:
+                note(talk, IMPROPER_PIPELINING, value=verb)
             self._write(result)
             self._begin_content(talk)
             return
         if verb == "STARTTLS" and result.code == 220:
             self._tls_due = True
             return
+        if self._engine.has_input and (verb in ENDS_GROUP or not talk.session.esmtp):
+            note(talk, IMPROPER_PIPELINING, value=verb)
         if verb == "QUIT":
             self._closing = True
         if result.first in {4, 5} and verb != "RCPT":
@@ -535,6 +605,7 @@ class Server(SMTP):
     def _refuse(self, talk: Conversation, answer: Reply) -> None:
         """Write a refusal and count it; too many end the session."""
         talk.errors += 1
+        self._closing = self._closing or answer.code == 421
         self._write(answer)
         if talk.errors >= self._limits.errors and not self._closing:
             self._end_with(talk, "4.7.0", "Too many errors")

@@ -19,6 +19,7 @@ from gateway.errors import ConfigError, ConfigProblem, LinkError
 from gateway.relay import Capabilities, RouteTable
 from gateway.relay.map_file import MapFile
 from gateway.session import ClientClass, Session
+from gateway.smtp.connections import Connections, Full, Seat, network_of
 from gateway.smtp.extensions import Terms
 from gateway.smtp.relaying import Network, contains, networks
 
@@ -50,6 +51,8 @@ class Site:
     storage_problem: str = ""
     """Why nothing may be held or discarded here (a state directory that does not survive); `` when it may."""
     clock: Callable[[], float] = time.time
+    connections: Connections
+    """Of all workers of the host."""
     routes: RouteTable = field(init=False)
     only_route: str = field(init=False, default="")
     """The route of every recipient, whoever it is; `` where that is known with the recipient."""
@@ -180,6 +183,11 @@ class Door:
         if session.identity:
             return ClientClass.AUTHENTICATED
         return ClientClass.TRUSTED if contains(self.trusted, session.client_address) else ClientClass.STRANGER
+
+    def admit(self, session: Session, *, is_suspect: bool) -> Seat | Full:
+        """A seat for this connection among all of the host, or the limit that is reached. Strangers' networks have one too."""
+        limits = self.site.config.limits
+        return self.site.connections.take(network_of(session.client_address, limits) if is_suspect else None)
 
     def is_lenient(self, session: Session) -> bool:
         """Bare CR and LF are taken as line ends."""

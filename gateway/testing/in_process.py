@@ -22,6 +22,7 @@ from gateway.ledger import Ledger
 from gateway.plugin_context import PluginContexts
 from gateway.quarantine import Quarantine
 from gateway.relay.pool import Relay
+from gateway.smtp.connections import Connections
 from gateway.smtp.server import Server, prototype
 from gateway.smtp.site import Door, Site, tls_context
 from gateway.testing.context import MemoryStore
@@ -107,6 +108,7 @@ class InProcessGateway:
             journal=cast("Any", journal),
             spool=state / "spool",
             directory=state,
+            connections=Connections(config.limits),
         )
         await generation.startup()
         stack.push_async_callback(generation.shutdown)

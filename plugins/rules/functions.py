@@ -147,7 +147,13 @@ FUNCTIONS: tuple[FunctionRow, ...] = (
         'Values of a property in passing results: `auth_values("dkim", "header.d")`',
         _auth_values,
     ),
-    FunctionRow("fact", (STRING,), ANY, "Value of a plugin's own finding; null when absent", _fact),
+    FunctionRow(
+        "fact",
+        (STRING,),
+        ANY,
+        "Value of a plugin's own finding; null when absent. The gateway's own: `early_talker`, `improper_pipelining`",
+        _fact,
+    ),
     FunctionRow(
         "in_network", (STRING, ANY), BOOL, "True for an address in a network, or in one of a list of them", lambda _: in_network
     ),

@@ -36,7 +36,7 @@ def slots(clock: Clock) -> Slots:
     for slot in slots:
         slot.take(pid=1)
         slot.state = WorkerState.READY
-        slot.sessions = 2
+        slot.note_sessions(2)
         slot.note_health("in", True)
     slots[1].note_health("out", True)
     return slots

@@ -25,7 +25,7 @@ def test_a_forked_process_writes_and_the_first_one_reads() -> None:
         slot = slots[1]
         slot.take()
         slot.state = WorkerState.READY
-        slot.sessions = 7
+        slot.note_sessions(7)
         slot.note_health("other", True)
         slot.note_blocking("tickets")
         os._exit(0)
@@ -44,7 +44,7 @@ def test_slots_do_not_overlap() -> None:
     slots = Slots(3, ["a", "b"])
     for slot in slots:
         slot.take(pid=1000 + slot.index)
-        slot.sessions = slot.index
+        slot.note_sessions(slot.index)
         slot.note_blocking(f"plugin-{slot.index}" + "x" * 100)
         slot.note_health("b", slot.index == 1)
     assert [slot.pid for slot in slots] == [1000, 1001, 1002]
@@ -79,7 +79,7 @@ def test_a_new_worker_begins_with_nothing() -> None:
     slot.take(pid=1)
     slot.note_health("r", True)
     slot.note_blocking("bad")
-    slot.sessions = 3
+    slot.note_sessions(3)
     slot.take(pid=2)
     assert (slot.pid, slot.state, slot.sessions, slot.blocking) == (2, WorkerState.STARTING, 0, "")
     assert slot.answered("r") is None

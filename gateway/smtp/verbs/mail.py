@@ -10,13 +10,17 @@ from gateway.smtp.conversation import Conversation, Pending, check_parameters, n
 from gateway.smtp.grammar import SyntaxFault, parse_mail
 from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply
-from gateway.smtp.transactions import end, link_reply
+from gateway.smtp.transactions import end, link_reply, refuse_session
 from gateway.transaction import Transaction
 from gateway.verdict import Discard
 
 
 def mail(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[Any, Any, Reply | Pending]:
     """Begin a transaction."""
+    if talk.session.transactions >= talk.door.site.config.limits.transactions:
+        over = talk.ours(421, "4.7.0", "Too many transactions")
+        refuse_session(talk, None, over, reason="too-many-transactions")
+        return over
     try:
         address = parse_mail(command.argument, utf8=False, lenient=talk.lenient)
     except SyntaxFault as fault:

@@ -59,7 +59,7 @@ def test_a_path_keeps_its_octets(argument: bytes, mailbox: str, octets: bytes) -
         b"TO:<a\x00@example.org>",
         b"TO:<a@example.org\r>",
         b'TO:<"a\rb"@example.org>',
-        b"TO:<" + b"a" * 65 + b"@example.org>",
+        b"TO:<" + b"a" * 499 + b"@example.org>",
         b"TO:<a@" + b"b" * 260 + b">",
         b"FROM:<a@example.org>",
         b"",
