@@ -240,16 +240,20 @@ def _mutated(draw: st.DrawFn) -> Step:
     return Step(line[:at] + put + line[at + draw(st.integers(0, 1)) :] + b"\r\n")
 
 
-_BROKEN = st.one_of(
-    st.sampled_from([_line(text) for text in _MALFORMED]),
-    _mutated(),
-    st.sampled_from(_LOOSE_CONTENTS).map(lambda content: Step(b"DATA\r\n", content.encode())),
-).map(lambda step: [step])
+_BROKEN = st.one_of(st.sampled_from([_line(text) for text in _MALFORMED]), _mutated()).map(lambda step: [step])
+_LOOSE = st.sampled_from(_LOOSE_CONTENTS).map(
+    lambda content: [
+        _line("RSET"),
+        _line("MAIL FROM:<a@client.test>"),
+        _line("RCPT TO:<bob@example.test>"),
+        Step(b"DATA\r\n", content.encode()),
+    ]
+)
 
 
 def malformed_sessions() -> st.SearchStrategy[Session]:
     """The same with commands among them that no grammar has."""
-    parts = st.lists(st.one_of(_BROKEN, _BROKEN, _ANY_ORDER, _transaction()), min_size=2, max_size=8)
+    parts = st.lists(st.one_of(_BROKEN, _BROKEN, _ANY_ORDER, _transaction(), _LOOSE), min_size=2, max_size=8)
     return st.builds(_joined, _HELLO.map(lambda step: [step]), parts)
 
 
