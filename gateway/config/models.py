@@ -113,6 +113,8 @@ class ServerEntry(Model):
     """The smaller is tried first; default: its place in the list, from 0."""
     weight: int = Field(default=1, ge=1, le=1000)
     """Its share of the messages among servers of the same priority."""
+    max_links: int | None = Field(default=None, ge=1)
+    """Links to it, for each worker; default and most: `[relay] max_links`."""
 
     @model_validator(mode="after")
     def _weight_needs_priority(self) -> ServerEntry:
@@ -139,6 +141,8 @@ class RouteConfig(Model):
     """In order of preference: `host:port`, `unix:/path`, `inbox:` (the development next hop), or tables: `{ address = "host:port", priority = 0, weight = 3 }`. Or only `mx:`, the mail exchangers of the recipient's domain, or `mx:example.net`, those of a name."""
     next_hop_decides: bool | Literal["without client address"] = False
     """Needed for `domains = ["*"]`: the next hop itself refuses strangers' relaying."""
+    max_links: int | None = Field(default=None, ge=1)
+    """Links of this route in use at once, over all its servers, for each worker; default: what the servers allow."""
 
     @field_validator("servers")
     @classmethod
@@ -181,7 +185,9 @@ class RelayConfig(Model):
     max_links: int = Field(default=100, ge=1)
     """Links to one server, for each worker."""
     wait_limit: Duration = 10.0
-    """How long a transaction waits for a free link."""
+    """How long a transaction waits for a free link, then it is 451 4.3.2."""
+    max_waiting: int = Field(default=500, ge=0)
+    """Transactions that wait for a link to one server, or of one route with `max_links`, for each worker; more are 451 4.3.2 at once."""
     connect_timeout: Duration = 10.0
     """For the look-up of a server's name, and for each connection to it."""
     greeting_timeout: Duration = 60.0

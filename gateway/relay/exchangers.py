@@ -20,6 +20,7 @@ from gateway.relay.choosing import Candidate
 from gateway.relay.link import Link
 from gateway.relay.mx import Exchange
 from gateway.relay.protocol import Capabilities
+from gateway.relay.queueing import Turns
 from gateway.relay.route import Route
 from gateway.relay.routes import Server
 from gateway.relay.server_pool import ServerPool
@@ -47,9 +48,10 @@ class MxRoute(Route):
         find: Find,
         pool: Callable[[Server], ServerPool],
         parent: ByDomain | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """`parent`: the domain is the recipient's; otherwise it is the configuration's, and so are its faults."""
-        super().__init__(name, (), settings, draw=draw)
+        super().__init__(name, (), settings, draw=draw, turns=turns)
         self._domain = domain
         self._port = port
         self._look_up = find

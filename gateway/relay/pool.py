@@ -18,9 +18,10 @@ from gateway.relay.handover import ClientFacts, Handover
 from gateway.relay.mx import Exchange, find_exchanges
 from gateway.relay.ourselves import Ourselves
 from gateway.relay.protocol import Capabilities
+from gateway.relay.queueing import CongestedError, Turns
 from gateway.relay.route import Route
 from gateway.relay.routes import Server, parse_server
-from gateway.relay.server_pool import CONGESTED, ServerPool
+from gateway.relay.server_pool import ServerPool
 
 MAX_OTHER_ROUTES = 256
 """Servers named by a route map or by plugins (`redirect`) that are remembered at once."""
@@ -120,7 +121,7 @@ class Relay:
         try:
             await route.learn()
         except LinkError as error:
-            if error.enhanced != CONGESTED or route.capabilities is None:
+            if not isinstance(error, CongestedError) or route.capabilities is None:
                 raise
         finally:
             self._learning.pop(name, None)
@@ -143,18 +144,24 @@ class Relay:
         return route
 
     def _configured(self, route: RouteConfig) -> Route:
+        turns = None
+        if route.max_links is not None:
+            turns = Turns(route.name, route.max_links, longest=self._settings.max_waiting)
         if not route.is_by_domain:
-            return self._route(route.name, route.entries)
+            return self._route(route.name, route.entries, turns)
         _, port = route.exchangers or ("", 0)
         exact = [domain for domain in route.domains if "*" not in domain]
 
         def make(parent: ByDomain, domain: str) -> MxRoute:
-            return self._exchangers(f"{route.name}/{domain}", domain, port, parent)
+            return self._exchangers(f"{route.name}/{domain}", domain, port, turns, parent)
 
         return ByDomain(route.name, exact, self._settings, make, default=self._name)
 
-    def _exchangers(self, name: str, domain: str, port: int, parent: ByDomain | None = None) -> MxRoute:
-        return MxRoute(name, domain, port, self._settings, draw=self._draw, find=self._look_up, pool=self._pool, parent=parent)
+    def _exchangers(
+        self, name: str, domain: str, port: int, turns: Turns | None = None, parent: ByDomain | None = None
+    ) -> MxRoute:
+        find, pool = self._look_up, self._pool
+        return MxRoute(name, domain, port, self._settings, draw=self._draw, find=find, pool=pool, parent=parent, turns=turns)
 
     async def _look_up(self, domain: str, port: int) -> list[Exchange]:
         if self._resolver is None:
@@ -162,18 +169,21 @@ class Relay:
         is_own = partial(self._ourselves.is_at, port=port)
         return await find_exchanges(domain, self._resolver, own_names=(self._ourselves.name,), is_own=is_own)
 
-    def _route(self, name: str, servers: Sequence[ServerEntry]) -> Route:
+    def _route(self, name: str, servers: Sequence[ServerEntry], turns: Turns | None = None) -> Route:
         exchangers = parse_mx(servers[0].address)
         if exchangers is not None:
             domain, port = exchangers
             if not domain:
                 msg = "\"mx:\" without a domain is a route's, not a server's"
                 raise ValueError(msg)
-            return self._exchangers(name, domain, port)
-        candidates = [
-            Candidate(self._pool(parse_server(one.address)), priority=one.priority or 0, weight=one.weight) for one in servers
-        ]
-        return Route(name, candidates, self._settings, draw=self._draw)
+            return self._exchangers(name, domain, port, turns)
+        candidates = []
+        for one in servers:
+            pool = self._pool(parse_server(one.address))
+            if one.max_links is not None:
+                pool.limit_links(one.max_links)
+            candidates.append(Candidate(pool, priority=one.priority or 0, weight=one.weight))
+        return Route(name, candidates, self._settings, draw=self._draw, turns=turns)
 
     def _pool(self, server: Server) -> ServerPool:
         if server.is_inbox:

@@ -11,6 +11,7 @@ from gateway.errors import LinkError
 from gateway.relay.choosing import Candidate, Standing, in_order
 from gateway.relay.link import Link
 from gateway.relay.protocol import Capabilities
+from gateway.relay.queueing import CongestedError, Turns, stand_in_line
 from gateway.relay.server_pool import ServerPool
 
 
@@ -24,7 +25,9 @@ class Route:
         settings: RelayConfig,
         *,
         draw: Callable[[], float],
+        turns: Turns | None = None,
     ) -> None:
+        """`turns`: how many links it has out at once, over all its servers; None: what the servers allow."""
         self.name = name
         self.settings = settings
         self._candidates = tuple(candidates)
@@ -32,6 +35,7 @@ class Route:
         self._drawn: ServerPool | None = None
         """The server that `reuse` drew and that had no idle link: `acquire` goes on with it, so that weights hold."""
         self._owners: dict[Link, ServerPool] = {}
+        self._turns = turns
 
     def __str__(self) -> str:
         return str(self._candidates[0].server.server) if self._candidates else self.name
@@ -43,38 +47,75 @@ class Route:
 
     def reuse(self) -> Link | None:
         """At once, an idle link of the server that comes first now."""
+        if self._turns is not None and not self._turns.take():
+            return None
         candidates = self._candidates
         pool = candidates[0].server if len(candidates) == 1 else self._take_drawn() or self._in_order(candidates)[0]
         link = pool.reuse(asyncio.get_running_loop().time())
         if link is not None:
             self._owners[link] = pool
-        elif len(candidates) > 1:
+            return link
+        if len(candidates) > 1:
             self._drawn = pool
-        return link
+        self._give_turn()
+        return None
 
     async def acquire(self, *, fresh: bool = False) -> Link:
-        """A link to some server of the route, `fresh`: a new one. LinkError of the last one when all fail."""
+        """A link to some server of the route, `fresh`: a new one. LinkError of the last one when all fail.
+
+        Where all links are in use, the next one that comes back within `wait_limit`, in the order of those who wait.
+        """
+        until = asyncio.get_running_loop().time() + self.settings.wait_limit
+        if self._turns is not None:
+            await self._turns.wait(self.settings.wait_limit)
+        try:
+            pool, link = await self._choose(until, fresh=fresh)
+        except BaseException:
+            self._give_turn()
+            raise
+        self._owners[link] = pool
+        return link
+
+    async def _choose(self, until: float, *, fresh: bool) -> tuple[ServerPool, Link]:
+        """One with room, else the line of those without, else one that rests."""
         order = self._in_order(await self._find())
         drawn = None if fresh else self._take_drawn()
         if drawn in order:
             order.remove(drawn)
             order.insert(0, drawn)
         error: LinkError | None = None
-        for pool in order:
-            try:
-                link = await pool.acquire(fresh=fresh)
-            except LinkError as failed:
-                error = failed
-            else:
-                self._owners[link] = pool
-                return link
+        resting = [pool for pool in order if pool.health.is_resting]
+        for pools in ([pool for pool in order if pool not in resting], resting):
+            full: list[ServerPool] = []
+            for pool in pools:
+                try:
+                    return pool, await pool.acquire(fresh=fresh)
+                except LinkError as failed:
+                    error = failed
+                    if isinstance(failed, CongestedError):
+                        full.append(pool)
+            if full:
+                try:
+                    return await self._stand_in_line(full, until)
+                except LinkError as failed:
+                    error = failed
         raise error or LinkError(self.name, "the route has no server", enhanced="4.4.4")
+
+    async def _stand_in_line(self, pools: Sequence[ServerPool], until: float) -> tuple[ServerPool, Link]:
+        seconds = max(0.0, until - asyncio.get_running_loop().time())
+        pool, link = await stand_in_line(pools, seconds=seconds, longest=self.settings.max_waiting)
+        return pool, link if link is not None else await pool.open()
+
+    def _give_turn(self) -> None:
+        if self._turns is not None:
+            self._turns.give()
 
     def release(self, link: Link) -> None:
         """Back to its pool, clean."""
         pool = self._owners.pop(link, None)
         if pool is not None:
             pool.release(link)
+            self._give_turn()
 
     def discard(self, link: Link) -> None:
         """Not to be used again. A server whose doing that was rests."""
@@ -82,6 +123,7 @@ class Route:
         if pool is not None:
             pool.failed(link)
             pool.discard(link)
+            self._give_turn()
 
     async def learn(self) -> None:
         """Ask a server for its EHLO, on a new link, which is kept. LinkError."""

@@ -20,6 +20,7 @@ from gateway.relay.connect import open_link
 from gateway.relay.health import Health
 from gateway.relay.link import Link
 from gateway.relay.protocol import Capabilities
+from gateway.relay.queueing import CongestedError, Waiter
 from gateway.relay.routes import Server
 from gateway.relay.slots import Slots
 
@@ -29,8 +30,6 @@ CAPABILITIES_AGE = 300.0
 """Seconds after which a server's EHLO is asked for again by `learn` and `probe`."""
 HEALTH_AGE = 60.0
 """Seconds: a server that answered within them counts as healthy."""
-CONGESTED = "4.4.5"
-"""All links are in use: says nothing about the server (RFC 3463 3.5)."""
 
 
 class ServerPool:
@@ -48,7 +47,7 @@ class ServerPool:
         self.health = Health(settings.rest, settings.rest_limit)
         self.links: set[Link] = set()
         self._name = name
-        self._slots: Slots[Link, asyncio.Future[Link | None]] = Slots(settings)
+        self._slots: Slots[Link, Waiter] = Slots(settings)
         self._sweep: asyncio.TimerHandle | None = None
         self._next_probe: asyncio.TimerHandle | None = None
         self._rest_ended: weakref.finalize[[float], ServerPool] | None = None
@@ -77,32 +76,43 @@ class ServerPool:
             return Standing.RESTING
         return Standing.READY if self._slots.has_room else Standing.FULL
 
+    @property
+    def waiting(self) -> int:
+        """How many stand in line for a link."""
+        return len(self._slots.waiting)
+
+    def limit_links(self, most: int) -> None:
+        """No more links than that; the smallest limit that was given holds."""
+        self._slots.max_links = min(self._slots.max_links, most)
+
     async def acquire(self, *, fresh: bool) -> Link:
-        """A link: idle, new, or the next one that comes back within `wait_limit`. `fresh`: a new one. LinkError."""
+        """A link, idle or new; `fresh`: a new one. LinkError, also when all places are taken: `queueing` is for waiting."""
         if self._closed:
-            raise LinkError(str(self.server), "the relay is closed", enhanced="4.3.2")
-        loop = asyncio.get_running_loop()
+            raise LinkError(str(self.server), "the relay is closed", enhanced="4.3.0")
         if not fresh:
-            link = self.reuse(loop.time())
+            link = self.reuse(asyncio.get_running_loop().time())
             if link is not None:
                 return link
         elif not self._slots.has_free_slot:
             self._retire(self._slots.oldest_idle())
         if self._slots.reserve():
-            return await self._open()
-        waiter: asyncio.Future[Link | None] = loop.create_future()
+            return await self.open()
+        raise CongestedError(str(self.server), f"all {self._slots.max_links} links are in use")
+
+    def stand(self, waiter: Waiter) -> None:
+        """Join the line: for the next link that comes back, or the next free place."""
         self._slots.wait(waiter)
-        try:
-            async with asyncio.timeout(self.settings.wait_limit):
-                link = await waiter
-        except TimeoutError as error:
-            self._unwait(waiter)
-            what = f"all {self.settings.max_links} links are in use"
-            raise LinkError(str(self.server), what, enhanced=CONGESTED) from error
-        except BaseException:
-            self._unwait(waiter)
-            raise
-        return link if link is not None else await self._open()
+
+    def step_out(self, waiter: Waiter) -> None:
+        """Leave the line, wherever one is in it."""
+        self._slots.unwait(waiter)
+
+    def take_back(self, link: Link | None) -> None:
+        """Who was handed a link, or with None a place, does not want it any more."""
+        if link is None:
+            self._vacate()
+        else:
+            self.release(link)
 
     def release(self, link: Link) -> None:
         """A link comes back clean: for the next transaction, or it has served enough."""
@@ -117,7 +127,7 @@ class ServerPool:
             return
         while (waiter := self._slots.give_back(link)) is not None:
             if not waiter.done():
-                waiter.set_result(link)
+                waiter.set_result((self, link))
                 return
         if self._sweep is None:
             self._sweep = loop.call_later(self.settings.idle_limit, self._close_expired)
@@ -172,7 +182,7 @@ class ServerPool:
         for link in tuple(self.links):
             self.discard(link)
 
-    async def _open(self) -> Link:
+    async def open(self) -> Link:
         """A new link on a reserved place; a failure lets the server rest."""
         loop = asyncio.get_running_loop()
         try:
@@ -220,7 +230,7 @@ class ServerPool:
         try:
             if self._slots.reserve():
                 with contextlib.suppress(LinkError):
-                    self.release(await self._open())
+                    self.release(await self.open())
         finally:
             if self.health.is_resting and self._next_probe is None and not self._closed:
                 self._rest()
@@ -240,18 +250,8 @@ class ServerPool:
     def _vacate(self) -> None:
         while (waiter := self._slots.vacate()) is not None:
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result((self, None))
                 return
-
-    def _unwait(self, waiter: asyncio.Future[Link | None]) -> None:
-        """The waiter gave up; what it was handed at the last moment is not lost."""
-        self._slots.unwait(waiter)
-        if waiter.done() and not waiter.cancelled():
-            link = waiter.result()
-            if link is None:
-                self._vacate()
-            else:
-                self.release(link)
 
     def _retire(self, links: Sequence[Link]) -> None:
         for link in links:

@@ -30,6 +30,7 @@ class Slots(Generic[L, W]):
 
     def __init__(self, settings: RelayConfig) -> None:
         self._settings = settings
+        self.max_links = settings.max_links
         self.idle: list[L] = []
         """The one used last is at the end, and is the next to be used."""
         self.taken = 0
@@ -39,7 +40,7 @@ class Slots(Generic[L, W]):
     @property
     def has_free_slot(self) -> bool:
         """One more link may be opened."""
-        return self.taken < self._settings.max_links
+        return self.taken < self.max_links
 
     @property
     def has_room(self) -> bool:

@@ -26,6 +26,8 @@ def link_reply(talk: Conversation, error: LinkError) -> Reply:
     if isinstance(error, DomainError):
         return _domain_reply(talk, error)
     log.warning("next_hop.failed", id=talk.id, problem=str(error))
+    if error.enhanced == "4.3.2":
+        return talk.ours(451, "4.3.2", "All links to the next hop are in use; try again later")
     return talk.ours(451, error.enhanced, "The next hop cannot be reached now; try again later")
 
 

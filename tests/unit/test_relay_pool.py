@@ -12,6 +12,7 @@ from gateway.config.models import RelayConfig, RouteConfig
 from gateway.errors import LinkError
 from gateway.relay.handover import ClientFacts, Handover
 from gateway.relay.pool import Relay
+from gateway.relay.queueing import Turns
 from gateway.testing.next_hop import DROP, SILENCE, Answer, ScriptedNextHop
 
 CLIENT = ClientFacts(address="192.0.2.1")
@@ -77,9 +78,9 @@ async def test_no_more_links_than_allowed() -> None:
 async def test_a_wait_for_a_link_ends() -> None:
     async with ScriptedNextHop() as hop, relaying(hop.address, max_links=1) as relay:
         held = await begin(relay)
-        with pytest.raises(LinkError, match="1 links are in use") as caught:
+        with pytest.raises(LinkError, match="all links are in use, none came back") as caught:
             await deliver(relay)
-        assert caught.value.enhanced == "4.4.5"
+        assert caught.value.enhanced == "4.3.2"
         held.abandon()
         assert await deliver(relay) == 250
 
@@ -294,6 +295,101 @@ async def test_a_full_server_leaves_the_work_to_the_next() -> None:
         assert await deliver(relay) == 250
         assert (one.connections, two.connections) == (1, 1)
         held.abandon()
+
+
+async def test_who_waits_takes_the_first_link_of_any_server() -> None:
+    """Not one server after the other, each with its own time."""
+    async with (
+        ScriptedNextHop() as one,
+        ScriptedNextHop() as two,
+        relaying(one.address, two.address, max_links=1, wait_limit=30) as relay,
+    ):
+        held = [await begin(relay), await begin(relay)]
+        waiting = asyncio.get_running_loop().create_task(deliver(relay))
+        await asyncio.sleep(0.02)
+        await held[1].send([b"x\r\n"], size=3)
+        assert await waiting == 250
+        assert (len(one.transactions), len(two.transactions)) == (0, 2)
+        assert [pool.waiting for pool in relay._routes["r"].pools] == [0, 0], "it left the other line"
+        held[0].abandon()
+
+
+async def test_the_line_is_in_order_and_of_bounded_length() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop.address, max_links=1, wait_limit=30, max_waiting=3) as relay:
+        held = await begin(relay)
+        ended: list[int] = []
+
+        async def waits(number: int) -> None:
+            assert await deliver(relay) == 250
+            ended.append(number)
+
+        loop = asyncio.get_running_loop()
+        waiting = [loop.create_task(waits(number)) for number in range(3)]
+        await asyncio.sleep(0.02)
+        with pytest.raises(LinkError, match="and 3 wait for one already") as refused:
+            await deliver(relay)
+        assert refused.value.enhanced == "4.3.2"
+        await held.send([b"x\r\n"], size=3)
+        await asyncio.gather(*waiting)
+        assert ended == [0, 1, 2]
+        assert hop.connections == 1
+
+
+async def test_a_server_has_fewer_links_where_its_entry_says_so() -> None:
+    async with (
+        ScriptedNextHop() as one,
+        ScriptedNextHop() as two,
+        relaying({"address": one.address, "max_links": 1}, two.address, max_links=2) as relay,
+    ):
+        held = [await begin(relay) for _ in range(3)]
+        assert (one.connections, two.connections) == (1, 2)
+        with pytest.raises(LinkError, match="none came back"):
+            await deliver(relay)
+        for handover in held:
+            handover.abandon()
+
+
+async def test_a_route_has_fewer_links_out_than_its_servers_allow() -> None:
+    route = {"name": "r", "domains": ["*"], "max_links": 2}
+    async with ScriptedNextHop() as one, ScriptedNextHop() as two:
+        servers = [{"address": hop.address, "priority": 0} for hop in (one, two)]
+        settings = RelayConfig(wait_limit=30, max_waiting=1)
+        relay = Relay([RouteConfig.model_validate({**route, "servers": servers})], settings, server_name="gw.test")
+        held = [await begin(relay) for _ in range(2)]
+        waiting = asyncio.get_running_loop().create_task(deliver(relay))
+        await asyncio.sleep(0.02)
+        with pytest.raises(LinkError, match="1 wait for one"):
+            await deliver(relay)
+        cancelled = held.pop()
+        cancelled.abandon()
+        assert await waiting == 250
+        assert await deliver(relay) == 250
+        assert one.open_connections + two.open_connections <= 3
+        held[0].abandon()
+        await one.stop()
+        await two.stop()
+        for _ in range(3):
+            with pytest.raises(LinkError, match="no connection"):
+                await deliver(relay)
+        await relay.close()
+
+
+async def test_who_gives_up_waiting_for_a_turn_takes_none_away() -> None:
+    turns = Turns("r", 1, longest=5)
+    assert turns.take()
+    loop = asyncio.get_running_loop()
+    first, second = (loop.create_task(turns.wait(30)) for _ in range(2))
+    await asyncio.sleep(0)
+    assert not turns.take()
+    turns.give()
+    first.cancel()  # in the turn in which it is its turn
+    await second
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    with pytest.raises(LinkError, match="had its links out"):
+        await turns.wait(0.01)
+    turns.give()
+    assert turns.take()
 
 
 async def test_next_hop_started_later() -> None:
