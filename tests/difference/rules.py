@@ -87,7 +87,7 @@ RULES = (
     Rule(
         "DATA before any RCPT: `503`",
         "503, and 554 only where all were refused (RFC 5321 3.3 leaves the choice); Postfix says 554 for both",
-        lambda pair: pair.verb == "DATA" and (pair.bare.code, pair.gate.code) == (554, 503),
+        lambda pair: pair.verb in {"DATA", "BDAT"} and (pair.bare.code, pair.gate.code) == (554, 503),
     ),
     Rule(
         "SIZE is smaller by 16 KB",
@@ -122,7 +122,17 @@ RULES = (
     Rule(
         "Bare CR or LF in the content: `550 5.6.0`",
         "a second message can hide behind them (RFC 5321 2.3.8, 4.1.1.4)",
-        lambda pair: pair.is_content and not pair.is_well_formed and _refused_here(pair, 550, "5.6.0"),
+        lambda pair: (pair.is_content or pair.verb == "BDAT") and not pair.is_well_formed and _refused_here(pair, 550, "5.6.0"),
+    ),
+    Rule(
+        "An empty chunk that is not the last: `250`",
+        "RFC 3030 2 allows any size; Postfix takes it for abuse",
+        lambda pair: pair.verb == "BDAT" and (pair.bare.code, pair.bare.enhanced) == (551, "5.7.1"),
+    ),
+    Rule(
+        "Chunks behind a refused one: `503`",
+        "a bad sequence is 503 (RFC 3030 2); Postfix says 551 5.0.0",
+        lambda pair: pair.verb == "BDAT" and pair.bare.code == 551 and _refused_here(pair, 503, "5.5.1"),
     ),
 )
 

@@ -18,7 +18,7 @@ HELLO = "EHLO client.example"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A command line with its end, and the content that follows where it is asked for."""
+    """A command line with its end (BDAT: and its octets), and the content that follows where it is asked for."""
 
     octets: bytes
     content: bytes = b""
@@ -34,6 +34,8 @@ class Step:
     @property
     def is_well_formed(self) -> bool:
         """A command of RFC 5321 and of the extensions that a usual server has, spelt as their grammar has it."""
+        if self.verb == "BDAT":
+            return _CHUNK.match(self.octets) is not None and not _BARE.search(self.octets)
         if _WELL_FORMED.fullmatch(self.octets) is None:
             return False
         try:
@@ -62,6 +64,9 @@ _WELL_FORMED = re.compile(
     rb"|(?:VRFY|EXPN) [!-~]+)\r\n" % (_HELLO_NAME, _MAILBOX, _MAIL_PARAMETER, _MAILBOX, _RCPT_PARAMETER),
     re.IGNORECASE,
 )
+
+_CHUNK = re.compile(rb"BDAT (\d{1,20})(?: LAST)?\r\n", re.IGNORECASE)  # RFC 3030 2
+_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 
 # ---- the dialogues
 
@@ -107,11 +112,25 @@ def _steps(pieces: list[tuple[bytes, bool]]) -> Session:
             steps[-1] = Step(steps[-1].octets, content[: ended.end()])
             octets = content[ended.end() :]
             content = None
-        *commands, rest = (rest + octets).split(b"\n")
-        steps += [Step(command + b"\n") for command in commands]
+        commands, rest = _commands(rest + octets)
+        steps += [Step(command) for command in commands]
         if asked:
             content = b""
     return tuple(steps)
+
+
+def _commands(octets: bytes) -> tuple[list[bytes], bytes]:
+    """Lines with their ends, BDAT with its chunk, and what is not whole yet."""
+    commands = []
+    while (end := octets.find(b"\n") + 1) > 0:
+        chunk = _CHUNK.match(octets)
+        if chunk is not None:
+            end = chunk.end() + int(chunk[1])
+            if end > len(octets):
+                break
+        commands.append(octets[:end])
+        octets = octets[end:]
+    return commands, octets
 
 
 # ---- made by hypothesis
@@ -189,13 +208,20 @@ _EHLO = st.just(_line("EHLO client.test"))
 _SIMPLE = st.sampled_from(
     [_line(text) for text in ("RSET", "NOOP", "NOOP x", "rset", "VRFY bob@example.test", "EXPN all", "HELP", "QUIT")]
 )
-_ANY_ORDER = st.one_of(_MAIL, _RCPT, _RCPT, _DATA, _HELLO, _SIMPLE).map(lambda step: [step])
+_PIECES = [b"", b"Subject: x\r\n\r\nbody\r\n", b"\r\n.\r\n", b"no end", b"QUIT\r\n", b"line\r\n" * 3000]
+_BDAT = st.builds(
+    lambda piece, last: Step(b"BDAT %d%s\r\n%s" % (len(piece), last, piece)),
+    st.sampled_from(_PIECES),
+    st.sampled_from([b"", b" LAST"]),
+)
+_ANY_ORDER = st.one_of(_MAIL, _RCPT, _RCPT, _DATA, _BDAT, _HELLO, _SIMPLE).map(lambda step: [step])
 
 
 @st.composite
 def _transaction(draw: st.DrawFn) -> list[Step]:
-    """MAIL, some RCPT, DATA; sometimes in one write."""
-    steps = [draw(_MAIL), *draw(st.lists(_RCPT, min_size=1, max_size=3)), draw(_DATA)]
+    """MAIL, some RCPT, DATA or some BDAT; sometimes in one write."""
+    content = [draw(_DATA)] if draw(st.booleans()) else draw(st.lists(_BDAT, min_size=1, max_size=3))
+    steps = [draw(_MAIL), *draw(st.lists(_RCPT, min_size=1, max_size=3)), *content]
     if draw(st.booleans()):
         return steps
     return [steps[0], *(Step(step.octets, step.content, joined=True) for step in steps[1:])]
@@ -218,7 +244,7 @@ _MALFORMED = [
     "RCPT TO:<bob@example.test> NOTIFY=NEVER,SUCCESS", "RCPT TO:<bob@example.test> ORCPT=bob", "RCPT TO:<bob@example.test> X-ODD=1",
     'RCPT TO:<"bob@example.test>', "RCPT TO:<bob@-example.test>", "RCPT FROM:<bob@example.test>", "DATA now", "RSET now", "QUIT now", "EHLO", "HELO", "EHLO a b",
     "EHLO \u00e9", "NOPE", "", " ", " NOOP", "NOOP\tx", "EHLO\tx", "MAILFROM:<a@client.test>", "AUTH", "AUTH NOPE", "VRFY", "STARTTLS", "STARTTLS now",
-    "XCLIENT NAME=x", "XFORWARD NAME=x", "TURN", "SEND FROM:<a@client.test>", "\u00ff\u00fe", "RCPT TO:<" + "b" * 70 + "@example.test>",
+    "BDAT", "BDAT LAST", "BDAT -1", "BDAT 5 FIRST", "BDAT 0 LAST LAST", "BDAT 99999999999999999999999", "XCLIENT NAME=x", "XFORWARD NAME=x", "TURN", "SEND FROM:<a@client.test>", "\u00ff\u00fe", "RCPT TO:<" + "b" * 70 + "@example.test>",
     "MAIL FROM:<a@" + "d." * 130 + "test>", "EHLO " + "x" * 300, "X" * 1500, "RCPT TO:<bob@example.test> " + "X=1 " * 30,
 ]  # fmt: skip
 _LOOSE_CONTENTS = [
@@ -253,7 +279,7 @@ _LOOSE = st.sampled_from(_LOOSE_CONTENTS).map(
 
 def malformed_sessions() -> st.SearchStrategy[Session]:
     """The same with commands among them that no grammar has."""
-    parts = st.lists(st.one_of(_BROKEN, _BROKEN, _ANY_ORDER, _transaction(), _LOOSE), min_size=2, max_size=8)
+    parts = st.lists(st.one_of(_BROKEN, _BROKEN, _BROKEN, _ANY_ORDER, _transaction(), _LOOSE), min_size=2, max_size=8)
     return st.builds(_joined, _HELLO.map(lambda step: [step]), parts)
 
 
