@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 _HOST_PORT = re.compile(r"(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:/]+))(?::(?P<port>\d{1,5}))?")
 _BIND_ALLOWED = '"127.0.0.1:25", "0.0.0.0:25", "[::1]:25" or "localhost:25"'
-_SERVER_ALLOWED = '"host", "host:port", "[2001:db8::1]:port", "unix:/path" or "inbox:"'
+_SERVER_ALLOWED = '"host", "host:port", "[2001:db8::1]:port", "unix:/path", "lmtp://host:port", "lmtp+unix:/path" or "inbox:"'
 _MX_ALLOWED = '"mx:" (the recipient\'s domain), "mx:example.net", "mx:example.net:port" or "mx::port"'
 _NAME_SERVER_ALLOWED = '"192.0.2.53", "192.0.2.53:53" or "[2001:db8::53]:53"'
 _DOMAIN_ALLOWED = '"example.org", "*.example.org" or "*"'
@@ -27,6 +27,7 @@ class ServerAddress:
     """Port 25 unless configured."""
     path: str = ""
     inbox: bool = False
+    lmtp: bool = False
 
 
 def _split(text: str, allowed: str) -> tuple[str, int | None]:
@@ -75,15 +76,18 @@ def parse_server(text: str) -> ServerAddress:
     """One entry of `servers`. ValueError says what is allowed."""
     if text == "inbox:":
         return ServerAddress(inbox=True)
-    if text.startswith("unix:"):
-        path = text.removeprefix("unix:")
+    if text.startswith(("unix:", "lmtp+unix:")):
+        path = text.removeprefix("lmtp+").removeprefix("unix:")
         if not path.startswith("/") or "\0" in path:
             raise ValueError(_SERVER_ALLOWED)
-        return ServerAddress(path=path)
-    host, port = _split(text, _SERVER_ALLOWED)
+        return ServerAddress(path=path, lmtp=text.startswith("lmtp+"))
+    lmtp = text.startswith("lmtp://")
+    host, port = _split(text.removeprefix("lmtp://"), _SERVER_ALLOWED)
     if port == 0:
         raise ValueError("a port from 1 to 65535")
-    return ServerAddress(host=host, port=25 if port is None else port)
+    if lmtp and port in {None, 25}:
+        raise ValueError("LMTP with a port of its own, such as lmtp://127.0.0.1:24; 25 is SMTP's (RFC 2033 5)")
+    return ServerAddress(host=host, port=25 if port is None else port, lmtp=lmtp)
 
 
 def parse_mx(text: str) -> tuple[str, int] | None:

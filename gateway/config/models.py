@@ -138,7 +138,7 @@ class RouteConfig(Model):
     domains: tuple[Domain, ...]
     """Domains whose recipients strangers may name; no default. `*.example.org` takes subdomains."""
     servers: tuple[RouteServer, ...] = Field(min_length=1)
-    """In order of preference: `host:port`, `unix:/path`, `inbox:` (the development next hop), or tables: `{ address = "host:port", priority = 0, weight = 3 }`. Or only `mx:`, the mail exchangers of the recipient's domain, or `mx:example.net`, those of a name."""
+    """In order of preference: `host:port`, `unix:/path`, `lmtp://host:port`, `lmtp+unix:/path`, `inbox:` (the development next hop), or tables: `{ address = "host:port", priority = 0, weight = 3 }`. Or only `mx:`, the mail exchangers of the recipient's domain, or `mx:example.net`, those of a name."""
     next_hop_decides: bool | Literal["without client address"] = False
     """Needed for `domains = ["*"]`: the next hop itself refuses strangers' relaying."""
     max_links: int | None = Field(default=None, ge=1)

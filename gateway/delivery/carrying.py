@@ -14,6 +14,7 @@ from gateway.faults import reach
 from gateway.outcome import Fate, Plan, Settlement, failed, settle, take_back
 from gateway.outcome.wording import ours
 from gateway.quarantine.copies import Copy, State, Ticket
+from gateway.relay.each import PartlyAnsweredError
 from gateway.smtp.replies import Reply
 
 T = TypeVar("T")
@@ -109,6 +110,13 @@ class _Carrying:
         try:
             await handover.prepare(parcel.mail, parcel.recipients)
             answers = await handover.send(parcel.chunks(), size=parcel.size, form=parcel.form)
+        except PartlyAnsweredError as error:
+            self.problems.append(str(error))
+            answered = len(error.replies)
+            if error.unknown:
+                self.maybe_taken = plan.forward[answered:]
+            lost = ours(451, error.enhanced, "The next hop does not answer, try again later", plan.transaction_id)
+            return self._usable([*error.replies, *(lost for _ in plan.forward[answered:])]), False
         except LinkError as error:
             self.problems.append(str(error))
             if error.unknown:
@@ -121,7 +129,13 @@ class _Carrying:
         if len(answers) not in {1, len(plan.forward)}:
             self.problems.append(f"{len(answers)} replies for {len(plan.forward)} recipients")
             return [ours(451, "4.3.5", "The next hop gave no usable answer", plan.transaction_id)], True
-        return answers, False
+        return self._usable(answers) if len(answers) > 1 else answers, False
+
+    def _usable(self, answers: Sequence[Reply]) -> list[Reply]:
+        """Answers for each recipient as they may be told: 421 is about the link, and this recipient has not got it (RFC 5321 3.8)."""
+        self.problems += [f"content answered with {one}" for one in answers if one.code == 421]
+        lost = ours(451, "4.4.2", "The next hop does not answer, try again later", self.plan.transaction_id)
+        return [lost if one.code == 421 else one for one in answers]
 
     async def _hold(self, settlement: Settlement, answers: Sequence[Reply], *, is_ours: bool) -> Settlement:
         """(d): what the reply will promise becomes held; what it will not is dropped."""
@@ -167,13 +181,13 @@ class _Carrying:
             settlement = await self._consume(settlement)
         duplicates = self.maybe_taken
         if settlement.entries:
-            duplicates = tuple(settlement.entries)
+            duplicates = (*settlement.entries, *self.maybe_taken)
             try:
                 written: list[bool] = []
                 attempt = self.parcel.attempt
                 await _whole(self.ledger.write(attempt, settlement.entries, self.plan.transaction_id), written.append)
                 if written[0]:
-                    duplicates = ()
+                    duplicates = self.maybe_taken
             except StorageError as error:
                 self.problems.append(str(error))
         if settlement.hints:

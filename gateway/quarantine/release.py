@@ -23,6 +23,7 @@ from gateway.quarantine.copies import Entry, State, Ticket
 from gateway.quarantine.hold import INTERRUPTED, Quarantine
 from gateway.quarantine.rows import end
 from gateway.quarantine.tables import copies
+from gateway.relay.each import PartlyAnsweredError
 from gateway.smtp.received import date
 from gateway.smtp.replies import Reply, reply
 from gateway.splice import apply
@@ -159,6 +160,7 @@ class _Release:
         entry = self.entry
         waiting = [n for n, (_, _, of) in enumerate(entry.recipients) if of == route and n not in entry.released]
         answers: dict[int, Reply] = {}
+        accepted: list[int] = []
         taken: list[int] = []
         way: Handover | None = None
         try:
@@ -176,7 +178,11 @@ class _Release:
                 taken = [index for index in accepted if answers[index].is_positive]
         except LinkError as error:
             failed = reply(451, error.enhanced, str(error))
-            answers = {n: answers[n] if n in answers and not answers[n].is_positive else failed for n in waiting}
+            known = {n: answers[n] for n in waiting if n in answers and not answers[n].is_positive}
+            if isinstance(error, PartlyAnsweredError):
+                known |= dict(zip(accepted, error.replies, strict=False))
+            answers = {n: known.get(n, failed) for n in waiting}
+            taken = [n for n in accepted if answers[n].is_positive]
         finally:
             if way is not None:
                 way.abandon()

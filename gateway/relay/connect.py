@@ -1,4 +1,4 @@
-"""Opening a link: name to addresses, connection, greeting, EHLO or HELO. RFC 5321 3.1, 3.2, 4.1.1.1.
+"""Opening a link: name to addresses, connection, greeting, EHLO or HELO, or LHLO. RFC 5321 3.1, 3.2, 4.1.1.1; RFC 2033 4.1.
 
 The name is looked up for each link, so that a next hop that comes back on another address is found without a restart.
 Every failure, of the look-up too, is a LinkError.
@@ -68,7 +68,7 @@ async def _open_one(
             on_lost(link)
 
     def make() -> Link:
-        return Link(loop, str(server), lost)
+        return Link(loop, str(server), lost, is_lmtp=server.is_lmtp)
 
     try:
         async with asyncio.timeout(settings.connect_timeout):
@@ -96,12 +96,13 @@ async def _greet(link: Link, name: str, settings: RelayConfig) -> None:
         raise _refused(link, "greeting", greeting)
     octets = name.encode("ascii", "replace")
     limit = settings.hello_timeout
-    reply = await link.ask(b"EHLO " + octets, limit, last=True)
+    hello = "LHLO" if link.is_lmtp else "EHLO"
+    reply = await link.ask(f"{hello} ".encode() + octets, limit, last=True)
     if reply.code == 250:
         link.greeted(Capabilities.from_reply(reply))
         return
-    if reply.first != 5:
-        raise _refused(link, "EHLO", reply)
+    if reply.first != 5 or link.is_lmtp:  # RFC 2033 4.1: there is no other greeting
+        raise _refused(link, hello, reply)
     reply = await link.ask(b"HELO " + octets, limit, last=True)
     if reply.code != 250:
         raise _refused(link, "HELO", reply)

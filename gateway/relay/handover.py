@@ -19,6 +19,7 @@ from typing import Protocol
 from gateway.config.models import RelayConfig
 from gateway.content import Form
 from gateway.errors import LinkError
+from gateway.relay.each import PartlyAnsweredError, send_each
 from gateway.relay.envelope import Command, Envelope, EnvelopeError, Step, Whose, line_of, speaks_of_bdat, whose
 from gateway.relay.link import Answer, Link
 from gateway.smtp.replies import Reply
@@ -172,7 +173,8 @@ class Handover:
 
         Content that DATA would change goes by BDAT where the link has it; see `form` and `added_crlf` (RFC 3030 2, 3).
         `chunks` is gone through once, after 354. The link is given back. LinkError when there is no reply for the
-        client; `unknown` is set when content was sent and the next hop may have taken it.
+        client; `unknown` is set when content was sent and the next hop may have taken it. Over LMTP one reply for each
+        recipient; PartlyAnsweredError when not all of them came.
         """
         link = await self._for_chunks(form) if form is not Form.LINES else None
         by_bdat = size if link is not None else None
@@ -185,6 +187,10 @@ class Handover:
             self.added_crlf = form is Form.UNENDED
         limits = self._limits
         final_limit = limits.final_reply_timeout + size / 1_000_000  # what lies in buffers still has to go out
+        if link.is_lmtp:
+            recipients = sum(not step.is_refused for step in self._envelope.rcpts) if self._envelope is not None else 1
+            if recipients > 1:
+                return await self._send_each(link, chunks, recipients, final_limit, by_bdat)
         try:
             reply = await link.content(
                 chunks, block_limit=limits.block_timeout, final_limit=final_limit, due=self.due, in_one_chunk=by_bdat
@@ -199,6 +205,34 @@ class Handover:
         link.refusals = 0 if reply.is_positive else link.refusals + 1
         self._end(link, needs_reset=False)
         return [reply]
+
+    async def _send_each(
+        self, link: Link, chunks: Iterable[bytes], recipients: int, final_limit: float, by_bdat: int | None
+    ) -> list[Reply]:
+        """The content by LMTP: what is said of one recipient is not said of the others."""
+        try:
+            replies = await send_each(
+                link,
+                chunks,
+                recipients,
+                block_limit=self._limits.block_timeout,
+                final_limit=final_limit,
+                due=self.due,
+                in_one_chunk=by_bdat,
+            )
+        except PartlyAnsweredError as error:
+            self._cut(link)
+            if by_bdat is None or not all(speaks_of_bdat(reply) for reply in error.replies):
+                raise
+            replies = list(error.replies)
+        except BaseException:
+            self._cut(link)
+            raise
+        if by_bdat is not None and all(speaks_of_bdat(reply) for reply in replies):
+            raise self._failed(LinkError(link.next_hop, f"BDAT answered with {replies[0]}", enhanced="4.3.5"))
+        link.refusals = 0 if any(reply.is_positive for reply in replies) else link.refusals + 1
+        self._end(link, needs_reset=False)
+        return replies
 
     def abandon(self) -> None:
         """Nothing more will come: the envelope is reset and the link given back as soon as that is answered.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import cast
 
@@ -35,10 +35,14 @@ QUIT_LIMIT = 2.0
 class Link(SMTPProtocol):
     """One connection. Made by `gateway.relay.connect.open_link`; ends once, for whatever reason, and tells `on_lost`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, next_hop: str, on_lost: Callable[[Link], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, next_hop: str, on_lost: Callable[[Link], None], *, is_lmtp: bool = False
+    ) -> None:
         super().__init__(loop)
         self.next_hop = next_hop
         """For logs: `127.0.0.1:2526`."""
+        self.is_lmtp = is_lmtp
+        """It answers the content once for each recipient it accepted (RFC 2033 4.2)."""
         self.error: LinkError | None = None
         """Why it is over."""
         self.closed: asyncio.Future[None] = loop.create_future()
@@ -54,6 +58,8 @@ class Link(SMTPProtocol):
         """It ended because an answer did not come in time."""
         self.is_lost = False
         """It ended because the next hop closed or broke it."""
+        self.final_due = 0.0
+        """LMTP: loop time by which all replies to the content under way must be there."""
         self._engine: NextHopProtocol[tuple[OnAnswer, float]] = NextHopProtocol()
         self._on_lost = on_lost
         self._writer: asyncio.Transport | None = None
@@ -70,6 +76,11 @@ class Link(SMTPProtocol):
     def is_usable(self) -> bool:
         """Open, and nothing is under way on it."""
         return self.error is None and not self.leaving and self._engine.is_quiet
+
+    @property
+    def is_in_content(self) -> bool:
+        """Content has begun, and its final dot never went out."""
+        return self._engine.is_in_content
 
     def command(self, line: bytes, limit: float, on_answer: OnAnswer, *, last: bool = False) -> None:
         """Send a command; `on_answer` is called once, later, with its reply or with why none will come.
@@ -111,6 +122,7 @@ class Link(SMTPProtocol):
         final_limit: float,
         due: float = math.inf,
         in_one_chunk: int | None = None,
+        more: Sequence[OnAnswer] = (),
     ) -> Reply:
         """Content after 354: dot-stuffed, ended, and the reply to it. Small content is one write.
 
@@ -118,18 +130,20 @@ class Link(SMTPProtocol):
 
         Time limits in seconds: for each block to go out, and for the reply (RFC 5321 4.5.3.2.5-6); `due`, loop time, ends
         all of it. LinkError with `unknown` when no reply came. Cancelled, or when `chunks` raises: the link is cut before
-        the final dot.
+        the final dot. `more`: LMTP's further replies, which may come after this returns.
         """
         answer: asyncio.Future[Reply] = self._loop.create_future()
         if self.error is not None:
             raise self._lost_in_content(self.error)
-        self._engine.begin_content((partial(settle, answer), final_limit))
+        self._engine.begin_content((partial(settle, answer), final_limit), *((one, final_limit) for one in more))
         try:
             for block, is_last in _blocks(chunks) if in_one_chunk is None else counted(chunks, in_one_chunk):
                 self._write(block)
                 if is_last:
                     self._engine.end_content()
                     self._watch(min(final_limit, due - self._loop.time()))
+                    if more:
+                        self.final_due = self._deadline
                     break
                 await self._drained(min(block_limit, due - self._loop.time()))
                 if answer.done():

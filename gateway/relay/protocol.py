@@ -125,7 +125,8 @@ class NextHopProtocol(Generic[T]):
         """Tokens of the commands that are out, the oldest first."""
         self._queued: deque[tuple[bytes, T, bool]] = deque()
         self._group_ended = False
-        self._in_content = False
+        self.is_in_content = False
+        """Content goes out; its final dot has not."""
         self._rest = b""
         self._lines: list[bytes] = []
         self._code = b""
@@ -154,7 +155,7 @@ class NextHopProtocol(Generic[T]):
     def octets_to_send(self) -> bytes:
         """All the commands that may go out now, as one piece."""
         queued, expected = self._queued, self.expected
-        if not queued or self._group_ended or self._in_content:
+        if not queued or self._group_ended or self.is_in_content:
             return b""
         if not self.pipelining:
             if expected:
@@ -173,14 +174,15 @@ class NextHopProtocol(Generic[T]):
         lines.append(b"")
         return b"\r\n".join(lines)
 
-    def begin_content(self, token: T) -> None:
-        """354 was read: content goes out now, and `token` is for the reply to its end."""
+    def begin_content(self, token: T, *more: T) -> None:
+        """354 was read: content goes out now, and `token` is for the reply to its end; `more` for LMTP's further ones (RFC 2033 4.2)."""
         self.expected.append(token)
-        self._in_content = True
+        self.expected.extend(more)
+        self.is_in_content = True
 
     def end_content(self) -> None:
         """The final dot went out."""
-        self._in_content = False
+        self.is_in_content = False
 
     def abandon(self) -> list[T]:
         """The link is over: the tokens of all commands that will not be answered."""
@@ -235,7 +237,7 @@ class NextHopProtocol(Generic[T]):
         if not self.expected:
             self.broken = Broken(f"a reply nobody asked for: {reply}", reply)
             return
-        if self._in_content:
+        if self.is_in_content:
             # Before the final dot only a refusal makes sense; what it stops is not resumed on this link.
             self.broken = Broken(f"a reply before the end of the content: {reply}", reply)
             if reply.first not in (4, 5):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 
 from gateway.config.models import RouteConfig
 
 DEFAULT_PORT = 25
-ALLOWED = '"host:port", "[IPv6 address]:port", "unix:/path" or "inbox:"'
+ALLOWED = '"host:port", "[IPv6 address]:port", "unix:/path", "lmtp://host:port", "lmtp+unix:/path" or "inbox:"'
+LMTP = ("lmtp://", "lmtp+")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server of a route: a host and port, or a UNIX socket. SMTP on both."""
+    """One server of a route: a host and port, or a UNIX socket. SMTP on both, or LMTP."""
 
     host: str = ""
     port: int = 0
@@ -24,6 +25,8 @@ class Server:
     """Of a UNIX socket; then there is no host."""
     is_inbox: bool = False
     """The development next hop, whose address the worker is told at its start."""
+    is_lmtp: bool = False
+    """It is greeted with LHLO and answers for each recipient (RFC 2033)."""
     mx_name: str = field(default="", compare=False)
     """The mail exchanger whose address `host` is. DNS said so, which proves nothing: never verified TLS (design §5)."""
 
@@ -31,15 +34,18 @@ class Server:
         if self.is_inbox:
             return "inbox:"
         if self.path:
-            return f"unix:{self.path}"
+            return f"{'lmtp+' if self.is_lmtp else ''}unix:{self.path}"
         if self.mx_name:
             return f"{self.mx_name}[{self.host}]:{self.port}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"lmtp://{host}" if self.is_lmtp else host
 
 
 def parse_server(text: str) -> Server:
-    """A server as in `servers = [...]`; port 25 unless given. ValueError says what is allowed."""
+    """A server as in `servers = [...]`; port 25 unless given, LMTP has none by itself. ValueError says what is allowed."""
     text = text.strip()
+    if text.startswith(LMTP):
+        return _lmtp(text)
     if text == "inbox:":
         return Server(is_inbox=True)
     if text.startswith("unix:"):
@@ -63,6 +69,17 @@ def parse_server(text: str) -> Server:
     if not _HOST.fullmatch(host) or len(host) > 254 or ".." in host:
         raise ValueError(f"{text!r}: {host!r} is no host name; allowed: {ALLOWED}")
     return Server(host, _port(text, port) if colon else DEFAULT_PORT)
+
+
+def _lmtp(text: str) -> Server:
+    """`lmtp://host:port` or `lmtp+unix:/path`."""
+    rest = text.removeprefix("lmtp://").removeprefix("lmtp+")
+    found = Server(is_inbox=True) if rest.startswith(LMTP) else parse_server(rest)
+    if found.is_inbox or bool(found.path) == text.startswith("lmtp://"):
+        raise ValueError(f"{text!r}; allowed: {ALLOWED}")
+    if found.port == DEFAULT_PORT:  # RFC 2033 5
+        raise ValueError(f"{text!r}: LMTP needs a port, and not 25, which is SMTP's; allowed: {ALLOWED}")
+    return replace(found, is_lmtp=True)
 
 
 def _port(text: str, port: str) -> int:

@@ -5,7 +5,8 @@ r"""A scripted next hop for tests: a small SMTP server (RFC 5321) that records w
         ...                                   # talk to hop.address
         assert hop.transactions[0].content == b"Subject: hi\r\n\r\nhi\r\n"
 
-Unscripted, it accepts everything. It is no server for mail: nothing is bounded and nothing is stored.
+Unscripted, it accepts everything. It is no server for mail: nothing is bounded and nothing is stored. With `lmtp=True` it speaks
+LMTP (RFC 2033): `hop.script("CONTENT <bob@", "452 4.2.2 Mailbox full")` is its answer for one recipient.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class Taken:
     chunks: list[int] = field(default_factory=list)
     """Octets of each chunk, where it came by BDAT (RFC 3030 2)."""
     code: int = 0
-    """Of the reply to the content; 0 when there was none."""
+    """Of the reply to the content, by LMTP of the last one; 0 when there was none."""
+    codes: list[int] = field(default_factory=list)
+    """By LMTP, one for each recipient."""
     connection: int = 0
     """Number of the connection, from 1."""
 
@@ -76,15 +79,25 @@ class Taken:
         """The recipients' paths."""
         return [path for path, _ in self.recipients]
 
+    @property
+    def delivered(self) -> list[bytes]:
+        """Paths of the recipients that have the message."""
+        codes = self.codes or [self.code] * len(self.recipients)
+        return [path for path, code in zip(self.paths, codes, strict=False) if code // 100 == 2]
+
 
 class ScriptedNextHop:
     """Listens on a free port of 127.0.0.1 (or on a UNIX socket) between `async with` and its end."""
 
-    def __init__(self, *, keywords: tuple[str, ...] = KEYWORDS, esmtp: bool = True, unix_path: str = "") -> None:
+    def __init__(
+        self, *, keywords: tuple[str, ...] = KEYWORDS, esmtp: bool = True, unix_path: str = "", lmtp: bool = False
+    ) -> None:
         self.keywords = keywords
         """EHLO keywords; leave PIPELINING out to have commands one at a time."""
         self.esmtp = esmtp
         """False: EHLO is not known (502)."""
+        self.lmtp = lmtp
+        """LHLO is known and EHLO is not; the content is answered once for each recipient."""
         self.unix_path = unix_path
         self.host = "127.0.0.1"
         self.port = 0
@@ -107,7 +120,9 @@ class ScriptedNextHop:
     @property
     def address(self) -> str:
         """As a route's `servers` has it."""
-        return f"unix:{self.unix_path}" if self.unix_path else f"{self.host}:{self.port}"
+        if self.unix_path:
+            return f"{'lmtp+' if self.lmtp else ''}unix:{self.unix_path}"
+        return f"{'lmtp://' if self.lmtp else ''}{self.host}:{self.port}"
 
     @property
     def open_connections(self) -> int:
@@ -176,7 +191,9 @@ class ScriptedNextHop:
                 answer = answers[0] if stay and len(answers) == 1 else answers.pop(0)
                 return Answer(answer) if isinstance(answer, str) else answer
         verb = line.partition(" ")[0]
-        if verb == "EHLO":
+        if self.lmtp and verb in {"EHLO", "HELO"}:
+            return Answer("500 5.5.1 LMTP is spoken here")
+        if verb == ("LHLO" if self.lmtp else "EHLO"):
             lines = ["next-hop.test", *self.keywords]
             shown = "\n".join(f"250{' ' if n == len(lines) - 1 else '-'}{text}" for n, text in enumerate(lines))
             return Answer(shown if self.esmtp else "502 5.5.1 Not known")
@@ -247,7 +264,7 @@ class _Dialogue:
         if when.startswith("BDAT") and self._taken is None:
             return Answer("503 5.5.1 Need MAIL")
         if when.startswith(("DATA", "BDAT")) and self._taken is not None and not self._taken.recipients:
-            return Answer("554 5.5.1 No valid recipients")
+            return Answer("503 5.5.1 No valid recipients" if self._hop.lmtp else "554 5.5.1 No valid recipients")
         return None
 
     async def _command(self, line: bytes) -> None:
@@ -265,7 +282,7 @@ class _Dialogue:
         if verb == b"MAIL":
             path, parameters = _path(line)
             self._taken = Taken(path, parameters, connection=self._number)
-        elif verb in (b"RSET", b"EHLO", b"HELO"):
+        elif verb in (b"RSET", b"EHLO", b"HELO", b"LHLO"):
             self._taken = None
         elif verb == b"RCPT" and self._taken is not None:
             self._taken.recipients.append(_path(line))
@@ -289,7 +306,16 @@ class _Dialogue:
         taken.content = content.replace(b"\r\n.", b"\r\n")[2:]
         self._taken = None
         self._hop.transactions.append(taken)
-        taken.code = await self._answer("CONTENT")
+        await self._conclude(taken)
+
+    async def _conclude(self, taken: Taken) -> None:
+        """The reply to the content, or the replies."""
+        if not self._hop.lmtp:
+            taken.code = await self._answer("CONTENT")
+            return
+        for path in taken.paths:  # RFC 2033 4.2
+            taken.code = await self._answer(f"CONTENT {path.decode('utf-8', 'surrogateescape')}")
+            taken.codes.append(taken.code)
 
     async def _chunk(self, line: bytes) -> None:
         """Read so many octets (RFC 3030 2); CONTENT in the script is the reply to the last chunk."""
@@ -311,7 +337,7 @@ class _Dialogue:
             return
         self._taken = None
         self._hop.transactions.append(taken)
-        taken.code = await self._answer("CONTENT")
+        await self._conclude(taken)
 
 
 def _path(line: bytes) -> tuple[bytes, tuple[bytes, ...]]:

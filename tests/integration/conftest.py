@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.dovecot import RealDovecot
 from tests.integration.gateway_process import Gateway, running
 from tests.integration.postfix import RealPostfix
 
@@ -18,13 +19,26 @@ from tests.integration.postfix import RealPostfix
 def real_postfix(require: Callable[[str], str]) -> Iterator[RealPostfix]:
     """One Postfix for all tests; use `postfix`."""
     require("postfix")
+    _need_root("Postfix")
+    with RealPostfix() as postfix:
+        yield postfix
+
+
+def _need_root(server: str) -> None:
     if os.geteuid() != 0:
-        reason = "a Postfix of the tests' own needs root"
+        reason = f"a {server} of the tests' own needs root"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    with RealPostfix() as postfix:
-        yield postfix
+
+
+@pytest.fixture(scope="session")
+def dovecot(require: Callable[[str], str]) -> Iterator[RealDovecot]:
+    """One Dovecot for all tests; each test has markers of its own in its messages."""
+    require("/usr/lib/dovecot/lmtp")
+    _need_root("Dovecot")
+    with RealDovecot() as dovecot:
+        yield dovecot
 
 
 @pytest.fixture

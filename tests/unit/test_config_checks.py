@@ -95,8 +95,23 @@ def test_addresses() -> None:
     assert parse_server("mx.example.org") == ServerAddress(host="mx.example.org", port=25)
     assert parse_server("[2001:db8::1]:2525") == ServerAddress(host="2001:db8::1", port=2525)
     assert parse_server("unix:/run/lmtp") == ServerAddress(path="/run/lmtp")
+    assert parse_server("lmtp://localhost:24") == ServerAddress(host="localhost", port=24, lmtp=True)
+    assert parse_server("lmtp+unix:/run/lmtp") == ServerAddress(path="/run/lmtp", lmtp=True)
     assert parse_server("inbox:").inbox
-    for wrong in ("", "a b:25", "a:0", "unix:run", "mx:", "[::g]:25", "a..b", "lmtp://a:24", "a\n:25", "é:25"):
+    for wrong in (
+        "",
+        "a b:25",
+        "a:0",
+        "unix:run",
+        "mx:",
+        "[::g]:25",
+        "a..b",
+        "lmtp://a:25",
+        "lmtp://a",
+        "lmtp+unix:x",
+        "a\n:25",
+        "é:25",
+    ):
         with pytest.raises(ValueError, match=r"port|host"):
             parse_server(wrong)
     for wrong in ("127.0.0.1", "example.org:25", "unix:/x", "::1:25"):

@@ -43,7 +43,7 @@ trusted_networks = [
 ]
 [[route]]
 domains = ["*"]
-servers = ["lmtp://localhost:24"]
+servers = ["http://localhost:24"]
 [limits]
 idle = "5 minutes"
 """

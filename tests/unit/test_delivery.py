@@ -14,12 +14,14 @@ import pytest
 from gateway.content import Content, Form
 from gateway.delivery import Delivery, Envelope, Parcel
 from gateway.edits import AddHeader
-from gateway.errors import StorageError
+from gateway.errors import LinkError, StorageError
 from gateway.ledger import Ledger
 from gateway.message import Message
+from gateway.metrics import DUPLICATES
 from gateway.outcome import Ability, Settlement, Wish, plan
 from gateway.quarantine import Quarantine
 from gateway.quarantine.rows import Query
+from gateway.relay.each import PartlyAnsweredError
 from gateway.session import Session
 from gateway.smtp import paths
 from gateway.smtp.replies import Reply, reply
@@ -30,6 +32,7 @@ from gateway.verdict import Decision, Verdict, discard, quarantine, reject
 
 OCTETS = b"Date: Tue, 24 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@client.test>\r\n\r\nbody\r\n"
 CODES = {250: reply(250, "2.0.0", "taken"), 450: reply(450, "4.2.2", "over quota"), 550: reply(550, "5.7.0", "no")}
+CODES[421] = reply(421, "4.3.2", "shutting down")
 
 
 @dataclass
@@ -41,6 +44,8 @@ class NextHop:
     next_hop: str = "unix:/lmtp"
     added_crlf: bool = False
     envelope: list[str] = field(default_factory=list)
+    lost_after: int | None = None
+    """Once: so many answers, then the link is gone; whoever is behind has the message all the same."""
 
     async def prepare(self, mail: Envelope, recipients: Sequence[Envelope]) -> None:
         self.envelope = [path.decode().strip("<>") for path, _ in recipients]
@@ -48,7 +53,11 @@ class NextHop:
     async def send(self, chunks: Iterable[bytes], *, size: int, form: Form = Form.LINES) -> list[Reply]:
         codes = [self.answers.get(name, 250) for name in self.envelope]
         self.delivered.update(name for name, code in zip(self.envelope, codes, strict=True) if code == 250)
-        return [CODES[code] for code in codes]
+        answers = [CODES[code] for code in codes]
+        if self.lost_after is not None:
+            answers, self.lost_after = answers[: self.lost_after], None
+            raise PartlyAnsweredError(LinkError("unix:/lmtp", "closed"), answers, unknown=True)
+        return answers
 
 
 class Records:
@@ -185,6 +194,33 @@ async def test_each_gets_its_own_answer_once(tmp_path: Path, next_hop: NextHop) 
     assert next(copy for copy in gateway.copies if copy.blob).edits == (AddHeader(name="X-Seen", value="yes"),)
     next_hop.answers = {}
     assert (await gateway.attempt(["full@x.test"]))["full@x.test"] == CODES[250]
+
+
+async def test_a_link_lost_between_the_answers(tmp_path: Path, next_hop: NextHop) -> None:
+    """Who was answered for is known and gets it once; of the others nobody knows: a duplicate, counted, and never a loss."""
+    gateway = Gateway(tmp_path, next_hop, {})
+    next_hop.lost_after = 2
+    next_hop.answers = {"full@x.test": 450}
+    names = ["ok@x.test", "full@x.test", "unknown@x.test"]
+    before = DUPLICATES._value.get()
+    first = await gateway.attempt(names)
+    assert {answer.code for answer in first.values()} == {451}
+    assert DUPLICATES._value.get() == before + 1
+    next_hop.answers = {}
+    told = await gateway.queue(names)
+    assert {name: codes[-1] for name, codes in told.items()} == dict.fromkeys(names, 250)
+    assert next_hop.delivered == {"ok@x.test": 1, "full@x.test": 1, "unknown@x.test": 2}
+
+
+async def test_a_421_among_the_answers_is_not_passed_on(tmp_path: Path, next_hop: NextHop) -> None:
+    gateway = Gateway(tmp_path, next_hop, {})
+    next_hop.answers = {"last@x.test": 421}
+    assert {str(answer)[:9] for answer in (await gateway.attempt(["ok@x.test", "last@x.test"])).values()} == {"451 4.5.3"}
+    next_hop.answers = {}
+    await gateway.queue(["ok@x.test", "last@x.test"])
+    assert next_hop.delivered == {"ok@x.test": 1, "last@x.test": 1}
+    next_hop.answers = dict.fromkeys(("a@x.test", "b@x.test"), 421)
+    assert {str(answer)[:9] for answer in (await gateway.attempt(["a@x.test", "b@x.test"])).values()} == {"451 4.4.2"}
 
 
 async def test_a_refused_recipient_at_the_front_does_not_stop_other_classes(tmp_path: Path, next_hop: NextHop) -> None:

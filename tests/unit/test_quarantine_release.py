@@ -13,6 +13,7 @@ from gateway.content import Content, Form
 from gateway.errors import LinkError
 from gateway.quarantine import Copy, Entry, Quarantine, State, SweepReport
 from gateway.quarantine.release import ReleaseReport, release, trace_field
+from gateway.relay.each import PartlyAnsweredError
 from gateway.smtp.replies import Reply, reply
 
 OCTETS = b"Authentication-Results: mx.test; spf=pass\r\nSubject: hello\r\n\r\n.body\xff\r\n"
@@ -181,6 +182,17 @@ async def test_lmtp_replies_go_by_recipient(quarantine: Quarantine) -> None:
     report = await let_go(quarantine, id_, Next(finals=[OK, reply(452, "4.2.2", "mailbox full")]))
     assert [a.delivered for a in report.attempts] == [True, False]
     assert (await entry_of(quarantine, id_)).released == {0}
+
+
+async def test_lmtp_that_hangs_up_between_its_replies_has_what_it_said(quarantine: Quarantine) -> None:
+    id_ = await hold(quarantine)
+    lost = PartlyAnsweredError(LinkError("next", "closed"), [OK], unknown=True)
+    report = await let_go(quarantine, id_, Next({"send": lost}))
+    assert [(a.delivered, a.reply.code) for a in report.attempts] == [(True, 250), (False, 451)]
+    assert (await entry_of(quarantine, id_)).released == {0}
+    way = Next()
+    assert (await let_go(quarantine, id_, way)).released
+    assert [said[1] for said in way.said if said and said[0] == "RCPT"] == [b"<bob@inbox.test>"]  # type: ignore[index]
 
 
 async def test_each_route_has_its_own_transaction(quarantine: Quarantine) -> None:

@@ -16,6 +16,9 @@ from gateway.relay.routes import RouteTable, Server, parse_server
         ("[2001:db8::1]", Server("2001:db8::1", 25), "[2001:db8::1]:25"),
         ("unix:/run/x.sock", Server(path="/run/x.sock"), "unix:/run/x.sock"),
         ("inbox:", Server(is_inbox=True), "inbox:"),
+        ("lmtp://127.0.0.1:24", Server("127.0.0.1", 24, is_lmtp=True), "lmtp://127.0.0.1:24"),
+        ("lmtp://[::1]:24", Server("::1", 24, is_lmtp=True), "lmtp://[::1]:24"),
+        ("lmtp+unix:/run/lmtp", Server(path="/run/lmtp", is_lmtp=True), "lmtp+unix:/run/lmtp"),
     ],
 )
 def test_servers(text: str, server: Server, shown: str) -> None:
@@ -44,7 +47,8 @@ def test_servers(text: str, server: Server, shown: str) -> None:
             "a@b",
         ),
         *("[::1", "[::1]25", "[x]:25", "[127.0.0.1]:25", "unix:x", "unix:", "unix:/" + "x" * 107, "unix:/\0"),
-        *("lmtp://a:24", "http://a", "inbox:x"),
+        *("http://a", "inbox:x", "lmtp:a:24", "lmtp://a", "lmtp://a:25", "lmtp://[::1]", "lmtp://unix:/x", "lmtp+a:24"),
+        *("lmtp+unix:x", "lmtp+lmtp://a:24", "lmtp://lmtp://a:24", "lmtp://inbox:", "lmtp+inbox:"),
     ],
 )
 def test_what_is_no_server(text: str) -> None:

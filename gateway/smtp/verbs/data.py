@@ -12,6 +12,7 @@ from gateway.errors import LinkError
 from gateway.message import Message
 from gateway.outcome import Plan, Settlement, Wish, plan
 from gateway.smtp.conversation import Conversation
+from gateway.smtp.each import note_answers
 from gateway.smtp.extensions.binarymime import is_binary
 from gateway.smtp.intake import Intake, has_hidden_end
 from gateway.smtp.parcel import make_parcel
@@ -106,6 +107,8 @@ async def _decide(talk: Conversation, transaction: Transaction, message: Message
     answer = settlement.reply if settlement.is_ours else talk.theirs(settlement.reply)
     for problem in settlement.problems:
         _note(transaction, problem)
+    if len(settlement.next_hop_replies) > 1:
+        note_answers(transaction, planned, settlement)
     ending = Ending(
         reply=answer,
         fates={index: fate.value for index, fate in enumerate(settlement.fates)},
