@@ -50,6 +50,7 @@ def mistakes(data: Mapping[str, Any], *, directory: Path, needs_route: bool) -> 
     yield from _any_domain(data)
     yield from _default_routes(data)
     yield from _server_name(data)
+    yield from _lmtp_on_25(data)
     yield from _unreadable(data, directory)
     yield from _route_map(data, directory)
     if needs_route and not data.get("route"):
@@ -121,6 +122,16 @@ def _server_name(data: Mapping[str, Any]) -> Iterator[Mistake]:
                     allowed="a full server.name such as mx.example.org (RFC 5321 4.1.1.1), or a listener on loopback",
                 )
                 return
+
+
+def _lmtp_on_25(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    """RFC 2033 5: whoever connects to port 25 expects SMTP."""
+    for place, listener in _tables(data, "listener"):
+        bind = listener.get("bind", "")
+        if listener.get("protocol") == "lmtp" and isinstance(bind, str) and bind.endswith(":25"):
+            yield Mistake(
+                key=("listener", place, "bind"), found=f"LMTP on {bind}", allowed="another port than 25, which is SMTP's"
+            )
 
 
 def _unreadable(data: Mapping[str, Any], directory: Path) -> Iterator[Mistake]:

@@ -84,8 +84,8 @@ class ListenerConfig(Model):
     """Its name in logs, metrics and variables."""
     bind: Bind = "127.0.0.1:2525"
     """`host:port`, `[::1]:port`."""
-    protocol: Literal["smtp"] = "smtp"
-    """What is spoken here."""
+    protocol: Literal["smtp", "lmtp"] = "smtp"
+    """What is spoken here: SMTP, or LMTP, which has a reply for each recipient and never port 25."""
     tls: TlsConfig | None = None
     """`{ certificate, key }`: STARTTLS is offered."""
     trusted_networks: tuple[Network, ...] = ()

@@ -19,9 +19,18 @@ from gateway.outcome import Ability, Admission, Arrival, History, Plan, Settleme
 from gateway.smtp.replies import Reply
 from gateway.transaction import Recipient, Transaction
 
-__all__ = ["Copies", "Delivery", "Envelope", "Handover", "Memory", "Parcel", "Records", "attempt_of", "carry_out"]
+__all__ = ["Copies", "Delivery", "Envelope", "Handover", "Memory", "Parcel", "Records", "ability_of", "attempt_of", "carry_out"]
 
 _ADMISSION = "delivery.admission"
+
+
+def ability_of(transaction: Transaction, *, trusted: bool) -> Ability:
+    """How the client of a transaction can be answered after the content."""
+    if transaction.session.protocol == "lmtp":
+        return Ability.LMTP
+    if transaction.parameters and transaction.parameter("PRDR") is not None:
+        return Ability.PRDR
+    return Ability.SUBMISSION if trusted else Ability.SMTP
 
 
 class Delivery:
@@ -40,13 +49,12 @@ class Delivery:
 
     def admit_first(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
         """The same as `admit`, at once, while there are no hints."""
-        admission = self._admission(transaction, Ability.SUBMISSION if trusted else Ability.SMTP)
+        admission = self._admission(transaction, trusted=trusted)
         return admission.admit(Arrival(mailbox=recipient.mailbox, route=recipient.route, policy_class=recipient.policy_class))
 
     async def admit(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
         """At RCPT: None, or the 452 by which the client sends this recipient in another transaction."""
-        ability = Ability.SUBMISSION if trusted else Ability.SMTP
-        admission = self._admission(transaction, ability)
+        admission = self._admission(transaction, trusted=trusted)
         hint = await self._hint(transaction.reverse_path.octets, recipient.mailbox)
         arrival = Arrival(mailbox=recipient.mailbox, route=recipient.route, policy_class=recipient.policy_class, hint=hint)
         if arrival.waits:
@@ -79,10 +87,10 @@ class Delivery:
         """Nothing was carried out: this 4xx of ours for every recipient."""
         return failed(plan, answer, problem)
 
-    def _admission(self, transaction: Transaction, ability: Ability) -> Admission:
+    def _admission(self, transaction: Transaction, *, trusted: bool) -> Admission:
         admission = self._known_admission(transaction)
         if admission is None:
-            admission = Admission(ability, max_classes=self._max_classes)
+            admission = Admission(ability_of(transaction, trusted=trusted), max_classes=self._max_classes)
             transaction.session.state[_ADMISSION] = (transaction.id, admission)
         return admission
 

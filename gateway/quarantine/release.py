@@ -166,7 +166,8 @@ class _Release:
         try:
             way = handover(route, entry)
             needs = BINARY if self._is_binary else ()
-            mail = await way.mail(entry.reverse_path, entry.parameters, needs=needs)
+            asked = [one for one in entry.parameters if one.upper() != b"PRDR"]  # asked of us, not of the next hop
+            mail = await way.mail(entry.reverse_path, asked, needs=needs)
             for index in waiting:
                 path, parameters, _ = entry.recipients[index]
                 answers[index] = await way.rcpt(path, parameters) if mail.is_positive else mail

@@ -88,6 +88,11 @@ def _port(text: str, port: str) -> int:
     raise ValueError(f"{text!r}: {port!r} is no port from 1 to 65535; allowed: {ALLOWED}")
 
 
+def has_lmtp(routes: Iterable[RouteConfig]) -> bool:
+    """Some next hop may answer differently for the recipients of one message."""
+    return any(entry.address.startswith(LMTP) for route in routes for entry in route.entries)
+
+
 class RouteTable:
     """Finds the route of a recipient's domain: the exact name, the longest `*.suffix`, then `*`."""
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gateway.delivery import ability_of
 from gateway.outcome import Ability
 from gateway.relay.handover import ClientFacts
 from gateway.session import ClientClass, Session
 from gateway.smtp.discipline import hand_on
+from gateway.smtp.each import named
 from gateway.smtp.extensions import EXTENSIONS, Extension, Terms
 from gateway.smtp.identifiers import transaction_id
 from gateway.smtp.paths import Parameter, Path
@@ -116,8 +118,13 @@ class Conversation:
 
     @property
     def ability(self) -> Ability:
-        """How this client can be answered."""
-        return Ability.SUBMISSION if self.trusted else Ability.SMTP
+        """How this client can be answered after the content. PRDR is for several recipients only (draft-hall-prdr 4.4)."""
+        if self.transaction is None:
+            return Ability.SUBMISSION if self.trusted else Ability.SMTP
+        ability = ability_of(self.transaction, trusted=self.trusted)
+        if ability is Ability.PRDR and named(self) < 2:
+            return Ability.SMTP
+        return ability
 
     def ours(self, code: int, enhanced: str | None, text: str) -> Reply:
         """A reply of our own that carries the identifier."""

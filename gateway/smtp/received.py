@@ -30,7 +30,8 @@ def protocol(transaction: Transaction) -> str:
     session = transaction.session
     if not session.esmtp:
         return "SMTP"
-    word = "UTF8SMTP" if transaction.parameter("SMTPUTF8") is not None else "ESMTP"
+    utf8 = transaction.parameter("SMTPUTF8") is not None
+    word = ("UTF8" if utf8 else "") + ("LMTP" if session.protocol == "lmtp" else "SMTP" if utf8 else "ESMTP")
     return word + ("S" if session.tls else "") + ("A" if session.identity else "")
 
 

@@ -32,12 +32,13 @@ from gateway.smtp.chunks import Dropped
 from gateway.smtp.connections import Full, Seat
 from gateway.smtp.conversation import Conversation, Pending
 from gateway.smtp.discipline import ENDS_GROUP, IMPROPER_PIPELINING, Pace, note, octets_wait, turned_away
+from gateway.smtp.each import named, to_all
 from gateway.smtp.identifiers import session_id
 from gateway.smtp.intake import Intake
 from gateway.smtp.protocol import Chunk, Command, Content, EndOfContent, Engine, Event, LineTooLong
 from gateway.smtp.replies import Reply, reply
 from gateway.smtp.site import Door
-from gateway.smtp.states import ALLOWED, State, advance
+from gateway.smtp.states import ALLOWED, SPOKEN, State, advance
 from gateway.smtp.transactions import abandon, end, refuse_session, tell_observers
 from gateway.smtp.verbs import AT_ONCE, MAY_FOLLOW_PENDING, VERBS
 from gateway.smtp.verbs.bdat import bdat, end_of_chunk
@@ -98,6 +99,7 @@ class Server(SMTP):
         limits = door.site.config.limits
         self._door = door
         self._limits = limits
+        self._spoken = SPOKEN[door.config.protocol]
         self._engine = Engine(command_line=limits.command_line)
         self._out: list[bytes] = []
         self._owed: deque[tuple[str, Pending]] = deque()
@@ -141,6 +143,7 @@ class Server(SMTP):
         session = Session(
             id=session_id(),
             listener=door.config.name,
+            protocol=door.config.protocol,
             client_address=address.partition("%")[0],
             client_port=port,
             started=door.site.clock(),
@@ -298,7 +301,8 @@ class Server(SMTP):
                 answer = talk.refused_by(decision)
                 refuse_session(talk, decision, answer)
                 return self._turn_away(talk, answer)
-        self._write(Reply(220, (f"{door.site.config.server.name} ESMTP mailgateway".encode(),)))
+        spoken = "LMTP" if talk.session.protocol == "lmtp" else "ESMTP"
+        self._write(Reply(220, (f"{door.site.config.server.name} {spoken} mailgateway".encode(),)))
         return True
 
     async def _early_talk(self, talk: Conversation) -> Reply | None:
@@ -596,7 +600,7 @@ class Server(SMTP):
             return talk.ours(500, "5.5.2", "Commands end in CRLF")  # RFC 5321 2.3.8
         if self._commands > self._limits.commands:
             return self._final(talk, "4.7.0", "Too many commands")
-        if command.verb not in VERBS and talk.state is not State.REFUSED:  # there, 503 to everything (RFC 5321 3.1)
+        if command.verb not in self._spoken and talk.state is not State.REFUSED:  # there, 503 to everything (RFC 5321 3.1)
             return talk.ours(500, "5.5.2", "Command not recognized")
         if not command.argument.isascii() and command.verb not in {"MAIL", "RCPT", "VRFY", "EXPN"}:
             return talk.ours(501, "5.5.2", "Octets outside ASCII")
@@ -665,7 +669,7 @@ class Server(SMTP):
         while not self._content_ended:
             if intake.must_close:
                 answer = talk.ours(500, "5.5.2", "Line too long")
-                self._write(answer)
+                self._write(to_all(answer, talk.ability, named(talk)))
                 self._closing = True
                 end(talk, answer)
                 return

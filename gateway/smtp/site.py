@@ -18,6 +18,7 @@ from gateway.dns.names import canonical
 from gateway.errors import ConfigError, ConfigProblem, LinkError
 from gateway.relay import Capabilities, RouteTable
 from gateway.relay.map_file import MapFile
+from gateway.relay.routes import has_lmtp
 from gateway.session import ClientClass, Session
 from gateway.smtp.connections import Connections, Full, Seat, network_of
 from gateway.smtp.extensions import Terms
@@ -143,6 +144,8 @@ class Door:
     tls: ssl.SSLContext | None = None
     trusted: tuple[Network, ...] = ()
     lenient: tuple[Network, ...] = ()
+    answers_differ: bool = False
+    """Recipients of one message may deserve different replies after the content, and SMTP is spoken."""
     draining: bool = False
     sessions: set[Drained] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
@@ -158,6 +161,7 @@ class Door:
             tls=tls,
             trusted=networks(config.trusted_networks),
             lenient=networks(config.lenient_networks),
+            answers_differ=config.protocol == "smtp" and ("judge" in chain.stages or has_lmtp(site.config.route)),
         )
 
     def enter(self, session: Drained) -> None:
@@ -199,6 +203,7 @@ class Door:
             next_hops=await self.site.common_capabilities(),
             message_size=self.site.config.limits.message_size,
             tls_ready=self.tls is not None and session.tls is None,
+            answers_differ=self.answers_differ,
         )
 
 

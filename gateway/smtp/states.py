@@ -1,7 +1,7 @@
 """The state machine of a session: RFC 5321 4.1.4 as a table.
 
 GREETING  nothing but the greeting was said; EHLO, HELO and what needs no transaction may come.
-READY     greeted by EHLO or HELO; MAIL may come.
+READY     greeted by EHLO or HELO (in LMTP by LHLO, RFC 2033 4.1); MAIL may come.
 MAIL      a reverse-path was accepted; RCPT may come.
 RCPT      a recipient was accepted; more RCPT, or DATA, or the first BDAT.
 BDAT      a chunk came that was not the last: more BDAT, or RSET (RFC 3030 2).
@@ -36,7 +36,7 @@ _ALWAYS = ("NOOP", "HELP", "VRFY", "EXPN", "QUIT")
 
 
 def _staying(state: State, **moves: State) -> dict[str, State]:
-    return {**dict.fromkeys(_ALWAYS, state), **moves}
+    return {**dict.fromkeys(_ALWAYS, state), **moves, **({"LHLO": moves["EHLO"]} if "EHLO" in moves else {})}
 
 
 ALLOWED: dict[State, dict[str, State]] = {
@@ -54,9 +54,11 @@ ALLOWED: dict[State, dict[str, State]] = {
 AFTER_LAST = State.READY
 """After BDAT with LAST, which ends the content as the dot does (RFC 3030 2)."""
 VERBS = frozenset(verb for row in ALLOWED.values() for verb in row)
+SPOKEN = {"smtp": VERBS - {"LHLO"}, "lmtp": VERBS - {"EHLO", "HELO"}}
+"""The verbs of each protocol; the others are unknown to it (RFC 2033 4.1)."""
 
 _WANTED = {
-    "MAIL": "send EHLO or HELO first, one MAIL at a time",
+    "MAIL": "send EHLO or HELO (in LMTP: LHLO) first, one MAIL at a time",
     "RCPT": "need MAIL command",
     "DATA": "need RCPT command",
     "BDAT": "need RCPT command",

@@ -76,7 +76,7 @@ async def hold(quarantine: Quarantine, *routes: str, octets: bytes = OCTETS, bod
         content=Content(octets),
         edits=(remove_header("Authentication-Results"), add_header("X-Spam", "yes")),
         reverse_path=b"<a@client.example>",
-        parameters=(body,),
+        parameters=(body, b"PRDR"),
         recipients=tuple((name, (b"NOTIFY=NEVER",), route) for name, route in zip(names, routes or ("r", "r"), strict=True)),
         facts={"client": "192.0.2.1", "helo": "client.example\r\nX-Forged: yes"},
     )

@@ -10,6 +10,7 @@ from gateway.smtp.extensions.dsn import DSN
 from gateway.smtp.extensions.eightbitmime import EIGHTBITMIME
 from gateway.smtp.extensions.enhancedstatuscodes import ENHANCEDSTATUSCODES
 from gateway.smtp.extensions.pipelining import PIPELINING
+from gateway.smtp.extensions.prdr import PRDR
 from gateway.smtp.extensions.size import SIZE
 from gateway.smtp.extensions.smtputf8 import SMTPUTF8
 from gateway.smtp.extensions.starttls import STARTTLS
@@ -23,6 +24,7 @@ EXTENSIONS: tuple[Extension, ...] = (
     DSN,
     CHUNKING,
     BINARYMIME,
+    PRDR,
     STARTTLS,
 )
 

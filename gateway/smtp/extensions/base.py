@@ -22,6 +22,8 @@ class Terms:
     """Our own limit in octets."""
     tls_ready: bool = False
     """A certificate is configured and the session is not under TLS."""
+    answers_differ: bool = False
+    """The client speaks SMTP, and recipients of one message may deserve different replies here."""
 
 
 class Extension:

@@ -14,7 +14,7 @@ from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply
 from gateway.smtp.verbs.bdat import bdat
 from gateway.smtp.verbs.data import data
-from gateway.smtp.verbs.hello import ehlo, helo
+from gateway.smtp.verbs.hello import ehlo, helo, lhlo
 from gateway.smtp.verbs.mail import mail
 from gateway.smtp.verbs.rcpt import rcpt
 from gateway.smtp.verbs.simple import expn, help_, noop, quit_, rset, starttls, vrfy
@@ -24,6 +24,7 @@ Verb = Callable[[Conversation, Command], Reply | Pending | Coroutine[Any, Any, R
 VERBS: dict[str, Verb] = {
     "EHLO": ehlo,
     "HELO": helo,
+    "LHLO": lhlo,
     "MAIL": mail,
     "RCPT": rcpt,
     "DATA": data,

@@ -12,7 +12,7 @@ from gateway.errors import LinkError
 from gateway.message import Message
 from gateway.outcome import Plan, Settlement, Wish, plan
 from gateway.smtp.conversation import Conversation
-from gateway.smtp.each import note_answers
+from gateway.smtp.each import answers, named, note_answers, to_all
 from gateway.smtp.extensions.binarymime import is_binary
 from gateway.smtp.intake import Intake, has_hidden_end
 from gateway.smtp.parcel import make_parcel
@@ -42,6 +42,8 @@ def opening(talk: Conversation) -> Reply | Coroutine[Any, Any, Reply]:
     transaction = talk.transaction
     if transaction is None:
         return talk.ours(503, "5.5.1", "Need MAIL command")
+    if not transaction.recipients and talk.session.protocol == "lmtp":
+        return talk.ours(503, "5.5.1", "No valid recipients")  # RFC 2033 4.2
     if not transaction.recipients:
         return talk.ours(554, "5.5.1", "No valid recipients")  # RFC 5321 3.3
     return _ask_chain(talk, transaction) if "data" in talk.door.chain.stages else _GO_ON
@@ -57,7 +59,17 @@ async def _ask_chain(talk: Conversation, transaction: Transaction) -> Reply:
 
 
 async def finish_content(talk: Conversation, intake: Intake, *, vanished: Callable[[], bool]) -> Reply:
-    """The reply to the final dot, after everything it promises is done, and in time (RFC 5321 4.5.3.2.6)."""
+    """The reply to the final dot, or one for each recipient, after everything it promises is done, and in time
+    (RFC 5321 4.5.3.2.6).
+    """
+    ability = talk.ability
+    if ability.has_single_reply:
+        return await _finish(talk, intake, vanished)
+    count = named(talk)
+    return to_all(await _finish(talk, intake, vanished), ability, count)
+
+
+async def _finish(talk: Conversation, intake: Intake, vanished: Callable[[], bool]) -> Reply:
     transaction = talk.transaction
     if transaction is None:
         intake.discard()
@@ -102,9 +114,12 @@ async def _decide(talk: Conversation, transaction: Transaction, message: Message
     _durable_only(talk, transaction)
     site = talk.door.site
     history = await site.delivery.history(transaction, message)
-    planned = plan(_wishes(transaction), talk.ability, history, transaction_id=transaction.id)
+    ability = talk.ability
+    planned = plan(_wishes(transaction), ability, history, transaction_id=transaction.id)
     settlement = await _carry_out(talk, transaction, message, planned)
     answer = settlement.reply if settlement.is_ours else talk.theirs(settlement.reply)
+    if settlement.replies:
+        answer = answers(answer, tuple(talk.theirs(one) for one in settlement.replies), ability)
     for problem in settlement.problems:
         _note(transaction, problem)
     if len(settlement.next_hop_replies) > 1:

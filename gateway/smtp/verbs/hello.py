@@ -1,4 +1,4 @@
-"""EHLO and HELO: RFC 5321 4.1.1.1. What is offered is what every next hop has, and what the gateway does itself."""
+"""EHLO and HELO: RFC 5321 4.1.1.1; LHLO: RFC 2033 4.1. What is offered is what every next hop has, and what the gateway does itself."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ async def ehlo(talk: Conversation, command: Command) -> Reply:
     return Reply(250, tuple(lines))
 
 
+async def lhlo(talk: Conversation, command: Command) -> Reply:
+    """LHLO: as EHLO, in LMTP."""
+    return await ehlo(talk, command)
+
+
 async def helo(talk: Conversation, command: Command) -> Reply:
     """HELO: no extensions."""
     refusal = await _greet(talk, command, esmtp=False)
@@ -41,7 +46,7 @@ async def _greet(talk: Conversation, command: Command, *, esmtp: bool) -> Reply 
     try:
         name = parse_hello(command.argument)
     except SyntaxFault as fault:
-        return talk.ours(fault.code, fault.enhanced, fault.text)
+        return talk.ours(fault.code, fault.enhanced, fault.text.replace("EHLO", command.verb))
     abandon(talk, why="hello")
     talk.session.helo = name
     talk.session.esmtp = esmtp

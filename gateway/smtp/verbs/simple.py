@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.smtp.conversation import Conversation
 from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply, reply
-from gateway.smtp.states import VERBS
+from gateway.smtp.states import SPOKEN
 from gateway.smtp.transactions import abandon
 
 
@@ -38,8 +38,8 @@ def expn(talk: Conversation, command: Command) -> Reply:
 
 def help_(talk: Conversation, command: Command) -> Reply:
     """The verbs there are."""
-    del talk, command
-    return reply(214, "2.0.0", "Verbs: " + " ".join(sorted(VERBS)))
+    del command
+    return reply(214, "2.0.0", "Verbs: " + " ".join(sorted(SPOKEN[talk.session.protocol])))
 
 
 def starttls(talk: Conversation, command: Command) -> Reply:
