@@ -14,7 +14,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test difference servers lint types fmt docs bench clean
+.PHONY: help run demo test difference servers lint types fmt docs bench soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ docs: .venv/installed-tests ## write the generated pages anew
 
 bench: .venv/installed-tests servers ## compare with a direct connection and with haproxy, in one run
 	@$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+soak: .venv/installed-tests servers ## large mail beside small, 200 sessions at once, 200,000 messages: latency and memory
+	@$(BIN)/python benchmarks/soak.py $(ARGS)
 
 clean: ## remove the virtual environment and caches; mail and state below var/ stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -247,6 +247,8 @@ class LimitsConfig(Model):
     """Sessions at once, of all workers together."""
     network_connections: int = Field(default=100, ge=0, lt=MOST_CONNECTIONS)
     """Sessions at once from one network of strangers, of all workers together; 0: no limit. Lenient networks are exempt."""
+    network_rate: int = Field(default=0, ge=0, lt=MOST_CONNECTIONS)
+    """Connections a minute from one network of strangers, to all workers together; 0: no limit."""
     ipv4_prefix: int = Field(default=24, ge=1, le=32)
     """Bits of an IPv4 address that make a network."""
     ipv6_prefix: int = Field(default=64, ge=1, le=128)

@@ -1,12 +1,13 @@
 """Connections at once, counted exactly over all workers of a host: overall, and for each network of clients. RFC 5321 7.8.
 
 A connection holds a lock on one octet of a file that all workers have from the supervisor, and one more in the range of its
-network. The kernel gives an octet to one process only, and takes back what a process held when it ends, however it ends: so
+network; where connections a minute are limited, another for a minute. The kernel gives an octet to one process only, and takes back what a process held when it ends, however it ends: so
 no count can be wrong, nobody waits for anybody, and there is nothing to tidy up behind a worker that was killed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
 import ipaddress
@@ -21,8 +22,9 @@ from typing import NamedTuple
 
 from gateway.config.models import MOST_CONNECTIONS, LimitsConfig
 
-_NETWORKS = 1 << 42
-"""Ranges for networks behind the one for all: offsets of a file have 63 bits."""
+_NETWORKS = 1 << 41
+"""Ranges for networks behind the one for all, and as many again for their rates: offsets of a file have 63 bits."""
+MINUTE = 60.0
 _FLOCK = struct.Struct("@hhqqi4x")
 """Linux's `struct flock`: type, whence, start, length, process."""
 
@@ -32,6 +34,7 @@ class Full(Enum):
 
     ALL = "all"
     NETWORK = "network"
+    RATE = "rate"
 
 
 class Seat(NamedTuple):
@@ -62,11 +65,15 @@ class Connections:
         if one is None:
             return Full.ALL
         other = None
-        if network is not None and limits.network_connections:
-            other = self._sit(network * MOST_CONNECTIONS, limits.network_connections, 0)
-            if other is None:
+        if network is not None:
+            if limits.network_rate and not self._count(network):
                 self._rise(one)
-                return Full.NETWORK
+                return Full.RATE
+            if limits.network_connections:
+                other = self._sit(network * MOST_CONNECTIONS, limits.network_connections, 0)
+                if other is None:
+                    self._rise(one)
+                    return Full.NETWORK
         self._next = (one + 1) % limits.connections
         self.count += 1
         self._tell(self.count)
@@ -80,6 +87,14 @@ class Connections:
             self._rise(seat.of_network)
         self.count -= 1
         self._tell(self.count)
+
+    def _count(self, network: int) -> bool:
+        """One more connection of this network within a minute; False: too many."""
+        octet = self._sit((_NETWORKS + network) * MOST_CONNECTIONS, self._limits.network_rate, 0)
+        if octet is None:
+            return False
+        asyncio.get_running_loop().call_later(MINUTE, self._rise, octet)
+        return True
 
     def _sit(self, base: int, most: int, first: int) -> int | None:
         """The first octet of `most` that nobody holds, from `first` on and round; None: all are held."""
@@ -149,7 +164,7 @@ def _range(address: str, ipv4: int, ipv6: int) -> int | None:
     network = ipaddress.ip_network((found, bits), strict=False).network_address.packed
     if found.version == 4:
         return 1 + int.from_bytes(network, "big")
-    digest = hashlib.blake2b(network, digest_size=8, key=_SECRET).digest()  # 42 bits are too few for 64
+    digest = hashlib.blake2b(network, digest_size=8, key=_SECRET).digest()  # 41 bits are too few for 64
     return 1 + (1 << 32) + int.from_bytes(digest, "big") % (_NETWORKS - (1 << 33))
 
 

@@ -289,6 +289,9 @@ class Server(SMTP):
         elif seat is Full.NETWORK:
             self._end_with(talk, "4.7.0", "Too many connections from your network")
             return False
+        elif seat is Full.RATE:
+            self._end_with(talk, "4.7.0", "Connections from your network come too fast")
+            return False
         if door.draining or self._seat is None:
             self._end_with(talk, "4.3.2", "Too busy; try again later")
             return False

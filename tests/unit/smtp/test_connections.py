@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ OTHER = """
 import sys
 from gateway.config.models import LimitsConfig
 from gateway.smtp.connections import Connections, Seat
-connections = Connections(LimitsConfig(connections={most}, network_connections={of_network}), file={file})
+connections = Connections(LimitsConfig(connections={most}, network_connections={of_network}, network_rate={rate}), file={file})
 seats = []
 for line in sys.stdin:
     if line.startswith("take"):
@@ -36,7 +37,8 @@ class Process:
     """Another worker."""
 
     def __init__(self, file: int, limits: LimitsConfig) -> None:
-        code = OTHER.format(most=limits.connections, of_network=limits.network_connections, file=file)
+        numbers = {"most": limits.connections, "of_network": limits.network_connections, "rate": limits.network_rate}
+        code = OTHER.format(file=file, **numbers)
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], pass_fds=[file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -143,11 +145,31 @@ def test_what_is_no_address_has_no_network(address: str) -> None:
     assert network_of(address, LimitsConfig()) is None
 
 
-def test_ranges_stay_inside_the_offsets_of_a_file(file: int) -> None:
-    limits = LimitsConfig(network_connections=2)
+async def test_connections_a_minute(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.smtp.connections.MINUTE", 0.3)
+    limits = LimitsConfig(connections=50, network_connections=5, network_rate=3)
+    connections = Connections(limits, file=file)
+    seats = [connections.take(9) for _ in range(3)]
+    for seat in seats:
+        assert isinstance(seat, Seat)
+        connections.leave(seat)  # a rate counts those that have left, too
+    assert connections.take(9) is Full.RATE
+    other = Process(file, LimitsConfig(connections=50, network_connections=5, network_rate=3))
+    try:
+        assert other.ask("take 9") == "rate", "of all processes"
+        assert isinstance(connections.take(8), Seat)
+        assert connections.count == 1
+        await asyncio.sleep(0.5)
+        assert isinstance(connections.take(9), Seat)
+    finally:
+        other.kill()
+
+
+async def test_ranges_stay_inside_the_offsets_of_a_file(file: int) -> None:
+    limits = LimitsConfig(network_connections=2, network_rate=1)
     connections = Connections(limits, file=file)
     for address in ("255.255.255.255", *(f"2001:db8:{n:x}::1" for n in range(200))):
         network = network_of(address, limits)
         assert network is not None
-        assert 0 < network < 1 << 42
+        assert 0 < network < 1 << 41
         assert isinstance(connections.take(network), Seat)

@@ -1,0 +1,182 @@
+"""Three loads that ended other proxies of this kind: large mail beside small, many sessions at once, and very many messages.
+
+Everything on loopback, no queue anywhere. What is printed, for reading, nothing here asserts:
+- small mail while 10 x 20 MB arrive: its latency, and the highest memory of all the gateway's processes together;
+- 200 sessions at once: from MAIL to the reply to RCPT, one command at a time as most clients do;
+- 200,000 messages: memory of each worker at the beginning, on the way and at the end.
+
+    make soak                                        # about ten minutes on two quiet cores
+    make soak ARGS='--messages 20000 --sessions 50 --large 20'
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from throughput import SMALL_ROUTE, Load, Way, free_port, gateway, program, running, send, small_while_large, wait_for
+
+SAMPLES = 10
+"""How often memory is looked at on the way."""
+CONTENT = (
+    b"Subject: soak\r\nFrom: a@source.test\r\nTo: b@sink.test\r\n\r\n"
+    + b"a line of the message that is measured\r\n" * 100
+    + b".\r\n"
+)
+
+
+def processes(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found, waiting = [], [pid]
+    while waiting:
+        one = waiting.pop()
+        found.append(one)
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{one}/task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+    return found
+
+
+def memory(pid: int, *, kind: str = "VmRSS") -> float:
+    """MB of one process."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{kind}:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def in_all(pid: int) -> tuple[float, float]:
+    """MB of a process and its descendants, shared pages counted once: all, and without pages of files (code, spool)."""
+    total = own = 0
+    for one in processes(pid):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
+                total += int(line.split()[1]) if line.startswith("Pss:") else 0
+                own += int(line.split()[1]) if line.startswith("Pss_Anon:") else 0
+    return total / 1024, own / 1024
+
+
+@contextlib.contextmanager
+def highest(pid: int) -> Iterator[list[float]]:
+    """The most that `in_all` found, looked at ten times a second."""
+    found, over = [0.0, 0.0], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            found[:] = map(max, found, in_all(pid))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+
+
+def report_large(ways: list[Way], count: int) -> None:
+    print("\n| 10 x 20 MB at once, small mail beside | messages | p50 ms | p99 ms | max ms |\n|---|---|---|---|---|")
+    for way in ways[:-1]:
+        small_while_large(way, count)
+    way = ways[-1]
+    assert way.process is not None
+    before = in_all(way.process.pid)
+    with highest(way.process.pid) as most:
+        small_while_large(way, count)
+    print(f"\nmemory of all processes of {way.name}: {before[0]:.0f} MB before, {most[0]:.0f} MB at its highest;")
+    print(f"without pages of files, which the kernel takes back when it needs them: {before[1]:.0f} MB and {most[1]:.0f} MB")
+
+
+async def session(port: int, messages: int, times: list[float]) -> None:
+    """Messages one after the other; milliseconds from MAIL to the reply to RCPT."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def said(octets: bytes) -> None:
+        if octets:
+            writer.write(octets)
+        line = await reader.readline()
+        while line[3:4] == b"-":
+            line = await reader.readline()
+        if line[:1] not in {b"2", b"3"}:
+            raise SystemExit(f"port {port}: {line!r}")
+
+    await said(b"")
+    await said(b"EHLO soak.test\r\n")
+    for _ in range(messages):
+        began = time.perf_counter()
+        await said(b"MAIL FROM:<a@source.test>\r\n")
+        await said(b"RCPT TO:<b@sink.test>\r\n")
+        times.append(1000 * (time.perf_counter() - began))
+        await said(b"DATA\r\n")
+        await said(CONTENT)
+    await said(b"QUIT\r\n")
+    writer.close()
+
+
+async def sessions(port: int, number: int, messages: int) -> list[float]:
+    times: list[float] = []
+    await asyncio.gather(*(session(port, messages, times) for _ in range(number)))
+    return sorted(times)
+
+
+def report_sessions(ways: list[Way], number: int, messages: int) -> None:
+    print(
+        f"\n| {number} sessions at once | messages | MAIL to RCPT p50 ms | p99 ms | max ms | msg/s |\n|---|---|---|---|---|---|"
+    )
+    for way in ways:
+        began = time.perf_counter()
+        times = asyncio.run(sessions(way.port, number, messages))
+        rate = len(times) / (time.perf_counter() - began)
+        middle, late = (times[min(len(times) - 1, int(share * len(times)))] for share in (0.5, 0.99))
+        print(f"| {way.name} | {len(times)} | {middle:.1f} | {late:.1f} | {times[-1]:.1f} | {rate:,.0f} |")
+
+
+def report_memory(way: Way, messages: int) -> None:
+    assert way.process is not None
+    send(way, Load("", 20, 4096, 2000, kept=True))  # links are open, caches are full
+    workers = [pid for pid in processes(way.process.pid) if pid != way.process.pid]
+    print("\n| messages | " + " | ".join(f"worker {n + 1} MB" for n in range(len(workers))) + " | msg/s |")
+    print("|---|" + "---|" * (len(workers) + 1))
+    print("| 0 | " + " | ".join(f"{memory(pid):.1f}" for pid in workers) + " | |")
+    share = max(1, messages // SAMPLES)
+    for sample in range(SAMPLES):
+        seconds = send(way, Load("", 20, 4096, share, kept=True))
+        row = " | ".join(f"{memory(pid):.1f}" for pid in workers)
+        print(f"| {share * (sample + 1):,} | {row} | {share / seconds:,.0f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=200_000, help="for the memory of the workers")
+    parser.add_argument("--sessions", type=int, default=200, help="at once")
+    parser.add_argument("--large", type=int, default=100, help="messages of 20 MB, ten at a time")
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sink, small = free_port(), free_port()
+        user = ["-u", "nobody"] if os.getuid() == 0 else []
+        for port in (sink, small):
+            stack.enter_context(running([program("smtp-sink"), *user, "-c", f"127.0.0.1:{port}", "1000"]))
+            wait_for(port)
+        more = SMALL_ROUTE.format(small=small)
+        two = gateway(stack, folder, sink, name="gateway, two routes", workers=options.workers, more=more)
+        one = gateway(stack, folder, sink, name="gateway", workers=options.workers)
+        direct = Way("direct", sink, small_port=small)
+        for way in (direct, two, one):
+            send(way, Load("", 20, 4096, 200, kept=True))
+        report_large([direct, two], options.large)
+        report_sessions([direct, one], options.sessions, 25)
+        report_memory(one, options.messages)
+
+
+if __name__ == "__main__":
+    main()
