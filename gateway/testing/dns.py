@@ -66,7 +66,7 @@ def _record(kind: str, value: Any) -> Any:
     """A record in the form of DnsAnswer.records."""
     if kind == "MX":
         preference, host = value
-        return (int(preference), str(host).rstrip("."))
+        return (int(preference), str(host).rstrip(".") or ".")
     if kind == "TXT":
         strings: Iterable[str | bytes] = (value,) if isinstance(value, str | bytes) else value
         return tuple(piece for one in strings for piece in _strings(one))
