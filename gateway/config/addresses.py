@@ -122,6 +122,13 @@ def _server(text: str) -> str:
     return text
 
 
+def _ip_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise ValueError('an address such as "192.0.2.10" or "2001:db8::10"') from error
+
+
 def _network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text))
@@ -161,6 +168,7 @@ def _name_server(text: str) -> str:
 Bind = Annotated[str, AfterValidator(_bind)]
 OptionalBind = Annotated[str, AfterValidator(_optional_bind)]
 Server = Annotated[str, AfterValidator(_server)]
+IpAddress = Annotated[str, AfterValidator(_ip_address)]
 Network = Annotated[str, AfterValidator(_network)]
 Domain = Annotated[str, AfterValidator(_domain)]
 NameServer = Annotated[str, AfterValidator(_name_server)]

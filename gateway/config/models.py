@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from gateway.config.addresses import Bind, Domain, NameServer, Network, OptionalBind, Server, parse_bind, parse_mx
+from gateway.config.addresses import Bind, Domain, IpAddress, NameServer, Network, OptionalBind, Server, parse_bind, parse_mx
 from gateway.units import Duration, Size
 
 MOST_CONNECTIONS = 1 << 20
@@ -143,6 +143,8 @@ class RouteConfig(Model):
     """Needed for `domains = ["*"]`: the next hop itself refuses strangers' relaying."""
     max_links: int | None = Field(default=None, ge=1)
     """Links of this route in use at once, over all its servers, for each worker; default: what the servers allow."""
+    source: tuple[IpAddress, ...] = Field(default=(), max_length=2)
+    """Addresses of ours that its connections come from, one IPv4 and one IPv6; default: the system's choice."""
 
     @field_validator("servers")
     @classmethod
@@ -152,6 +154,13 @@ class RouteConfig(Model):
         if len(addresses) > 1 and any(parse_mx(one) is not None for one in addresses):
             raise ValueError('"mx:…" alone: DNS says which servers, and in which order')
         return servers
+
+    @field_validator("source")
+    @classmethod
+    def _one_of_each_family(cls, source: tuple[str, ...]) -> tuple[str, ...]:
+        if len({":" in one for one in source}) < len(source):
+            raise ValueError("one IPv4 and one IPv6 address at most")
+        return source
 
     @property
     def exchangers(self) -> tuple[str, int] | None:

@@ -75,7 +75,7 @@ async def _open_one(
             if server.path:
                 _, link = await loop.create_unix_connection(make, server.path)
             else:
-                _, link = await loop.create_connection(make, *address)
+                _, link = await loop.create_connection(make, *address, local_addr=server.source_of(address[0]))
     except TimeoutError as error:
         raise LinkError(str(server), f"no connection to {_shown(server, address)} in time", enhanced="4.4.1") from error
     except OSError as error:

@@ -6,6 +6,7 @@ import asyncio
 import random
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from gateway.config.addresses import parse_mx
@@ -25,6 +26,17 @@ from gateway.relay.server_pool import ServerPool
 
 MAX_OTHER_ROUTES = 256
 """Servers named by a route map or by plugins (`redirect`) that are remembered at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """What a route wants of its links."""
+
+    turns: Turns | None = None
+    source: tuple[str, ...] = ()
+
+
+_USUAL = _Terms()
 
 
 class Relay:
@@ -144,24 +156,26 @@ class Relay:
         return route
 
     def _configured(self, route: RouteConfig) -> Route:
-        turns = None
-        if route.max_links is not None:
-            turns = Turns(route.name, route.max_links, longest=self._settings.max_waiting)
+        most = route.max_links
+        turns = None if most is None else Turns(route.name, most, longest=self._settings.max_waiting)
+        terms = _Terms(turns=turns, source=route.source)
         if not route.is_by_domain:
-            return self._route(route.name, route.entries, turns)
+            return self._route(route.name, route.entries, terms)
         _, port = route.exchangers or ("", 0)
         exact = [domain for domain in route.domains if "*" not in domain]
 
         def make(parent: ByDomain, domain: str) -> MxRoute:
-            return self._exchangers(f"{route.name}/{domain}", domain, port, turns, parent)
+            return self._exchangers(f"{route.name}/{domain}", domain, port, terms, parent)
 
         return ByDomain(route.name, exact, self._settings, make, default=self._name)
 
-    def _exchangers(
-        self, name: str, domain: str, port: int, turns: Turns | None = None, parent: ByDomain | None = None
-    ) -> MxRoute:
-        find, pool = self._look_up, self._pool
-        return MxRoute(name, domain, port, self._settings, draw=self._draw, find=find, pool=pool, parent=parent, turns=turns)
+    def _exchangers(self, name: str, domain: str, port: int, terms: _Terms, parent: ByDomain | None = None) -> MxRoute:
+        def pool(server: Server) -> ServerPool:
+            return self._pool(server, terms)
+
+        return MxRoute(
+            name, domain, port, self._settings, draw=self._draw, find=self._look_up, pool=pool, parent=parent, turns=terms.turns
+        )
 
     async def _look_up(self, domain: str, port: int) -> list[Exchange]:
         if self._resolver is None:
@@ -169,28 +183,29 @@ class Relay:
         is_own = partial(self._ourselves.is_at, port=port)
         return await find_exchanges(domain, self._resolver, own_names=(self._ourselves.name,), is_own=is_own)
 
-    def _route(self, name: str, servers: Sequence[ServerEntry], turns: Turns | None = None) -> Route:
+    def _route(self, name: str, servers: Sequence[ServerEntry], terms: _Terms = _USUAL) -> Route:
         exchangers = parse_mx(servers[0].address)
         if exchangers is not None:
             domain, port = exchangers
             if not domain:
                 msg = "\"mx:\" without a domain is a route's, not a server's"
                 raise ValueError(msg)
-            return self._exchangers(name, domain, port, turns)
+            return self._exchangers(name, domain, port, terms)
         candidates = []
         for one in servers:
-            pool = self._pool(parse_server(one.address))
+            pool = self._pool(parse_server(one.address), terms)
             if one.max_links is not None:
                 pool.limit_links(one.max_links)
             candidates.append(Candidate(pool, priority=one.priority or 0, weight=one.weight))
-        return Route(name, candidates, self._settings, draw=self._draw, turns=turns)
+        return Route(name, candidates, self._settings, draw=self._draw, turns=terms.turns)
 
-    def _pool(self, server: Server) -> ServerPool:
+    def _pool(self, server: Server, terms: _Terms) -> ServerPool:
         if server.is_inbox:
             if self._inbox is None:
                 msg = '"inbox:" is named by a route, and no inbox runs'
                 raise ValueError(msg)
             server = Server(*self._inbox)
+        server = replace(server, source=terms.source) if terms.source else server
         pool = self._pools.get(server)
         if pool is None:
             pool = self._pools[server] = ServerPool(server, self._settings, self._name)

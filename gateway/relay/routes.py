@@ -29,6 +29,12 @@ class Server:
     """It is greeted with LHLO and answers for each recipient (RFC 2033)."""
     mx_name: str = field(default="", compare=False)
     """The mail exchanger whose address `host` is. DNS said so, which proves nothing: never verified TLS (design §5)."""
+    source: tuple[str, ...] = ()
+    """Addresses of ours, at most one of each family, that connections to it come from."""
+
+    def source_of(self, address: str) -> tuple[str, int] | None:
+        """Where a connection to this address comes from; None: as the system likes."""
+        return next(((one, 0) for one in self.source if (":" in one) == (":" in address)), None)
 
     def __str__(self) -> str:
         if self.is_inbox:

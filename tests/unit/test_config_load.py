@@ -111,6 +111,8 @@ idle = "5 minutes"
             "route[0].servers[0]",
             "with priority",
         ),
+        (f"{ROUTE}source = ['192.0.2.1', '192.0.2.2']\n", 4, "route[0].source", "one IPv4"),
+        (f"{ROUTE}source = ['mail.example.org']\n", 4, "route[0].source[0]", "an address such as"),
         (f"[relay]\nmap = 'nowhere.txt'\n{ROUTE}", 2, "relay.map", "a file of addresses"),
         ("[[route]]\ndomains = ['a.test']\nservers = ['mx:', 'a:25']\n", 3, "route[0].servers", "alone"),
         ("[[route]]\ndomains = ['a.test']\nservers = ['mx:a..b']\n", 3, "route[0].servers[0]", "mx:example.net:port"),

@@ -491,6 +491,29 @@ async def test_probe_sees_a_next_hop_that_hangs(monkeypatch: pytest.MonkeyPatch)
         assert hop.connections >= 2
 
 
+async def test_links_come_from_the_route_s_address() -> None:
+    """Of the family of the server; another route to the same server has links of its own."""
+    peers: list[str] = []
+
+    def met(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peers.append(writer.get_extra_info("peername")[0])
+        writer.close()
+
+    server = await asyncio.start_server(met, "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    from_there = RouteConfig(name="there", domains=("*",), servers=(address,), source=("2001:db8::1", "127.0.0.7"))
+    from_anywhere = RouteConfig(name="any", domains=("*",), servers=(address,), source=("2001:db8::1",))
+    from_nowhere = RouteConfig(name="nowhere", domains=("*",), servers=(address,), source=("192.0.2.1",))
+    relay = Relay([from_there, from_anywhere, from_nowhere], RelayConfig(), server_name="gw.test")
+    for route in ("there", "any", "nowhere"):
+        with pytest.raises(LinkError):
+            await deliver(relay, route)
+    assert set(peers) == {"127.0.0.7", "127.0.0.1"}
+    await relay.close()
+    server.close()
+    await server.wait_closed()
+
+
 async def test_unix_socket_route(tmp_path: Path) -> None:
     async with ScriptedNextHop(unix_path=str(tmp_path / "hop")) as hop, relaying(hop.address) as relay:
         assert await deliver(relay) == 250
