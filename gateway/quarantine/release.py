@@ -36,7 +36,10 @@ BINARY = frozenset({"BINARYMIME", "CHUNKING"})
 class Handover(Protocol):
     """One transaction's way to a next hop; `gateway.relay` has it. LinkError when the link fails."""
 
-    next_hop: str
+    @property
+    def next_hop(self) -> str:
+        """For logs."""
+        ...
 
     def mail(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = ()) -> Awaitable[Reply]:
         """MAIL."""

@@ -132,6 +132,55 @@ def test_a_line_of_1_gb_in_the_content_ends_the_connection(gateway: Gateway) -> 
         assert not said or said.startswith(b"500 5.5.2 Line too long")
 
 
+def begin_chunks(client: Client) -> None:
+    """A transaction that may have content."""
+    for command in (b"EHLO client.test", b"MAIL FROM:<a@client.test>", b"RCPT TO:<alice@inbox.test>"):
+        assert client.say(command + b"\r\n").startswith(b"250")
+
+
+@pytest.mark.usefixtures("flat")
+def test_a_chunk_over_the_limit_is_dropped_and_the_session_goes_on(gateway: Gateway) -> None:
+    with Client(gateway.smtp) as client:
+        begin_chunks(client)
+        client.sock.sendall(b"BDAT %d\r\n" % (100 * MB))
+        for _ in range(100):
+            client.sock.sendall(b"x" * MB)
+        assert client.read().startswith(b"552 5.3.4")
+        assert client.say(b"BDAT 6 LAST\r\nRSET\r\n").startswith(b"503 5.5.1")
+        assert client.begin().startswith(b"354")
+
+
+@pytest.mark.usefixtures("flat")
+def test_a_chunk_without_end_is_dropped_as_it_comes(gateway: Gateway) -> None:
+    with Client(gateway.smtp) as client:
+        begin_chunks(client)
+        client.sock.sendall(b"BDAT 99999999999999999999 LAST\r\n")
+        for _ in range(100):
+            client.sock.sendall(b"RSET\r\n" * (MB // 6))
+
+
+@pytest.mark.usefixtures("flat")
+def test_thousands_of_chunks_of_one_octet_are_one_message(gateway: Gateway) -> None:
+    content = b"Subject: crumbs\r\n\r\n" + b"crumb\r\n" * 700
+    with Client(gateway.smtp) as client:
+        begin_chunks(client)
+        client.sock.sendall(b"".join(b"BDAT 1\r\n%c" % octet for octet in content) + b"BDAT 0 LAST\r\n")
+        for _ in content:
+            assert client.read() == b"250 2.0.0 Ok: 1 octets\r\n"
+        assert client.read().startswith(b"250")
+    assert any(octets.endswith(content) for octets in gateway.until(lambda: delivered(gateway)))
+
+
+@pytest.mark.usefixtures("flat")
+@pytest.mark.parametrize("argument", [b"", b" -1 LAST", b" 1e9", b" 0x10 LAST", b" 5 FIRST", b" " + b"9" * 21, b" LAST 5"])
+def test_a_chunk_that_says_no_size_ends_the_connection(gateway: Gateway, argument: bytes) -> None:
+    with Client(gateway.smtp) as client:
+        begin_chunks(client)
+        reply = client.say(b"BDAT" + argument + b"\r\nMAIL FROM:<hidden@client.test>\r\n")
+        assert reply.startswith(b"501 5.5.4 Syntax: BDAT octets [LAST]")
+        assert client.read() == b""
+
+
 @pytest.mark.usefixtures("flat")
 def test_a_line_of_1_gb_for_a_command_ends_the_connection(gateway: Gateway) -> None:
     with Client(gateway.smtp) as client:
