@@ -102,6 +102,8 @@ class ListenerConfig(Model):
     """Strangers that talk before the greeting: a finding for plugins and rules; or 421, or 554, instead of the greeting."""
     routed_local_parts: bool = False
     """Allow `%`, `!` and `@` in a stranger's local part."""
+    refuse_null_mx_senders: bool = False
+    """Refuse a stranger's reverse-path whose domain accepts no mail, and so no report either (null MX, RFC 7505 4.2): 550 5.7.27."""
 
 
 class ServerEntry(Model):

@@ -84,6 +84,15 @@ async def find_exchanges(
     raise DomainError(domain, "no mail exchanger has an address", fault)
 
 
+async def has_null_mx(domain: str, resolver: Resolver) -> bool:
+    """The domain says that it accepts no mail (RFC 7505 3). False also when that cannot be found out."""
+    try:
+        answer = await resolver.query(domain, "MX")
+    except DnsError:
+        return False
+    return bool(answer.records) and not any(host.rstrip(".") for _, host in answer.records)
+
+
 def _hosts(domain: str, records: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
     """Preference and name of each exchanger in order. A null MX stands alone (RFC 7505 3); beside others it is no host."""
     if not records:

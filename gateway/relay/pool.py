@@ -16,7 +16,7 @@ from gateway.errors import LinkError
 from gateway.relay.choosing import Candidate
 from gateway.relay.exchangers import ByDomain, MxRoute
 from gateway.relay.handover import ClientFacts, Handover
-from gateway.relay.mx import Exchange, find_exchanges
+from gateway.relay.mx import Exchange, find_exchanges, has_null_mx
 from gateway.relay.ourselves import Ourselves
 from gateway.relay.protocol import Capabilities
 from gateway.relay.queueing import CongestedError, Turns
@@ -75,6 +75,10 @@ class Relay:
         LinkError when it is neither. The caller ends it with `abandon` in every case.
         """
         return Handover(self._find(route), client)
+
+    async def accepts_no_mail(self, domain: str) -> bool:
+        """The domain has a null MX."""
+        return self._resolver is not None and await has_null_mx(domain, self._resolver)
 
     def way(self, route: str, domain: str) -> str:
         """What a recipient's route is called in a transaction: that of its domain (lower case) where each domain has its own."""

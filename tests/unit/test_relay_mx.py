@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import DomainError, DomainFault, LinkError
-from gateway.relay.mx import MAX_ADDRESSES, MAX_EXCHANGES, Exchange, find_exchanges, literal_address
+from gateway.relay.mx import MAX_ADDRESSES, MAX_EXCHANGES, Exchange, find_exchanges, has_null_mx, literal_address
 from gateway.relay.ourselves import Ourselves, is_local
 from gateway.testing.dns import TEMPFAIL, FakeResolver
 
@@ -127,6 +127,24 @@ async def test_address_literals(domain: str, address: str | None) -> None:
             await find_exchanges(domain, resolver)
         assert fault.value.fault is NO_DOMAIN
     assert not [name for name, _ in resolver.queries if name.startswith("[")]
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        (mx((0, ".")), True),
+        (mx((10, "."), (20, ".")), True),
+        (mx((0, "."), (10, "one.test")), False),
+        (mx((10, "one.test")), False),
+        ({"A": [ONE]}, False),
+        (None, False),
+        ({"MX": TEMPFAIL}, False),
+    ],
+)
+async def test_null_mx_of_a_sender(records: Any, expected: bool) -> None:
+    """RFC 7505 4.2; what cannot be found out is no reason to refuse."""
+    zones = {} if records is None else {"example.org": records}
+    assert await has_null_mx("example.org", FakeResolver(zones)) is expected
 
 
 async def test_bounds() -> None:

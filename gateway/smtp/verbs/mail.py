@@ -34,6 +34,22 @@ def mail(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
     size = transaction.parameter("SIZE")
     if size is not None:
         transaction.declared_size = int(size.value or "0")
+    if talk.door.config.refuse_null_mx_senders and address.path.domain and not talk.trusted:
+        return _ask_dns(talk, transaction)
+    return _go_on(talk, transaction)
+
+
+async def _ask_dns(talk: Conversation, transaction: Transaction) -> Reply | Pending:
+    """A reverse-path that can get no report is refused where the listener says so (RFC 7505 4.2)."""
+    if await talk.door.site.relay.accepts_no_mail(transaction.reverse_path.domain_key):
+        refused = talk.ours(550, "5.7.27", "The sender's domain accepts no mail (null MX)")
+        end(talk, refused)
+        return refused
+    answer = _go_on(talk, transaction)
+    return answer if isinstance(answer, Reply | Pending) else await answer
+
+
+def _go_on(talk: Conversation, transaction: Transaction) -> Reply | Pending | Coroutine[Any, Any, Reply | Pending]:
     if "mail" in talk.door.chain.stages:
         return _ask_chain(talk, transaction)
     return _next_hop_or_later(talk, transaction)

@@ -1,8 +1,8 @@
-"""Verdicts by name, for dialogues: `reject-…`, `defer-…`, `hold-…`, `drop-…` and `keep-…` as local part of a path, or as Subject."""
+"""Verdicts by name, for dialogues: `reject-…`, `defer-…`, `hold-…`, `drop-…`, `keep-…` and `redirect-ROUTE` as local part of a path, or as Subject."""
 
 from __future__ import annotations
 
-from gateway import Message, Plugin, Recipient, Transaction, Verdict, defer, discard, hook, quarantine, reject
+from gateway import Message, Plugin, Recipient, Transaction, Verdict, defer, discard, hook, quarantine, redirect, reject
 
 
 def _verdict(name: str) -> Verdict | None:
@@ -17,6 +17,8 @@ def _verdict(name: str) -> Verdict | None:
             return quarantine("by-name")
         case "drop":
             return discard("by-name")
+        case "redirect":
+            return redirect(name.partition("-")[2])
         case _:
             return None
 
