@@ -1,6 +1,7 @@
 # Each target calls tools that can be called by hand: .venv/bin/mailgateway, .venv/bin/pytest, .venv/bin/ruff, .venv/bin/mypy.
 
-PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
+# The distribution's own comes first: it is built with profile-guided optimisation, which is a fifth of the CPU a message takes.
+PYTHON ?= $(firstword $(foreach name,/usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11,$(shell \
 	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 CONFIG ?= config.toml
 WORKERS ?= 2

@@ -99,6 +99,8 @@ class Ledger:
         # Text, not Path: both are asked for with every message.
         self._hints_mark = str(file.with_name(f"{file.stem}.hints"))
         self._files = (f"{file}-wal", str(file))
+        self._now: Callable[[], float] | None = None
+        """The loop's clock."""
         self._looked = -1.0
         self._found_hints = True
 
@@ -161,7 +163,9 @@ class Ledger:
 
         One answer serves a whole turn of the loop (uvloop's clock stands still in it).
         """
-        turn = asyncio.get_running_loop().time()
+        if self._now is None:
+            self._now = asyncio.get_running_loop().time
+        turn = self._now()
         if turn != self._looked:
             self._found_hints = self._look_for_hints()
             self._looked = turn
@@ -184,6 +188,10 @@ class Ledger:
             raise StorageError(f"cannot mark hints: {error}") from error
 
     # -- entries -------------------------------------------------------------------------------------------------------
+
+    def is_empty(self) -> bool:
+        """Nothing was written since it was last found without an entry. Costs a `stat`."""
+        return self._seen is not None and not self._origins and _stamp(self._files) == self._seen
 
     async def history(self, attempt: Attempt, mailboxes: Sequence[str]) -> History:
         """What is known of this very content. Costs a `stat` call unless the ledger has something from this origin.

@@ -15,7 +15,7 @@ from gateway.delivery.carrying import carry_out
 from gateway.delivery.parcel import Copies, Envelope, Handover, Memory, Parcel, Records, attempt_of
 from gateway.errors import StorageError
 from gateway.message import Message
-from gateway.outcome import Ability, Admission, Arrival, History, Plan, Settlement, failed
+from gateway.outcome import NOTHING, Ability, Admission, Arrival, History, Plan, Settlement, failed
 from gateway.smtp.replies import Reply
 from gateway.transaction import Recipient, Transaction
 
@@ -70,6 +70,8 @@ class Delivery:
 
     async def history(self, transaction: Transaction, message: Message) -> History:
         """What ledger and hints know of this very message."""
+        if len(transaction.recipients) == 1 and self._ledger.is_empty():
+            return NOTHING
         mailboxes = [recipient.mailbox for recipient in transaction.recipients if not recipient.added]
         return await self._ledger.history(attempt_of(transaction, message.content), mailboxes)
 

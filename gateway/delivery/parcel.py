@@ -71,6 +71,10 @@ class Memory(Protocol):
         """Whether any process may have left a hint lately."""
         ...
 
+    def is_empty(self) -> bool:
+        """It is sure that there is no entry at all: `history` of one recipient need not be asked."""
+        ...
+
     async def hint(self, reverse_path: bytes, mailbox: str) -> str:
         """The class an earlier transaction left, `` when none. StorageError."""
         ...

@@ -10,6 +10,7 @@ from gateway.outcome.settling import failed, settle, take_back
 from gateway.outcome.values import (
     ALONE,
     DONE,
+    NOTHING,
     Ability,
     Fate,
     History,
@@ -23,6 +24,7 @@ from gateway.outcome.values import (
 __all__ = [
     "ALONE",
     "DONE",
+    "NOTHING",
     "Ability",
     "Admission",
     "Arrival",

@@ -96,6 +96,10 @@ class History:
     """How often this reverse-path and recipient set has been split already."""
 
 
+NOTHING = History()
+"""What is known of nearly every message."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
     """One copy to be held, for the recipients whose verdicts are alike."""

@@ -62,6 +62,7 @@ class Conversation:
 
     door: Door
     session: Session
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     state: State = State.GREETING
     offered: dict[str, Extension] = field(default_factory=dict)
     """Extensions of the last EHLO reply, by keyword."""
@@ -94,7 +95,8 @@ class Conversation:
     @property
     def utf8(self) -> bool:
         """UTF-8 may go into replies: the transaction has SMTPUTF8 (RFC 6531 3.7.4)."""
-        return self.transaction is not None and self.transaction.parameter("SMTPUTF8") is not None
+        transaction = self.transaction
+        return transaction is not None and bool(transaction.parameters) and transaction.parameter("SMTPUTF8") is not None
 
     @property
     def id(self) -> str:
@@ -143,6 +145,8 @@ class Conversation:
 
     def theirs(self, answer: Reply) -> Reply:
         """A next hop's reply for the client: word for word, x.0.0 added where it has no enhanced code (RFC 2034)."""
+        if answer.is_usual:
+            return answer
         cleaned = passed_on(answer, utf8=self.utf8)
         if cleaned.enhanced is None and "ENHANCEDSTATUSCODES" in self.offered and cleaned.first in {2, 4, 5}:
             front = b"%d.0.0 " % cleaned.first
@@ -160,7 +164,7 @@ class Conversation:
             parameters=parameters,
             sent_reverse_path=path.octets,
             started=now,
-            deadline=asyncio.get_running_loop().time() + self.door.site.config.limits.transaction_time,
+            deadline=self.loop.time() + self.door.site.config.limits.transaction_time,
             trace=Trace(),
         )
         if self.session.findings:
@@ -238,6 +242,8 @@ def onward(talk: Conversation, parameters: tuple[Parameter, ...], route: str, *,
 def needs(talk: Conversation, parameters: tuple[Parameter, ...], route: str, *, rcpt: bool) -> set[str]:
     """EHLO keywords that a link must offer for the parameters that go on."""
     found: set[str] = set()
+    if not parameters:
+        return found
     for parameter in parameters:
         extension = _owner(parameter.keyword, rcpt=rcpt)
         if extension is not None and extension.onward(parameter, talk.door.site.capabilities(route)) is not None:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 _ENHANCED = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
+_USUAL = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}(?: [ -~]*)?")
 _UNPRINTABLE = re.compile(rb"[^ -~\t]+")
 _UNPRINTABLE_UTF8 = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+")
 
@@ -26,6 +27,12 @@ class Reply:
         """The enhanced status code at the front of the text, if there is one."""
         found = _ENHANCED.match(self.lines[0]) if self.lines else None
         return found[1].decode() if found else None
+
+    @property
+    def is_usual(self) -> bool:
+        """One line with an enhanced code, printable and not too long: it needs nothing on its way to a client."""
+        lines = self.lines
+        return len(lines) == 1 and len(lines[0]) <= MAX_LINE - 6 and _USUAL.fullmatch(lines[0]) is not None
 
     @property
     def text(self) -> str:

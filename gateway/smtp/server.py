@@ -149,7 +149,7 @@ class Server(SMTP):
             started=door.site.clock(),
         )
         session.client_class = door.client_class(session)
-        self._talk = Conversation(door=door, session=session, lenient=door.is_lenient(session))
+        self._talk = Conversation(door=door, session=session, loop=self.loop, lenient=door.is_lenient(session))
         door.enter(self)
         self._timer = self.loop.call_later(self._turn, self._check_time)
         self._handler_coroutine = self.loop.create_task(self._converse(self._talk))

@@ -130,6 +130,9 @@ class World:
     def has_hints(self) -> bool:
         return bool(self.hints)
 
+    def is_empty(self) -> bool:
+        return not self.entries
+
     async def hint(self, reverse_path: bytes, mailbox: str) -> str:
         return self.hints.get(mailbox, "")
 

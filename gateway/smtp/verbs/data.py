@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -74,7 +73,7 @@ async def _finish(talk: Conversation, intake: Intake, vanished: Callable[[], boo
     if transaction is None:
         intake.discard()
         return talk.ours(451, "4.3.0", "The transaction has ended")
-    due = talk.reply_due = asyncio.get_running_loop().time() + talk.door.site.config.limits.final_reply
+    due = talk.reply_due = talk.loop.time() + talk.door.site.config.limits.final_reply
     if transaction.deadline is not None and transaction.deadline > due:
         transaction.deadline = due
     if intake.fault is not None:
