@@ -41,6 +41,9 @@ MAX_HEADER = 1_000_000
 _DATE = re.compile(rb"^date[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _MESSAGE_ID = re.compile(rb"^message-id[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
+LOCAL = "unix:"
+"""In front of the listener's name, in the place of the address of a client at its UNIX socket."""
+
 metadata = MetaData()
 _entries = Table(
     "entries",
@@ -287,7 +290,9 @@ class _NotThereError(Exception):
 
 
 def client_network(address: str) -> bytes | None:
-    """/24 of IPv4, /64 of IPv6: a farm of senders retries from the next machine. None when it is no address."""
+    """/24 of IPv4, /64 of IPv6: a farm of senders retries from the next machine; a UNIX socket by itself. None when it is no address."""
+    if address.startswith(LOCAL):
+        return address.encode()
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

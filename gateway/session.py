@@ -39,6 +39,8 @@ class Session:
     client_address: str = ""
     """IP address in text form; `` when it is not known (such a client is a stranger)."""
     client_port: int = 0
+    is_local: bool = False
+    """The client is a process of this host at a UNIX socket, and has no address. False where a proxy speaks for another."""
     client_name: str = ""
     """Verified reverse name, when something looked it up."""
     helo: str = ""

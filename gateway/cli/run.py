@@ -49,8 +49,9 @@ def _announce(place: Place) -> None:
         out.append(f"health and metrics:    http://{place.admin}/ready  http://{place.admin}/metrics")
     if place.state_warning:
         out.append(f"state is ephemeral:    {place.state_warning}")
-    if place.inbox is not None:
-        host, port = place.listeners[0].address
+    by_tcp = [listener.address for listener in place.listeners if not listener.path]
+    if place.inbox is not None and by_tcp:
+        host, port = by_tcp[0]
         known = ", ".join(MAILBOXES)
         you = "you@good.demo.test"  # a real domain may have an SPF record that refuses loopback
         script = (

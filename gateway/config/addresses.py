@@ -12,6 +12,11 @@ from pydantic import AfterValidator
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 _HOST_PORT = re.compile(r"(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:/]+))(?::(?P<port>\d{1,5}))?")
 _BIND_ALLOWED = '"127.0.0.1:25", "0.0.0.0:25", "[::1]:25" or "localhost:25"'
+_SOCKET_ALLOWED = '"unix:" and an absolute path of at most 107 octets'
+UNIX = "unix"
+"""Among networks: clients at a UNIX socket of ours, which have no address."""
+MAX_SOCKET_PATH = 107
+"""Octets in the path of a UNIX socket: unix(7)."""
 _SERVER_ALLOWED = '"host", "host:port", "[2001:db8::1]:port", "unix:/path", "lmtp://host:port", "lmtp+unix:/path" or "inbox:"'
 _MX_ALLOWED = '"mx:" (the recipient\'s domain), "mx:example.net", "mx:example.net:port" or "mx::port"'
 _NAME_SERVER_ALLOWED = '"192.0.2.53", "192.0.2.53:53" or "[2001:db8::53]:53"'
@@ -66,8 +71,20 @@ def parse_bind(text: str) -> tuple[str, int]:
     return host, port
 
 
+def socket_path(bind: str) -> str:
+    """Path of the UNIX socket that a `bind` of a listener names; `` for a host and port. ValueError says what is allowed."""
+    if not bind.startswith("unix:"):
+        return ""
+    path = bind.removeprefix("unix:")
+    if not path.startswith("/") or path.endswith("/") or "\0" in path or len(path.encode()) > MAX_SOCKET_PATH:
+        raise ValueError(_SOCKET_ALLOWED)
+    return path
+
+
 def is_loopback(bind: str) -> bool:
     """Whether a valid `bind` is reachable from this host only."""
+    if socket_path(bind):
+        return True
     host, _ = parse_bind(bind)
     return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
@@ -108,12 +125,27 @@ def parse_mx(text: str) -> tuple[str, int] | None:
 
 
 def _bind(text: str) -> str:
-    parse_bind(text)
+    if not socket_path(text):
+        parse_bind(text)
     return text
 
 
 def _optional_bind(text: str) -> str:
-    return text and _bind(text)
+    if text:
+        parse_bind(text)
+    return text
+
+
+def _socket_mode(text: str) -> str:
+    if re.fullmatch(r"0?[0-7]{3}", text) is None:
+        raise ValueError('an octal mode such as "0660"')
+    return text
+
+
+def _socket_owner(text: str) -> str:
+    if re.fullmatch(r"([^:/\s]*)(:[^:/\s]+)?", text) is None:
+        raise ValueError('"user", "user:group" or ":group"')
+    return text
 
 
 def _server(text: str) -> str:
@@ -130,10 +162,12 @@ def _ip_address(text: str) -> str:
 
 
 def _network(text: str) -> str:
+    if text == UNIX:
+        return text
     try:
         return str(ipaddress.ip_network(text))
     except ValueError as error:
-        allowed = 'a network such as "192.0.2.0/24", "2001:db8::/32" or one address'
+        allowed = 'a network such as "192.0.2.0/24", "2001:db8::/32", one address, or "unix"'
         if "host bits" in str(error):
             allowed += f" ({error})"
         raise ValueError(allowed) from error
@@ -166,6 +200,8 @@ def _name_server(text: str) -> str:
 
 
 Bind = Annotated[str, AfterValidator(_bind)]
+SocketMode = Annotated[str, AfterValidator(_socket_mode)]
+SocketOwner = Annotated[str, AfterValidator(_socket_owner)]
 OptionalBind = Annotated[str, AfterValidator(_optional_bind)]
 Server = Annotated[str, AfterValidator(_server)]
 IpAddress = Annotated[str, AfterValidator(_ip_address)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gateway.config.addresses import is_loopback
+from gateway.config.addresses import UNIX, is_loopback
 from gateway.config.lines import Key
 from gateway.config.models import Config, ListenerConfig
 from gateway.config.problems import Locate, dotted, nearest, shown
@@ -128,7 +128,7 @@ def _lmtp_on_25(data: Mapping[str, Any]) -> Iterator[Mistake]:
     """RFC 2033 5: whoever connects to port 25 expects SMTP."""
     for place, listener in _tables(data, "listener"):
         bind = listener.get("bind", "")
-        if listener.get("protocol") == "lmtp" and isinstance(bind, str) and bind.endswith(":25"):
+        if listener.get("protocol") == "lmtp" and isinstance(bind, str) and bind.endswith(":25") and not bind.startswith("unix:"):
             yield Mistake(
                 key=("listener", place, "bind"), found=f"LMTP on {bind}", allowed="another port than 25, which is SMTP's"
             )
@@ -208,6 +208,8 @@ def _wide_trust(listener: ListenerConfig) -> Iterable[str]:
     if is_loopback(listener.bind):
         return
     for text in listener.trusted_networks:
+        if text == UNIX:
+            continue
         network = ipaddress.ip_network(text)
         if any(network.version == wide.version and network.overlaps(wide) for wide in _WIDE):
             yield (

@@ -6,7 +6,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from gateway.config.addresses import Bind, Domain, IpAddress, NameServer, Network, OptionalBind, Server, parse_bind, parse_mx
+from gateway.config.addresses import (
+    UNIX,
+    Bind,
+    Domain,
+    IpAddress,
+    NameServer,
+    Network,
+    OptionalBind,
+    Server,
+    SocketMode,
+    SocketOwner,
+    parse_bind,
+    parse_mx,
+    socket_path,
+)
 from gateway.units import Duration, Size
 
 MOST_CONNECTIONS = 1 << 20
@@ -83,14 +97,18 @@ class ListenerConfig(Model):
     name: str = "default"
     """Its name in logs, metrics and variables."""
     bind: Bind = "127.0.0.1:2525"
-    """`host:port`, `[::1]:port`."""
+    """`host:port`, `[::1]:port`, or `unix:/path` for a UNIX socket, which all workers share."""
+    socket_mode: SocketMode = "0660"
+    """Who may connect to a UNIX socket: its permissions, octal."""
+    socket_owner: SocketOwner = ""
+    """Owner of a UNIX socket: `user`, `user:group` or `:group`; default: who runs the gateway."""
     protocol: Literal["smtp", "lmtp"] = "smtp"
     """What is spoken here: SMTP, or LMTP, which has a reply for each recipient and never port 25."""
     tls: TlsConfig | None = None
     """`{ certificate, key }`: STARTTLS is offered."""
     trusted_networks: tuple[Network, ...] = ()
-    """Clients that may relay to wherever the routes lead. Empty by default."""
-    lenient_networks: tuple[Network, ...] = LOOPBACK
+    """Clients that may relay to wherever the routes lead; `unix`: those at this listener's UNIX socket. Empty by default."""
+    lenient_networks: tuple[Network, ...] = (*LOOPBACK, UNIX)
     """Clients whose bare LF and CR are taken as line ends. Says nothing about relaying."""
     plugins: tuple[PluginEntry, ...] | None = None
     """Another chain for this listener."""
@@ -374,5 +392,5 @@ class Config(Model):
 
     @property
     def listens(self) -> tuple[tuple[str, int], ...]:
-        """Host and port of each listener."""
-        return tuple(parse_bind(one.bind) for one in self.listener)
+        """Host and port of each listener that has them."""
+        return tuple(parse_bind(one.bind) for one in self.listener if not socket_path(one.bind))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from gateway.content import Content, Form
 from gateway.edits import Edit
-from gateway.ledger import Attempt
+from gateway.ledger import LOCAL, Attempt
 from gateway.outcome import Fate, History
 from gateway.quarantine.copies import Copy, State, Ticket
 from gateway.smtp.paths import Parameter
@@ -134,8 +134,9 @@ class Parcel:
 
 def attempt_of(transaction: Transaction, content: Content) -> Attempt:
     """This message as the ledger knows it: everything as received."""
+    session = transaction.session
     return Attempt(
-        client_address=transaction.session.client_address,
+        client_address=LOCAL + session.listener if session.is_local else session.client_address,
         reverse_path=transaction.reverse_path.octets,
         parameters=tuple(octets_of(transaction.parameters)),
         recipients=tuple((one.forward_path.octets, tuple(octets_of(one.parameters))) for one in transaction.recipients),

@@ -128,12 +128,18 @@ class Resources:
 
         return Child(name=f"worker-{slot.index}", work=work, slot=slot)
 
+    def _close_listeners(self) -> None:
+        """In a process beside the workers: an inherited UNIX socket would go on listening there."""
+        for place in self.reserved:
+            place.held.close()
+
     def _inbox(self, listening: socket.socket) -> Child:
         room = 1_000_000  # for the fields the gateway adds
 
         def work() -> int:
             from gateway.server.inbox import serve
 
+            self._close_listeners()
             return serve(listening, self.state / "inbox", size_limit=self.loaded.config.limits.message_size + room)
 
         return Child(name="inbox", work=work)
@@ -149,6 +155,7 @@ class Resources:
         )
 
         def work() -> int:
+            self._close_listeners()
             logs.configure(task.config.server, process="admin", queued=False)
             return admin(task)
 

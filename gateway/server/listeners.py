@@ -2,7 +2,7 @@
 
 A port that somebody else listens on is found by a bind without SO_REUSEPORT; after that the supervisor holds the address by a socket
 that is bound and never listens, and each worker opens a listening socket of its own beside it (SO_REUSEPORT): the kernel shares the
-connections out among them.
+connections out among them. A UNIX socket has no such option: the supervisor's own listens, and the workers inherit it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from gateway.config.addresses import parse_bind
+from gateway.config.addresses import parse_bind, socket_path
 from gateway.config.models import ListenerConfig
 from gateway.errors import GatewayError
+from gateway.server.sockets import Identity, SocketError, identity, listen, remove
 
 BACKLOG = 1024
 
@@ -24,7 +25,10 @@ BACKLOG = 1024
 class BindError(GatewayError):
     """An address cannot be listened on: one line with the address, what it is for and why."""
 
-    def __init__(self, address: str, purpose: str, cause: OSError) -> None:
+    def __init__(self, address: str, purpose: str, cause: OSError | SocketError) -> None:
+        if isinstance(cause, SocketError):
+            super().__init__(f"cannot listen on {address} ({purpose}): {cause}")
+            return
         why = "another process listens there" if cause.errno == errno.EADDRINUSE else (cause.strerror or str(cause))
         if cause.errno == errno.EACCES:
             why = "a port below 1024 needs root or the capability CAP_NET_BIND_SERVICE"
@@ -44,9 +48,19 @@ class Reserved:
     family: int
     address: tuple[str, int]
     held: socket.socket
+    path: str = ""
+    """Of a UNIX socket; then there is no address, and `held` listens."""
+    file: Identity = (0, 0, 0)
+    """Which file at `path` is ours."""
 
     def __str__(self) -> str:
-        return show_address(*self.address)
+        return f"unix:{self.path}" if self.path else show_address(*self.address)
+
+    def close(self) -> None:
+        """The supervisor's end of it; the file of a UNIX socket goes."""
+        self.held.close()
+        if self.path:
+            remove(self.path, self.file)
 
 
 def _bound(text: str, purpose: str, *, share: bool, port: int | None = None) -> socket.socket:
@@ -85,6 +99,10 @@ def reserve(listeners: Iterable[ListenerConfig]) -> list[Reserved]:
     with ExitStack() as undo:
         for listener in listeners:
             purpose = f"listener {listener.name!r}"
+            if path := socket_path(listener.bind):
+                held.append(_at_path(path, listener, purpose))
+                undo.callback(held[-1].close)
+                continue
             probe = _bound(listener.bind, purpose, share=False)
             try:
                 probe.listen(1)
@@ -100,11 +118,23 @@ def reserve(listeners: Iterable[ListenerConfig]) -> list[Reserved]:
     return held
 
 
+def _at_path(path: str, listener: ListenerConfig, purpose: str) -> Reserved:
+    try:
+        sock = listen(path, listener, BACKLOG)
+    except SocketError as error:
+        raise BindError(listener.bind, purpose, error) from error
+    return Reserved(name=listener.name, family=sock.family, address=("", 0), held=sock, path=path, file=identity(path))
+
+
 def listening_sockets(reserved: Iterable[Reserved]) -> Mapping[str, socket.socket]:
-    """A worker's own listening sockets by listener name, sharing the port with the other workers'. OSError."""
+    """A worker's listening sockets by listener name, sharing the port, or the socket itself, with the other workers. OSError."""
     sockets: dict[str, socket.socket] = {}
     with ExitStack() as undo:
         for place in reserved:
+            if place.path:
+                sockets[place.name] = place.held
+                place.held.setblocking(False)
+                continue
             sock = undo.enter_context(socket.socket(place.family, socket.SOCK_STREAM))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

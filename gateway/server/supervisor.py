@@ -62,6 +62,8 @@ def run(loaded: Loaded, *, admin: Admin | None = None, announce: Callable[[Place
             resources.seats = open_file()
             undo.callback(os.close, resources.seats)
             resources.reserved = reserve(config.listener)
+            for place in resources.reserved:
+                undo.callback(place.close)
             if admin is not None and config.admin.bind:
                 resources.admin = undo.enter_context(open_listening(config.admin.bind, "[admin]"))
             if any(entry.address.startswith("inbox:") for route in config.route for entry in route.entries):
@@ -235,7 +237,7 @@ class Supervisor:
         self._slots.drain()  # not ready first, then the listeners close
         self._ending = now + limit
         for place in self._resources.reserved:
-            place.held.close()
+            place.close()
         for child in self._workers:
             if child.pid:
                 with suppress(ProcessLookupError):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -145,9 +148,16 @@ class Worker:
 
     async def _accept(self, loop: asyncio.AbstractEventLoop, door: Door) -> asyncio.Server:
         shared = prototype(door, loop)
-        return await loop.create_server(
-            lambda: Server(door, shared), sock=self.runtime.sockets[door.config.name], backlog=1024, start_serving=True
-        )
+        sock = self.runtime.sockets[door.config.name]
+
+        def connected() -> Server:
+            return Server(door, shared)
+
+        if sock.family == socket.AF_UNIX:
+            # The file is the supervisor's to remove, not the first worker's that ends.
+            options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+            return await loop.create_unix_server(connected, sock=sock, backlog=1024, start_serving=True, **options)
+        return await loop.create_server(connected, sock=sock, backlog=1024, start_serving=True)
 
     async def _probe(self) -> None:
         """Next hops asked now and then, so that EHLO and readiness are known before a client needs them."""

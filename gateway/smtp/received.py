@@ -41,6 +41,8 @@ def received(transaction: Transaction, *, server_name: str, now: float) -> bytes
     helo = _UNSAFE.sub("?", session.helo)[:255] or "unknown"
     address = session.client_address
     literal = f"[IPv6:{address}]" if ":" in address else f"[{address or 'unknown'}]"
+    if session.is_local:
+        literal = "UNIX socket"  # RFC 5321 4.4 has no form for it: a comment, which nobody takes for an address
     tls = f"\r\n\t(using {session.tls.version} with cipher {session.tls.cipher})" if session.tls else ""
     only = transaction.recipients[0].forward_path if len(transaction.recipients) == 1 else None
     for_whom = (

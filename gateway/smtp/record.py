@@ -96,7 +96,7 @@ def _blank(session: Session, *, id_: str, began: float, generation: str, now: fl
         time=began,
         duration_ms=round((now - began) * 1000, 3),
         listener=session.listener,
-        client=session.client_address,
+        client=session.client_address or ("unix" if session.is_local else ""),
         helo=session.helo,
         identity=session.identity,
         tls=f"{session.tls.version} {session.tls.cipher}" if session.tls is not None else "",

@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from gateway.config.addresses import UNIX
 from gateway.config.models import ListenerConfig, RouteConfig
 from gateway.session import ClientClass
 from gateway.smtp.paths import Path
@@ -20,8 +21,8 @@ _ROUTING = frozenset("%!@")
 
 
 def networks(texts: Sequence[str]) -> tuple[Network, ...]:
-    """Networks of a configuration list. ValueError for what is none."""
-    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+    """Networks of a configuration list; `unix`, which is none, is left out. ValueError for what is none."""
+    return tuple(ipaddress.ip_network(text, strict=False) for text in texts if text != UNIX)
 
 
 def contains(listed: Sequence[Network], address: str) -> bool:

@@ -146,6 +146,7 @@ class Server(SMTP):
             protocol=door.config.protocol,
             client_address=address.partition("%")[0],
             client_port=port,
+            is_local=door.is_socket and not address,
             started=door.site.clock(),
         )
         session.client_class = door.client_class(session)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from gateway.config.addresses import UNIX, socket_path
 from gateway.config.route_map import MapError
 from gateway.dns.names import canonical
 from gateway.errors import ConfigError, ConfigProblem, LinkError
@@ -144,6 +145,8 @@ class Door:
     tls: ssl.SSLContext | None = None
     trusted: tuple[Network, ...] = ()
     lenient: tuple[Network, ...] = ()
+    is_socket: bool = False
+    """It is a UNIX socket."""
     answers_differ: bool = False
     """Recipients of one message may deserve different replies after the content, and SMTP is spoken."""
     draining: bool = False
@@ -161,6 +164,7 @@ class Door:
             tls=tls,
             trusted=networks(config.trusted_networks),
             lenient=networks(config.lenient_networks),
+            is_socket=bool(socket_path(config.bind)),
             answers_differ=config.protocol == "smtp" and ("judge" in chain.stages or has_lmtp(site.config.route)),
         )
 
@@ -186,7 +190,8 @@ class Door:
         """How far this client is trusted."""
         if session.identity:
             return ClientClass.AUTHENTICATED
-        return ClientClass.TRUSTED if contains(self.trusted, session.client_address) else ClientClass.STRANGER
+        trusted = contains(self.trusted, session.client_address) or (session.is_local and UNIX in self.config.trusted_networks)
+        return ClientClass.TRUSTED if trusted else ClientClass.STRANGER
 
     def admit(self, session: Session, *, is_suspect: bool) -> Seat | Full:
         """A seat for this connection among all of the host, or the limit that is reached. Strangers' networks have one too."""
@@ -195,6 +200,8 @@ class Door:
 
     def is_lenient(self, session: Session) -> bool:
         """Bare CR and LF are taken as line ends."""
+        if session.is_local and UNIX in self.config.lenient_networks:
+            return True
         return bool(session.identity) or contains(self.lenient, session.client_address)
 
     async def terms(self, session: Session) -> Terms:

@@ -22,7 +22,7 @@ Facts, waited for: `= held 1`; see `gateway.testing.play.FACTS`.
 The header, `name: value` with further lines indented:
 `title`, and `rfc` for the sections it shows;
 `config`, TOML laid over `gateway.testing.play.BASE`, where `{N}` and `{N2}` are the next hops' addresses, `{N.port}` the port alone, `{here}` the folder of the file, and `{certificate}` and
-`{key}` are files for a listener's `tls`;
+`{key}` are files for a listener's `tls`, and `{socket}` is a `bind` at a UNIX socket;
 `hello`, what the client says before the dialogue (`by hand`: nothing, the file begins with the greeting);
 `next-hop`, the EHLO keywords it offers (`by hand`: the file plays greeting and EHLO, `down`: it does not listen).
 

@@ -1,4 +1,4 @@
-"""A gateway inside a test's own loop: listeners on free loopback ports, real next hops, real quarantine; the journal is a list.
+"""A gateway inside a test's own loop: listeners on free loopback ports or UNIX sockets, real next hops, real quarantine; the journal is a list.
 
     async with InProcessGateway(config, directory=tmp_path) as gateway:
         ...                                   # talk to gateway.port(); then gateway.records, gateway.quarantine
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from gateway.config.addresses import socket_path
 from gateway.config.models import Config
 from gateway.delivery import Delivery
 from gateway.generation import Generation
@@ -74,7 +75,7 @@ class InProcessGateway:
         return self._quarantine
 
     def port(self, listener: str = "") -> int:
-        """Port of a listener, of the first without a name."""
+        """Port of a listener, of the first without a name; one with `unix:/path` has none."""
         _, server = self._doors[listener or self.config.listener[0].name]
         return int(server.sockets[0].getsockname()[1])
 
@@ -119,7 +120,10 @@ class InProcessGateway:
     async def _listen(self, door: Door) -> None:
         loop = asyncio.get_running_loop()
         shared = prototype(door, loop)
-        server = await loop.create_server(lambda: Server(door, shared), "127.0.0.1", 0)
+        if path := socket_path(door.config.bind):
+            server = await loop.create_unix_server(lambda: Server(door, shared), path)
+        else:
+            server = await loop.create_server(lambda: Server(door, shared), "127.0.0.1", 0)
         self._doors[door.config.name] = (door, server)
         self._stack.push_async_callback(_close, door, server)
 

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from gateway.config.addresses import socket_path
 from gateway.config.models import Config
 from gateway.testing.dialogue import Dialogue, DialogueError, Line, literal, seconds, whole
 from gateway.testing.in_process import InProcessGateway
@@ -55,7 +56,7 @@ async def play(dialogue: Dialogue, directory: Path) -> None:
                 await hop.close()
         config = _config(dialogue, played.hops, directory)
         played.gateway = await stack.enter_async_context(InProcessGateway(config, directory=directory))
-        played.client = await connect(played.gateway.port())
+        played.client = await connect(socket_path(config.listener[0].bind) or played.gateway.port())
         stack.callback(played.client.close)
         for hop in played.hops.values():  # before the gateway is closed: it would wait for a reply to its QUIT
             stack.push_async_callback(hop.close)
@@ -67,6 +68,7 @@ def _config(dialogue: Dialogue, hops: dict[str, PlayedNextHop], directory: Path)
     places = {name: hop.address for name, hop in hops.items()}
     places |= {f"{name}.port": hop.address.rpartition(":")[2] for name, hop in hops.items()}
     places["here"] = str(dialogue.file.parent.absolute())
+    places["socket"] = f"unix:{directory}/socket"
     if "{certificate}" in over:
         certificate, key = server_certificate(directory)
         places |= {"certificate": str(certificate), "key": str(key)}

@@ -90,9 +90,11 @@ class Party:
         self._writer.close()
 
 
-async def connect(port: int) -> Party:
-    """A client's connection to 127.0.0.1."""
-    return Party(*await asyncio.open_connection("127.0.0.1", port))
+async def connect(place: int | str) -> Party:
+    """A client's connection to a port of 127.0.0.1, or to the path of a UNIX socket."""
+    if isinstance(place, str):
+        return Party(*await asyncio.open_unix_connection(place))
+    return Party(*await asyncio.open_connection("127.0.0.1", place))
 
 
 class PlayedNextHop:

@@ -65,8 +65,8 @@ class Client:
 class NextHopInThread:
     """`with NextHopInThread() as hop: hop.scripted.script("CONTENT", …); hop.scripted.address`."""
 
-    def __init__(self) -> None:
-        self.scripted = ScriptedNextHop()
+    def __init__(self, *, lmtp: bool = False) -> None:
+        self.scripted = ScriptedNextHop(lmtp=lmtp)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
