@@ -1,4 +1,4 @@
-"""Content in chunks through the real process to a real Postfix, which takes CHUNKING and no BINARYMIME. RFC 3030 2."""
+"""Content in chunks through the real process to a real Postfix and a real Dovecot: both take CHUNKING and no BINARYMIME. RFC 3030 2."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.dovecot import DOMAIN, RealDovecot
 from tests.integration.gateway_process import Gateway
 from tests.integration.peers import Client
 from tests.integration.postfix import RealPostfix
@@ -16,10 +17,13 @@ Start = Callable[..., Any]
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
-def told(gateway: Gateway, chunks: list[bytes]) -> list[bytes]:
+def told(gateway: Gateway, chunks: list[bytes], *recipients: bytes) -> list[bytes]:
     """Replies to the chunks, all sent at once."""
+    first, *others = recipients or (b"<bob@example.test>",)
     with Client(gateway.smtp) as client:
-        assert envelope(client).startswith(b"250")
+        assert envelope(client, first).startswith(b"250")
+        for other in others:
+            assert client.say(b"RCPT TO:" + other + b"\r\n").startswith(b"250")
         last = len(chunks) - 1
         client.sock.sendall(
             b"".join(b"BDAT %d%s\r\n%s" % (len(one), b" LAST" * (n == last), one) for n, one in enumerate(chunks))
@@ -56,3 +60,14 @@ def test_a_message_too_large_for_postfix_is_refused_by_it(start: Start, postfix:
                 assert b"(" not in reply, "not one of ours"
             (reply,) = told(gateway, [b"Subject: x\r\n\r\nsmall"])
             assert b"queued as" in reply
+
+
+def test_dovecot_gets_the_last_line_as_it_is(start: Start, dovecot: RealDovecot) -> None:
+    """By LMTP, to two recipients: Dovecot adds nothing to what comes by BDAT, so a CRLF of ours would be seen."""
+    content = b"Subject: x\r\n\r\n.\r\nmarker-dovecot no end"
+    with start(workers=1, domains=[DOMAIN], servers=[dovecot.address]) as gateway:
+        (reply,) = told(gateway, [content], f"<alice@{DOMAIN}>".encode(), f"<bob@{DOMAIN}>".encode())
+        assert reply.startswith(b"250"), reply
+    for user in ("alice", "bob"):
+        (saved,) = [one for one in dovecot.messages(user) if b"marker-dovecot" in one]
+        assert saved.endswith(content.replace(b"\r\n", b"\n"))
