@@ -32,8 +32,9 @@ test: .venv/installed-tests servers ## run the tests (ARGS='-k name' for some of
 difference: .venv/installed-tests servers ## 6,000 sessions against a bare Postfix and through the gateway (DIFFERENCE=NUMBER of either kind)
 	@MAILGATEWAY_DIFFERENCE=$(DIFFERENCE) $(BIN)/python -m pytest -q -rP --show-capture=stdout --reruns 0 tests/difference
 
-servers: ## install the real mail servers that the tests talk to (root on Debian; otherwise those tests are skipped)
+servers: ## install the real mail servers that the tests talk to, and fetch the mail they send (root on Debian; otherwise those tests are skipped)
 	@tests/install-servers
+	@tests/install-wild-mail
 
 lint: .venv/installed-tools ## ruff and the import layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
