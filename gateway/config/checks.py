@@ -16,10 +16,15 @@ from gateway.config.models import Config, ListenerConfig
 from gateway.config.problems import Locate, dotted, nearest, shown
 from gateway.config.route_map import MapError, read_map
 from gateway.errors import ConfigProblem
+from gateway.smtp.extensions import EXTENSIONS
 
 CLIENT_PATIENCE = 600.0
 """Seconds a client waits for the reply to its final dot."""
 _NOT_DURABLE = frozenset({"overlay", "overlayfs", "aufs", "tmpfs", "ramfs"})
+NOT_TO_BE_PASSED = frozenset(
+    {"AUTH", "BINARYMIME", "BURL", "CHUNKING", "ETRN", "EXPN", "HELP", "PRDR", "STARTTLS", "VRFY", "XCLIENT", "XFORWARD"}
+)
+"""Extensions that change commands or content: passing the keyword on would promise what nobody keeps."""
 _WIDE = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -51,6 +56,7 @@ def mistakes(data: Mapping[str, Any], *, directory: Path, needs_route: bool) -> 
     yield from _default_routes(data)
     yield from _server_name(data)
     yield from _lmtp_on_25(data)
+    yield from _known_extensions(data)
     yield from _unreadable(data, directory)
     yield from _route_map(data, directory)
     if needs_route and not data.get("route"):
@@ -96,15 +102,23 @@ def _any_domain(data: Mapping[str, Any]) -> Iterator[Mistake]:
 
 def _default_routes(data: Mapping[str, Any]) -> Iterator[Mistake]:
     names = [str(route.get("name", "default")) for _, route in _tables(data, "route")]
+    by_domain = {route.get("name", "default") for _, route in _tables(data, "route") if route.get("servers") == ["mx:"]}
     for place, listener in _tables(data, "listener"):
-        wanted = listener.get("default_route")
-        if isinstance(wanted, str) and wanted and wanted not in names:
-            yield Mistake(
-                key=("listener", place, "default_route"),
-                found=shown(wanted),
-                allowed="the name of a route: " + (", ".join(names) or "there is none"),
-                hint=nearest(wanted, names),
-            )
+        for key in ("default_route", "auth_route"):
+            wanted = listener.get(key)
+            if isinstance(wanted, str) and wanted and wanted not in names:
+                yield Mistake(
+                    key=("listener", place, key),
+                    found=shown(wanted),
+                    allowed="the name of a route: " + (", ".join(names) or "there is none"),
+                    hint=nearest(wanted, names),
+                )
+            elif key == "auth_route" and wanted in by_domain:
+                yield Mistake(
+                    key=("listener", place, key),
+                    found=f"{shown(wanted)}, where each domain has servers of its own",
+                    allowed="a route with the server that knows the passwords",
+                )
 
 
 def _server_name(data: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -132,6 +146,29 @@ def _lmtp_on_25(data: Mapping[str, Any]) -> Iterator[Mistake]:
             yield Mistake(
                 key=("listener", place, "bind"), found=f"LMTP on {bind}", allowed="another port than 25, which is SMTP's"
             )
+
+
+def _known_extensions(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Keywords and parameters of `pass_extensions` that belong to an extension of the gateway's own."""
+    listed = data.get("pass_extensions")
+    keywords = {extension.keyword for extension in EXTENSIONS} | NOT_TO_BE_PASSED
+    for keyword, passed in listed.items() if isinstance(listed, dict) else ():
+        if str(keyword).upper() in keywords:
+            yield Mistake(
+                key=("pass_extensions", keyword),
+                found=f"{keyword}, which the gateway itself offers where it can be kept",
+                allowed="extensions that the gateway does not know",
+            )
+        for where in ("mail", "rcpt"):
+            names = passed.get(where) if isinstance(passed, dict) else None
+            taken = {name for extension in EXTENSIONS for name in getattr(extension, where)}
+            for name in names if isinstance(names, list) else ():
+                if str(name).upper() in taken:
+                    yield Mistake(
+                        key=("pass_extensions", keyword, where),
+                        found=f"{name}, a parameter of another extension",
+                        allowed="parameters that belong to this extension alone",
+                    )
 
 
 def _unreadable(data: Mapping[str, Any], directory: Path) -> Iterator[Mistake]:
@@ -187,6 +224,11 @@ def warnings(config: Config) -> list[str]:
     found: list[str] = []
     for listener in config.listener:
         found += _wide_trust(listener)
+        if listener.auth_route and listener.tls is None and not listener.bind.startswith("unix:"):
+            found.append(
+                f"listener {listener.name!r}: auth_route without tls: AUTH is offered to clients on this host only, "
+                "since nobody else's password would be safe"
+            )
     limits = config.limits
     if limits.final_reply > CLIENT_PATIENCE:
         found.append(

@@ -11,6 +11,7 @@ from gateway.config.addresses import (
     Bind,
     Domain,
     IpAddress,
+    Keyword,
     NameServer,
     Network,
     OptionalBind,
@@ -91,6 +92,20 @@ class TlsConfig(Model):
     """Older versions are refused."""
 
 
+class EtrnCommand(Model):
+    """etrn = { command }: what ETRN runs."""
+
+    command: tuple[str, ...] = Field(min_length=1)
+    """Program and arguments, without a shell. `{domain}` is the node; `{node}` the same with the `@` or `#` that a client may write."""
+    timeout: Duration = 30.0
+    """It is ended after this, and the client told 458."""
+
+    @property
+    def takes_node(self) -> bool:
+        """It is told of `@` and `#`."""
+        return any("{node}" in part for part in self.command)
+
+
 class ListenerConfig(Model):
     """[[listener]]: where mail comes in."""
 
@@ -118,10 +133,29 @@ class ListenerConfig(Model):
     """Strangers wait so long for the greeting; whoever talks meanwhile is an early talker. Trusted and lenient networks are exempt."""
     early_talkers: Literal["note", "defer", "reject"] = "note"
     """Strangers that talk before the greeting: a finding for plugins and rules; or 421, or 554, instead of the greeting."""
+    auth_route: str = ""
+    """Route whose server answers AUTH for this listener: offered over TLS and from this host. Default: AUTH is not offered."""
     routed_local_parts: bool = False
     """Allow `%`, `!` and `@` in a stranger's local part."""
+    vrfy: Literal["local", "next_hop", "off"] = "local"
+    """VRFY: 252 whoever is asked for, the next hop's answer, or 502."""
+    expn: Literal["off", "next_hop"] = "off"
+    """EXPN: 502, or the next hop's answer."""
+    etrn: Literal["off", "next_hop"] | EtrnCommand = "off"
+    """ETRN: 502, the next hop's answer, or `{ command = ["/usr/sbin/postqueue", "-s", "{domain}"] }`. It exits with 0 when the queue
+    was started, with 77 where the node may not; `timeout` is 30 s by default."""
     refuse_null_mx_senders: bool = False
     """Refuse a stranger's reverse-path whose domain accepts no mail, and so no report either (null MX, RFC 7505 4.2): 550 5.7.27."""
+
+    @property
+    def passed_commands(self) -> frozenset[str]:
+        """Of VRFY, EXPN and ETRN those that the next hop answers."""
+        return frozenset(name.upper() for name in ("vrfy", "expn", "etrn") if getattr(self, name) == "next_hop")
+
+    @property
+    def own_commands(self) -> frozenset[str]:
+        """Those that the gateway itself does."""
+        return frozenset({"ETRN"} if isinstance(self.etrn, EtrnCommand) else ())
 
 
 class ServerEntry(Model):
@@ -367,6 +401,15 @@ class PluginUse(Model):
     """Client classes this plugin is not run for: `["authenticated", "trusted"]`."""
 
 
+class PassedParameters(Model):
+    """pass_extensions: an extension that the gateway does not know."""
+
+    mail: tuple[Keyword, ...] = ()
+    """Its parameters of MAIL."""
+    rcpt: tuple[Keyword, ...] = ()
+    """Its parameters of RCPT."""
+
+
 class Config(Model):
     """The whole configuration."""
 
@@ -374,6 +417,8 @@ class Config(Model):
     """The chain, in order: names, or `{ name = "…", use = "…" }`."""
     plugin_path: tuple[str, ...] = ()
     """Directories with single-file plugins."""
+    pass_extensions: dict[Keyword, PassedParameters] = {}
+    """Other extensions to pass where the next hop offers them: `{ "X-SITE" = { mail = ["XFOO"], rcpt = [] } }`."""
     server: ServerConfig = ServerConfig()
     listener: tuple[ListenerConfig, ...] = (ListenerConfig(),)
     route: tuple[RouteConfig, ...] = ()

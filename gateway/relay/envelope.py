@@ -28,11 +28,11 @@ class Whose(Enum):
     """About how we talk to the next hop: no other link would do better."""
 
 
-def whose(reply: Reply, *, to_data: bool = False) -> Whose:
-    """Whom the reply to a MAIL or RCPT, or to DATA, is for."""
+def whose(reply: Reply, *, to_data: bool = False, auth: bool = False) -> Whose:
+    """Whom the reply to a MAIL or RCPT, or to DATA, is for. `auth`: the client is offered AUTH."""
     if reply.code == 421:
         return Whose.LEAVING
-    if reply.first == 3 or reply.code in (503, 530):
+    if reply.first == 3 or reply.code == 503 or (reply.code == 530 and not auth):
         return Whose.LINK
     return Whose.LINK if to_data and reply.is_positive else Whose.CLIENT
 

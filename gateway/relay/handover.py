@@ -80,6 +80,8 @@ class Handover:
         self._replays = 0
         self._error: LinkError | None = None
         self._next_hop = ""
+        self.client_may_authenticate = False
+        """The listener offers AUTH, so that 530 tells the client something (design §1.4)."""
         self._needs: set[str] = set()
         """EHLO keywords that the envelope's parameters belong to."""
         self.added_crlf = False
@@ -151,6 +153,9 @@ class Handover:
         wanted = Envelope(Step(b"MAIL FROM:", mail), rcpts)
         self._envelope = wanted
         link = self._link
+        if link is not None and link.is_spent:  # RFC 9422 4.2: the changed envelope would be one MAIL too many
+            self._forget_link()
+            link = None
         if link is None:
             self._open()
         elif link.error is not None:
@@ -158,6 +163,7 @@ class Handover:
         else:
             if before is not None:
                 self._outstanding += 1
+                link.transactions += 1
                 link.command(b"RSET", self._limits.reply_timeout, partial(self._reset_answered, link))
             for step in wanted.steps:
                 self._say(step, link)
@@ -288,7 +294,7 @@ class Handover:
         mail = self._envelope.mail
         if step is not mail and mail.reply is not None and mail.is_refused:
             answer = mail.reply  # RFC 2920 3.1: it was sent before MAIL's refusal was known, and means nothing by itself
-        match whose(answer):
+        match whose(answer, auth=self.client_may_authenticate):
             case Whose.LEAVING:
                 self._replace(LinkError(link.next_hop, f"{step.verb} answered with {answer}"))
                 return
@@ -341,7 +347,7 @@ class Handover:
             except BaseException:
                 self._cut(link)
                 raise
-            match Whose.CLIENT if reply.code == 354 else whose(reply, to_data=True):
+            match Whose.CLIENT if reply.code == 354 else whose(reply, to_data=True, auth=self.client_may_authenticate):
                 case Whose.LEAVING:
                     self._drop(LinkError(link.next_hop, f"DATA answered with {reply}"))
                 case Whose.LINK:

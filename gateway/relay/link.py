@@ -13,6 +13,7 @@ import math
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from ipaddress import ip_address
 from typing import cast
 
 from aiosmtplib.protocol import SMTPProtocol
@@ -20,7 +21,8 @@ from typing_extensions import override
 
 from gateway.errors import LinkError
 from gateway.relay.chunks import BLOCK, counted
-from gateway.relay.protocol import Broken, Capabilities, DotStuffer, NextHopProtocol
+from gateway.relay.keyword_values import limits_of
+from gateway.relay.protocol import MAX_CHALLENGE_LINE, Broken, Capabilities, DotStuffer, NextHopProtocol
 from gateway.smtp.replies import Reply
 
 Answer = Reply | LinkError
@@ -60,6 +62,10 @@ class Link(SMTPProtocol):
         """It ended because the next hop closed or broke it."""
         self.final_due = 0.0
         """LMTP: loop time by which all replies to the content under way must be there."""
+        self.max_transactions = 0
+        """The next hop's limit (MAILMAX: RFC 9422 4.2); 0: it has none."""
+        self.verified_tls = False
+        """It is under TLS, and the next hop's certificate was verified."""
         self._engine: NextHopProtocol[tuple[OnAnswer, float]] = NextHopProtocol()
         self._on_lost = on_lost
         self._writer: asyncio.Transport | None = None
@@ -78,9 +84,28 @@ class Link(SMTPProtocol):
         return self.error is None and not self.leaving and self._engine.is_quiet
 
     @property
+    def is_spent(self) -> bool:
+        """The next hop takes no further transaction on it."""
+        return 0 < self.max_transactions <= self.transactions
+
+    @property
+    def is_private(self) -> bool:
+        """Under TLS, or to a server on this host: credentials may go out on it."""
+        if self._writer is None:
+            return False
+        peer, sock = self._writer.get_extra_info("peername"), self._writer.get_extra_info("socket")
+        if self._writer.get_extra_info("ssl_object") is not None or (sock is not None and sock.family == socket.AF_UNIX):
+            return True
+        return isinstance(peer, tuple) and ip_address(str(peer[0]).partition("%")[0]).is_loopback
+
+    @property
     def is_in_content(self) -> bool:
         """Content has begun, and its final dot never went out."""
         return self._engine.is_in_content
+
+    def allow_long_lines(self) -> None:
+        """Challenges of AUTH may come on it (RFC 4954 4)."""
+        self._engine.reply_line_limit = MAX_CHALLENGE_LINE
 
     def command(self, line: bytes, limit: float, on_answer: OnAnswer, *, last: bool = False) -> None:
         """Send a command; `on_answer` is called once, later, with its reply or with why none will come.
@@ -111,7 +136,8 @@ class Link(SMTPProtocol):
 
     def greeted(self, capabilities: Capabilities) -> None:
         """EHLO or HELO was accepted: these hold for as long as the link does."""
-        self.capabilities = capabilities
+        self.capabilities = capabilities = self._kept(capabilities)
+        self.max_transactions = limits_of(capabilities.parameters("LIMITS")).get("MAILMAX", 0)
         self._engine.pipelining = capabilities.offers("PIPELINING")
 
     async def content(
@@ -234,6 +260,17 @@ class Link(SMTPProtocol):
         self._wake()
 
     # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _kept(self, offered: Capabilities) -> Capabilities:
+        """What was offered less what must not be used on a link of this kind."""
+        unfit = set()
+        if not self.verified_tls:
+            unfit.add("REQUIRETLS")  # RFC 8689 4.2.1
+        if not self.is_private:
+            unfit.add("AUTH")
+        if unfit.isdisjoint(offered.keywords):
+            return offered
+        return Capabilities({name: values for name, values in offered.keywords.items() if name not in unfit})
 
     def _flush(self) -> None:
         self._flush_due = False

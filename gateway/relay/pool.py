@@ -13,6 +13,7 @@ from gateway.config.addresses import parse_mx
 from gateway.config.models import RelayConfig, RouteConfig, ServerEntry
 from gateway.context import Resolver
 from gateway.errors import LinkError
+from gateway.relay.bound import BoundLink
 from gateway.relay.choosing import Candidate
 from gateway.relay.exchangers import ByDomain, MxRoute
 from gateway.relay.handover import ClientFacts, Handover
@@ -23,6 +24,7 @@ from gateway.relay.queueing import CongestedError, Turns
 from gateway.relay.route import Route
 from gateway.relay.routes import Server, parse_server
 from gateway.relay.server_pool import ServerPool
+from gateway.smtp.replies import Reply
 
 MAX_OTHER_ROUTES = 256
 """Servers named by a route map or by plugins (`redirect`) that are remembered at once."""
@@ -69,12 +71,41 @@ class Relay:
         self._others: dict[str, Route] = {}
         self._learning: dict[str, asyncio.Task[None]] = {}
 
-    def handover(self, route: str, client: ClientFacts) -> Handover:
+    def handover(self, route: str, client: ClientFacts, *, bound: BoundLink | None = None) -> Handover:
         """The way of one transaction to the route's next hop. `route` may be a server too, as a plugin's `redirect` names it.
 
-        LinkError when it is neither. The caller ends it with `abandon` in every case.
+        `bound`: the client's own link to it. LinkError when it is neither. The caller ends it with `abandon` in every case.
         """
-        return Handover(self._find(route), client)
+        return Handover(bound or self._find(route), client)
+
+    async def bind(self, route: str, client: ClientFacts, *, on_lost: Callable[[], None]) -> BoundLink:
+        """A new link to the route for this client alone, until it is closed. LinkError."""
+        del client
+        found = self._find(route)
+        return BoundLink(route, found, await found.acquire(fresh=True), on_lost)
+
+    async def ask(self, route: str, line: bytes) -> Reply:
+        """The reply to one command outside of a transaction, on a clean link; a second one where the first has ended. LinkError."""
+        found = self._find(route)
+        for is_last in (False, True):
+            link = await found.acquire(fresh=is_last)
+            try:
+                answer = await link.ask(line, self._settings.reply_timeout, last=True)
+            except LinkError:
+                found.discard(link)
+                if is_last or link.is_hung:
+                    raise
+                continue
+            except BaseException:
+                link.fail(LinkError(link.next_hop, "given up"))
+                found.discard(link)
+                raise
+            if not answer.is_positive:
+                link.refusals += 1
+            found.release(link)
+            if answer.code != 421 or is_last:
+                return answer
+        raise LinkError(route, "no answer")
 
     async def accepts_no_mail(self, domain: str) -> bool:
         """The domain has a null MX."""

@@ -13,12 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from gateway.relay.keyword_values import combined
 from gateway.smtp.replies import Reply
 
 T = TypeVar("T")
 
 MAX_REPLY_LINE = 4096
 """Octets in a line of a reply: eight times what RFC 5321 4.5.3.1.5 allows; more breaks the link."""
+MAX_CHALLENGE_LINE = 12_288 + 6
+"""The same for a link that AUTH is said on (RFC 4954 4)."""
 MAX_REPLY_LINES = 200
 """Lines in a reply."""
 _KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
@@ -49,16 +52,15 @@ class Capabilities:
         return int(given[0]) if given and given[0].isascii() and given[0].isdigit() and len(given[0]) <= 20 else 0
 
     def common(self, other: Capabilities) -> Capabilities:
-        """What both offer: the smaller SIZE, of other keywords the parameters that both have."""
+        """What both offer, with values that keep to both. LIMITS of one holds for both: it takes away and gives nothing."""
         keywords: dict[str, tuple[str, ...]] = {}
         for keyword, mine in self.keywords.items():
-            if keyword not in other.keywords:
-                continue
-            theirs = other.keywords[keyword]
-            keywords[keyword] = tuple(one for one in mine if one in theirs)
-        if "SIZE" in keywords:
-            limits = [limit for limit in (self.size, other.size) if limit]
-            keywords["SIZE"] = (str(min(limits)),) if limits else ()
+            if keyword in other.keywords:
+                keywords[keyword] = combined(keyword, mine, other.keywords[keyword])
+            elif keyword == "LIMITS":
+                keywords[keyword] = mine
+        if "LIMITS" in other.keywords:
+            keywords.setdefault("LIMITS", other.keywords["LIMITS"])
         return Capabilities(keywords)
 
     @classmethod
@@ -120,6 +122,7 @@ class NextHopProtocol(Generic[T]):
     def __init__(self) -> None:
         self.pipelining = False
         """The next hop offers PIPELINING: groups of commands go out together (RFC 2920 3.1)."""
+        self.reply_line_limit = MAX_REPLY_LINE
         self.broken: Broken | None = None
         self.expected: deque[T] = deque()
         """Tokens of the commands that are out, the oldest first."""
@@ -203,14 +206,14 @@ class NextHopProtocol(Generic[T]):
         # A lone LF is taken as a line's end in replies: what is at stake is our own link only.
         *lines, self._rest = octets.split(b"\n")
         for line in lines:
-            if len(line) > MAX_REPLY_LINE:
+            if len(line) > self.reply_line_limit:
                 self.broken = Broken("a reply line without end")
             if self.broken is not None:
                 return answered
             reply = self._line(line[:-1] if line.endswith(b"\r") else line)
             if reply is not None:
                 self._pair(reply, answered)
-        if self.broken is None and len(self._rest) > MAX_REPLY_LINE:
+        if self.broken is None and len(self._rest) > self.reply_line_limit:
             self.broken = Broken("a reply line without end")
         return answered
 

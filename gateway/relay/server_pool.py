@@ -122,7 +122,7 @@ class ServerPool:
         now = link.idle_since = self.answered = loop.time()
         if link.transactions:
             self.health.served()
-        if not link.is_usable or self._slots.has_served(link, now):
+        if not link.is_usable or link.is_spent or self._slots.has_served(link, now):
             self.discard(link)
             return
         while (waiter := self._slots.give_back(link)) is not None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gateway.delivery import ability_of
+from gateway.errors import LinkError
 from gateway.outcome import Ability
+from gateway.relay.envelope import Whose, whose
 from gateway.relay.handover import ClientFacts
 from gateway.session import ClientClass, Session
 from gateway.smtp.discipline import hand_on
 from gateway.smtp.each import named
-from gateway.smtp.extensions import EXTENSIONS, Extension, Terms
+from gateway.smtp.extensions import Extension, Terms
+from gateway.smtp.extensions.base import UNKNOWN_PARAMETER
 from gateway.smtp.identifiers import transaction_id
 from gateway.smtp.paths import Parameter, Path
 from gateway.smtp.replies import MAX_LINE, Reply, passed_on, reply
@@ -24,7 +27,7 @@ from gateway.transaction import Outcome, Transaction
 from gateway.verdict import Defer, Reject
 
 if TYPE_CHECKING:
-    from gateway.errors import LinkError
+    from gateway.relay.bound import BoundLink
     from gateway.relay.envelope import Step
     from gateway.relay.handover import Handover
     from gateway.smtp.chunks import ChunkIntake
@@ -54,6 +57,15 @@ class Refused:
     route: str = ""
     reason: str = ""
     """Where no plugin decided: `relay-denied`, `next-hop`, `separate`."""
+
+
+async def _nobody(challenge: Reply) -> bytes | None:
+    del challenge
+    return None
+
+
+def _nothing(why: str) -> None:
+    del why
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,6 +101,15 @@ class Conversation:
     lenient: bool = False
     reply_due: float = math.inf
     """Loop time at which the reply to the final dot must be out; what the checks leave of it is the next hop's."""
+    domains: set[str] = field(default_factory=set)
+    """Recipient domains said in the transaction `domains_of`; kept only where the next hop limits their number."""
+    domains_of: Transaction | None = None
+    bound: BoundLink | None = None
+    """The link to `auth_route` that this client authenticates on, or has."""
+    ask_client: Callable[[Reply], Awaitable[bytes | None]] = _nobody
+    """Sends a challenge and reads the client's line; None: it was too long. Set by the server."""
+    end_session: Callable[[str], None] = _nothing
+    """Ends the session with 421 as soon as nothing is under way. Set by the server."""
     owed: int = 0
     """Replies that the next hop owes to earlier commands."""
 
@@ -195,6 +216,52 @@ class Conversation:
             protocol="ESMTP" if session.esmtp else "SMTP",
         )
 
+    def new_handover(self, route: str) -> Handover:
+        """The way of a transaction to a route: on the client's own link, where it authenticated there. LinkError."""
+        bound = self.bound if self.bound is not None and self.session.identity and self.bound.route == route else None
+        handover = self.door.site.relay.handover(route, self.client_facts(), bound=bound)
+        handover.client_may_authenticate = "AUTH" in self.offered
+        return handover
+
+    async def ask_next_hop(self, route: str, line: bytes) -> Reply:
+        """A next hop's reply to one command outside of a transaction. LinkError, also for a reply about our link."""
+        relay, bound = self.door.site.relay, self.bound
+        if bound is not None and self.session.identity and bound.route == route:
+            answer = await bound.ask(line, bound.settings.reply_timeout)
+        else:
+            answer = await relay.ask(route, line)
+        if whose(answer, auth="AUTH" in self.offered) is not Whose.CLIENT:
+            raise LinkError(route, f"{line[:4].decode()} answered with {answer}", enhanced="4.3.5")
+        return answer
+
+    async def bind(self) -> BoundLink:
+        """The link to authenticate on, the same one for each try. LinkError."""
+        if self.bound is None:
+            route = self.door.config.auth_route
+            self.bound = await self.door.site.relay.bind(route, self.client_facts(), on_lost=self._bound_lost)
+        return self.bound
+
+    def _bound_lost(self) -> None:
+        if self.session.identity:  # it stays bound, so that nothing of this client goes out on another link
+            self.end_session("The link to the next hop is lost")
+        else:
+            self.bound = None
+
+    def unbind(self, *, cut: bool = False) -> None:
+        """Close the client's own link and forget who it is; `cut` without taking leave."""
+        bound, self.bound = self.bound, None
+        if bound is not None:
+            bound.close(cut=cut)
+        self.authenticated_as("")
+
+    def authenticated_as(self, identity: str) -> None:
+        """Who the client is, `` for nobody known, and what follows from that."""
+        session = self.session
+        if session.identity != identity:
+            session.identity = identity
+            session.client_class = self.door.client_class(session)
+            self.lenient = self.door.is_lenient(session)
+
     def leave_next_hop(self) -> None:
         """Give the link back; the envelope on it is void."""
         handovers = [*self.left, self.handover]
@@ -209,20 +276,20 @@ class Conversation:
 def check_parameters(talk: Conversation, parameters: tuple[Parameter, ...], *, rcpt: bool) -> Reply | None:
     """The refusal, without an identifier, of the first parameter that was not offered or has a wrong value (RFC 5321 4.1.1.11)."""
     for parameter in parameters:
-        extension = _owner(parameter.keyword, rcpt=rcpt)
-        if extension is None or extension.keyword not in talk.offered or talk.terms is None:
-            return reply(555, "5.5.4", "Parameter not recognized or not supported")
+        extension = _owner(talk, parameter.keyword, rcpt=rcpt)
+        if extension is None or talk.terms is None:
+            return UNKNOWN_PARAMETER
+        if extension.keyword not in talk.offered:
+            return extension.not_offered()
         refusal = extension.check(parameter, talk.terms)
         if refusal is not None:
             return refusal
     return None
 
 
-def _owner(keyword: str, *, rcpt: bool) -> Extension | None:
-    for extension in EXTENSIONS:
-        if keyword in (extension.rcpt if rcpt else extension.mail):
-            return extension
-    return None
+def _owner(talk: Conversation, keyword: str, *, rcpt: bool) -> Extension | None:
+    known = talk.door.site.extensions
+    return (known.rcpt if rcpt else known.mail).get(keyword)
 
 
 def onward(talk: Conversation, parameters: tuple[Parameter, ...], route: str, *, rcpt: bool) -> list[bytes]:
@@ -232,9 +299,11 @@ def onward(talk: Conversation, parameters: tuple[Parameter, ...], route: str, *,
         return result
     theirs = talk.door.site.capabilities(route)
     for parameter in parameters:
-        extension = _owner(parameter.keyword, rcpt=rcpt)
+        extension = _owner(talk, parameter.keyword, rcpt=rcpt)
         octets = parameter.octets if extension is None else extension.onward(parameter, theirs)
         if octets is not None:
+            if extension is not None and extension.from_strangers and not talk.session.identity:
+                octets = extension.from_strangers
             result.append(octets)
     return result
 
@@ -245,7 +314,7 @@ def needs(talk: Conversation, parameters: tuple[Parameter, ...], route: str, *, 
     if not parameters:
         return found
     for parameter in parameters:
-        extension = _owner(parameter.keyword, rcpt=rcpt)
+        extension = _owner(talk, parameter.keyword, rcpt=rcpt)
         if extension is not None and extension.onward(parameter, talk.door.site.capabilities(route)) is not None:
             found |= extension.needs(parameter)
     return found

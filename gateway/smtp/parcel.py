@@ -60,7 +60,7 @@ def _way(talk: Conversation, route: str) -> Handover:
     if talk.handover is None or talk.route != route:
         if talk.handover is not None:
             talk.left.append(talk.handover)
-        talk.handover = talk.door.site.relay.handover(route, talk.client_facts())
+        talk.handover = talk.new_handover(route)
         talk.route = route
     talk.handover.due = talk.reply_due
     return talk.handover

@@ -39,6 +39,12 @@ class LineTooLong:
     """A command line over the limit; its octets are gone."""
 
 
+class Response(NamedTuple):
+    """A line that answers a challenge of AUTH (RFC 4954 4), without CRLF; a bare LF at its end is left."""
+
+    octets: bytes
+
+
 class Content(NamedTuple):
     """Octets of the content, dots removed; of a chunk as they are."""
 
@@ -50,7 +56,7 @@ class EndOfContent:
     """CRLF.CRLF was seen, or the chunk is whole."""
 
 
-Event = Command | Chunk | LineTooLong | Content | EndOfContent
+Event = Command | Chunk | LineTooLong | Response | Content | EndOfContent
 _TOO_LONG = LineTooLong()
 _END = EndOfContent()
 
@@ -67,12 +73,15 @@ class _Counted:
 class Engine:
     """One session's octets."""
 
-    __slots__ = ("_at", "_buffer", "_dropping", "_limit", "_returned", "_stream", "dropped")
+    __slots__ = ("_at", "_auth_limit", "_buffer", "_dropping", "_limit", "_response_due", "_returned", "_stream", "dropped")
 
-    def __init__(self, *, command_line: int = 4096) -> None:
+    def __init__(self, *, command_line: int = 4096, auth_line: int = 0) -> None:
+        """`auth_line`: another limit for AUTH and its responses, where it is larger."""
         self._buffer = b""
         self._at = 0
         self._limit = command_line
+        self._auth_limit = auth_line
+        self._response_due = False
         self._dropping = False
         self.dropped = 0
         """Octets of the line under way that are gone because it is too long."""
@@ -114,6 +123,10 @@ class Engine:
         """Whoever took this event leaves it to another: it comes first again."""
         self._returned = event
 
+    def expect_response(self) -> None:
+        """The next line is no command: it answers a challenge (RFC 4954 4)."""
+        self._response_due = True
+
     def next_event(self) -> Event | None:
         """The next event, or None: feed more."""
         if self._returned is not None:
@@ -123,7 +136,7 @@ class Engine:
             return self._content_event(self._stream)
         end = self._buffer.find(b"\n", self._at)
         if end == -1:
-            if len(self._buffer) - self._at > self._limit:
+            if len(self._buffer) - self._at > self._limit and not self._may_be_long(len(self._buffer) - self._at):
                 self._dropping = True
                 self.dropped += len(self._buffer) - self._at
                 self._buffer = b""
@@ -131,15 +144,25 @@ class Engine:
             return None
         line = self._buffer[self._at : end]
         self._at = end + 1
-        if self._dropping or len(line) >= self._limit:
-            self._dropping = False
+        if self._dropping or (len(line) >= self._limit and not self._may_be_long(len(line), at=end - len(line))):
+            self._dropping = self._response_due = False
             self.dropped = 0
             return _TOO_LONG
         bare = not line.endswith(b"\r")
+        if self._response_due:
+            self._response_due = False
+            return Response(line + b"\n" if bare else line[:-1])
         verb, argument = parse_command(line if bare else line[:-1])
         if verb == "BDAT":
             return self._begin_chunk(Command(verb, argument, bare))
         return Command(verb, argument, bare)
+
+    def _may_be_long(self, length: int, *, at: int | None = None) -> bool:
+        """A line of this length is AUTH or a response to a challenge, and no longer than those may be."""
+        if length > self._auth_limit:
+            return False
+        start = self._at if at is None else at
+        return self._response_due or self._buffer[start : start + 5].upper() == b"AUTH "
 
     def _begin_chunk(self, command: Command) -> Chunk:
         try:

@@ -58,6 +58,8 @@ def route_of(
     if not path.domain:  # <postmaster>: RFC 5321 4.5.1
         return default
     route = route_for(path.domain_key)
+    if client is ClientClass.AUTHENTICATED and route is None and not listener.default_route:
+        return next((one for one in routes if one.name == listener.auth_route), default)  # the server that knows it
     if client is not ClientClass.STRANGER:
         return route or default
     if route is None:

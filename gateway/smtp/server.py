@@ -35,8 +35,9 @@ from gateway.smtp.discipline import ENDS_GROUP, IMPROPER_PIPELINING, Pace, note,
 from gateway.smtp.each import named, to_all
 from gateway.smtp.identifiers import session_id
 from gateway.smtp.intake import Intake
-from gateway.smtp.protocol import Chunk, Command, Content, EndOfContent, Engine, Event, LineTooLong
+from gateway.smtp.protocol import Chunk, Command, Content, EndOfContent, Engine, Event, LineTooLong, Response
 from gateway.smtp.replies import Reply, reply
+from gateway.smtp.sasl import MAX_LINE as AUTH_LINE
 from gateway.smtp.site import Door
 from gateway.smtp.states import ALLOWED, SPOKEN, State, advance
 from gateway.smtp.transactions import abandon, end, refuse_session, tell_observers
@@ -100,7 +101,7 @@ class Server(SMTP):
         self._door = door
         self._limits = limits
         self._spoken = SPOKEN[door.config.protocol]
-        self._engine = Engine(command_line=limits.command_line)
+        self._engine = Engine(command_line=limits.command_line, auth_line=AUTH_LINE if door.config.auth_route else 0)
         self._out: list[bytes] = []
         self._owed: deque[tuple[str, Pending]] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -151,6 +152,7 @@ class Server(SMTP):
         )
         session.client_class = door.client_class(session)
         self._talk = Conversation(door=door, session=session, loop=self.loop, lenient=door.is_lenient(session))
+        self._talk.ask_client, self._talk.end_session = self._ask_client, self._end_session
         door.enter(self)
         self._timer = self.loop.call_later(self._turn, self._check_time)
         self._handler_coroutine = self.loop.create_task(self._converse(self._talk))
@@ -197,6 +199,11 @@ class Server(SMTP):
         if self._talk is not None and self._talk.transaction is None and self._parked and not self._owed:
             self._timed_out = "Service is shutting down"
             self._wake()
+
+    def _end_session(self, why: str) -> None:
+        """421 as soon as nothing is under way."""
+        self._timed_out = why
+        self._wake()
 
     def _wake(self) -> None:
         self._parked = False
@@ -271,6 +278,7 @@ class Server(SMTP):
             if fault is not None:
                 end(talk, fault)
             abandon(talk, why=self._timed_out or "the client left")
+            talk.unbind()
             await tell_observers(talk)
             if "disconnect" in self._door.chain.stages:
                 await self._door.chain.disconnect(talk.session)
@@ -408,6 +416,23 @@ class Server(SMTP):
             self._say_goodbye(talk)
         if self._lost:
             raise _Gone
+
+    async def _ask_client(self, challenge: Reply) -> bytes | None:
+        """The client's line in answer to a challenge of AUTH; None: it is too long (RFC 4954 4)."""
+        talk, engine = self._talk, self._engine
+        self._write(challenge)
+        engine.expect_response()
+        while talk is not None:
+            event = engine.next_event()
+            if isinstance(event, Response):
+                return event.octets.removesuffix(b"\n") if talk.lenient else event.octets
+            if isinstance(event, LineTooLong):
+                return None
+            if engine.dropped > self._limits.text_line:  # a line without end
+                self._write(talk.ours(500, "5.5.2", "Line too long"))
+                break
+            await self._more(talk)
+        raise _Gone
 
     def _say_goodbye(self, talk: Conversation) -> None:
         enhanced = "4.3.2" if "shutting" in self._timed_out else "4.4.2"
@@ -750,6 +775,7 @@ class Server(SMTP):
             self._write(talk.ours(554, "5.5.0", "Input behind STARTTLS"))
             raise _Gone
         abandon(talk, why="starttls")
+        talk.unbind()
         await self.smtp_STARTTLS("")
         ssl_object = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
         version = ssl_object.version() if ssl_object is not None else None

@@ -14,16 +14,20 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from gateway.config.addresses import UNIX, socket_path
+from gateway.config.models import LOOPBACK
 from gateway.config.route_map import MapError
 from gateway.dns.names import canonical
 from gateway.errors import ConfigError, ConfigProblem, LinkError
 from gateway.relay import Capabilities, RouteTable
+from gateway.relay.keyword_values import limits_of
 from gateway.relay.map_file import MapFile
 from gateway.relay.routes import has_lmtp
 from gateway.session import ClientClass, Session
 from gateway.smtp.connections import Connections, Full, Seat, network_of
-from gateway.smtp.extensions import Terms
+from gateway.smtp.extensions import Known, Terms
+from gateway.smtp.extensions.limits import promised
 from gateway.smtp.relaying import Network, contains, networks
+from gateway.smtp.sasl import passing
 
 if TYPE_CHECKING:
     from gateway.chain import Chain
@@ -64,12 +68,14 @@ class Site:
     """Where relative file names of the configuration begin."""
     map: MapFile | None = field(init=False, default=None)
     """The route map, if there is one."""
+    extensions: Known = field(init=False)
     log: FilteringBoundLogger = field(default_factory=lambda: structlog.get_logger("mailgateway").bind())
     """For the line of each transaction; bound once, as binding costs more than the line that nobody wants."""
 
     def __post_init__(self) -> None:
         routes = self.config.route
         self.routes = RouteTable(routes)
+        self.extensions = Known.of(self.config.pass_extensions)
         self.by_domain = any(route.is_by_domain for route in routes)
         written = self.config.relay.map
         if written:
@@ -94,17 +100,24 @@ class Site:
         """What the route's next hops offered; nothing when none was reached."""
         return self.relay.capabilities(route) or Capabilities()
 
+    async def learnt(self, route: str) -> Capabilities | None:
+        """What the route's next hops offered; asked for where it is not known. None when they cannot be reached."""
+        known = self.relay.capabilities(route)
+        if known is None:
+            try:
+                async with asyncio.timeout(LEARN_LIMIT):
+                    known = await self.relay.learn(route)
+            except (LinkError, TimeoutError):
+                return None
+        return known
+
     async def common_capabilities(self) -> Capabilities | None:
         """What every route's next hops offer; None while one of them was never reached."""
         common: Capabilities | None = None
         for route in self.config.route:
-            known = self.relay.capabilities(route.name)
+            known = await self.learnt(route.name)
             if known is None:
-                try:
-                    async with asyncio.timeout(LEARN_LIMIT):
-                        known = await self.relay.learn(route.name)
-                except (LinkError, TimeoutError):
-                    return None
+                return None
             common = known if common is None else common.common(known)
         for known in self.relay.other_capabilities():
             common = known if common is None else common.common(known)
@@ -149,6 +162,7 @@ class Door:
     """It is a UNIX socket."""
     answers_differ: bool = False
     """Recipients of one message may deserve different replies after the content, and SMTP is spoken."""
+    loopback: tuple[Network, ...] = networks(LOOPBACK)
     draining: bool = False
     sessions: set[Drained] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
@@ -204,13 +218,31 @@ class Door:
             return True
         return bool(session.identity) or contains(self.lenient, session.client_address)
 
+    def is_private(self, session: Session) -> bool:
+        """Nobody reads on the way to this client: TLS, or it is on this host. Only then it may authenticate (design §5)."""
+        if session.tls is not None or contains(self.loopback, session.client_address):
+            return True
+        return not session.client_address and self.config.bind.startswith("unix:")
+
     async def terms(self, session: Session) -> Terms:
         """What extensions are offered on, now."""
+        site = self.site
+        limits, several = site.config.limits, not site.only_route
+        auth_route = self.config.auth_route
+        own = await site.learnt(auth_route) if auth_route else None
+        next_hops = own if auth_route and session.identity else await site.common_capabilities()
         return Terms(
-            next_hops=await self.site.common_capabilities(),
-            message_size=self.site.config.limits.message_size,
+            next_hops=next_hops,
+            message_size=limits.message_size,
             tls_ready=self.tls is not None and session.tls is None,
             answers_differ=self.answers_differ,
+            auth=passing(own.parameters("AUTH")) if own is not None and self.is_private(session) else (),
+            passed_commands=self.config.passed_commands,
+            own_commands=self.config.own_commands,
+            under_tls=session.tls is not None,
+            several_routes=several,
+            domains=limits_of(next_hops.parameters("LIMITS")).get("RCPTDOMAINMAX", 0) if next_hops is not None else 0,
+            limits=promised(next_hops, recipients=limits.recipients, several_routes=several),
         )
 
 

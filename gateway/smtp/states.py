@@ -32,7 +32,9 @@ class State(Enum):
     __hash__ = object.__hash__  # each state is one object; Enum's own is Python code, run for every command
 
 
-_ALWAYS = ("NOOP", "HELP", "VRFY", "EXPN", "QUIT")
+NEVER = frozenset({"BURL", "TURN"})
+"""Verbs that are known, to say clearly that they are not done: content from elsewhere (RFC 4468), turning round (RFC 5321 F.1)."""
+_ALWAYS = ("NOOP", "HELP", "VRFY", "EXPN", "QUIT", *sorted(NEVER))
 
 
 def _staying(state: State, **moves: State) -> dict[str, State]:
@@ -42,7 +44,14 @@ def _staying(state: State, **moves: State) -> dict[str, State]:
 ALLOWED: dict[State, dict[str, State]] = {
     State.GREETING: _staying(State.GREETING, EHLO=State.READY, HELO=State.READY, RSET=State.GREETING),
     State.READY: _staying(
-        State.READY, EHLO=State.READY, HELO=State.READY, RSET=State.READY, MAIL=State.MAIL, STARTTLS=State.GREETING
+        State.READY,
+        EHLO=State.READY,
+        HELO=State.READY,
+        RSET=State.READY,
+        AUTH=State.READY,
+        ETRN=State.READY,
+        MAIL=State.MAIL,
+        STARTTLS=State.GREETING,
     ),
     State.MAIL: _staying(State.MAIL, EHLO=State.READY, HELO=State.READY, RSET=State.READY, RCPT=State.RCPT),
     State.RCPT: _staying(
@@ -61,6 +70,8 @@ _WANTED = {
     "MAIL": "send EHLO or HELO (in LMTP: LHLO) first, one MAIL at a time",
     "RCPT": "need MAIL command",
     "DATA": "need RCPT command",
+    "AUTH": "AUTH comes after EHLO, outside of a transaction",
+    "ETRN": "ETRN comes after EHLO, outside of a transaction",
     "BDAT": "need RCPT command",
     "STARTTLS": "STARTTLS comes after EHLO, outside of a transaction",
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.checks import warnings
 from gateway.config.load import Loaded, find_file, load
 from gateway.errors import ConfigError, ConfigProblem
 
@@ -284,3 +285,25 @@ def test_many_rules_in_several_files(tmp_path: Path) -> None:
     loaded = load(tmp_path, environ={})
     assert len(loaded.config.rule) == 6000
     assert loaded.locate(("rule", 3001, "when")) == (str(tmp_path / "2.toml"), 6)
+
+
+def test_extensions_to_pass_are_none_of_our_own(tmp_path: Path) -> None:
+    good = '[pass_extensions]\nx-site = { mail = ["xfoo"] }\n' + ROUTE
+    assert list(read(tmp_path, good).config.pass_extensions) == ["X-SITE"]
+    bad = '[pass_extensions]\nchunking = {}\nX-A = { mail = ["size"], rcpt = ["NOTIFY"] }\n"X A" = {}\n' + ROUTE
+    found = problems(tmp_path, bad)
+    assert [(p.line, p.key) for p in found[:3]] == [
+        (2, "pass_extensions.chunking"),
+        (3, "pass_extensions.X-A.mail"),
+        (3, "pass_extensions.X-A.rcpt"),
+    ]
+    assert [p.line for p in found[3:]] == [4]
+
+
+def test_the_route_for_auth_is_one(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, '[[listener]]\nauth_route = "defautl"\n' + ROUTE)
+    assert (problem.line, problem.key, problem.hint) == (2, "listener[0].auth_route", "default")
+    assert any(
+        "auth_route without tls" in text
+        for text in warnings(read(tmp_path, '[[listener]]\nauth_route = "default"\n' + ROUTE).config)
+    )

@@ -539,3 +539,15 @@ async def test_a_large_chunk_waits_for_a_slow_next_hop() -> None:
         assert codes(await task) == [250]
         assert hop.transactions[0].content == piece * 200
         handover.abandon()
+
+
+@pytest.mark.parametrize(("limit", "connections"), [("MAILMAX=1", 2), ("MAILMAX=2", 1), ("RCPTMAX=1", 1)])
+async def test_a_changed_envelope_keeps_to_the_next_hop_s_limit_of_transactions(limit: str, connections: int) -> None:
+    """RFC 9422 4.2: each MAIL counts, taken back or not."""
+    async with ScriptedNextHop(keywords=(*KEYWORDS, f"LIMITS {limit}")) as hop, relaying(hop) as relay:
+        handover = relay.handover("r", CLIENT)
+        await envelope(handover, b"<c@d>")
+        await handover.prepare((b"<a@b>", []), [(b"<g@h>", [])])
+        assert codes(await handover.send([CONTENT], size=1)) == [250]
+        assert hop.connections == connections
+        handover.abandon()

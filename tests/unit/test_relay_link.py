@@ -5,6 +5,8 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -13,6 +15,7 @@ from gateway.errors import LinkError
 from gateway.relay.chunks import BLOCK
 from gateway.relay.connect import open_link
 from gateway.relay.link import Link
+from gateway.relay.protocol import Capabilities
 from gateway.relay.routes import Server, parse_server
 from gateway.testing.next_hop import DROP, SILENCE, Answer, ScriptedNextHop
 
@@ -346,3 +349,37 @@ async def test_the_library_s_own_commands_refuse_to_work() -> None:
         with pytest.raises(Exception, match="not connected"):
             await link.execute_command(b"NOOP")
         assert link.is_connected
+
+
+async def test_requiretls_counts_only_behind_tls_that_was_verified() -> None:
+    """RFC 8689 4.2.1."""
+    offered = Capabilities({"REQUIRETLS": (), "DSN": ()})
+    async with ScriptedNextHop() as hop, linked(hop) as (link, _):
+        link.greeted(offered)
+        assert set(link.capabilities.keywords) == {"DSN"}
+        link.verified_tls = True
+        link.greeted(offered)
+        assert link.capabilities.offers("REQUIRETLS")
+
+
+@pytest.mark.parametrize(
+    ("peer", "family", "ssl_object", "is_private"),
+    [
+        (("127.0.0.1", 25), socket.AF_INET, None, True),
+        (("::1", 25, 0, 0), socket.AF_INET6, None, True),
+        ("", socket.AF_UNIX, None, True),
+        (("192.0.2.1", 25), socket.AF_INET, None, False),
+        (("fe80::1%eth0", 25, 0, 2), socket.AF_INET6, None, False),
+        (("192.0.2.1", 25), socket.AF_INET, object(), True),
+    ],
+)
+async def test_auth_is_not_known_of_where_others_read(
+    peer: object, family: socket.AddressFamily, ssl_object: object, is_private: bool
+) -> None:
+    sock = SimpleNamespace(family=family, setsockopt=lambda *_: None)
+    extra = {"peername": peer, "socket": sock, "ssl_object": ssl_object}
+    link = Link(asyncio.get_running_loop(), "x:25", lambda _: None)
+    assert not link.is_private
+    link.connection_made(cast("asyncio.Transport", SimpleNamespace(get_extra_info=extra.get, abort=lambda: None)))
+    link.greeted(Capabilities({"AUTH": ("PLAIN",)}))
+    assert link.capabilities.offers("AUTH") is is_private

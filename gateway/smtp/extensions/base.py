@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gateway.relay.protocol import Capabilities
 from gateway.smtp.paths import Parameter
-from gateway.smtp.replies import Reply
+from gateway.smtp.replies import Reply, reply
 
 ROOM = 16 * 1024
 """Octets kept free for the header fields that the gateway adds; SIZE is offered smaller by this."""
@@ -24,6 +25,21 @@ class Terms:
     """A certificate is configured and the session is not under TLS."""
     answers_differ: bool = False
     """The client speaks SMTP, and recipients of one message may deserve different replies here."""
+    under_tls: bool = False
+    passed_commands: frozenset[str] = frozenset()
+    """Of VRFY, EXPN and ETRN those that the next hop answers."""
+    own_commands: frozenset[str] = frozenset()
+    """Those that the gateway does by itself and tells of."""
+    auth: tuple[str, ...] = ()
+    """Mechanisms of AUTH that this client may use now."""
+    several_routes: bool = False
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """By their names in RFC 9422: what a client is told."""
+    domains: int = 0
+    """Recipient domains that the next hop takes in one transaction; 0: as many as there are."""
+
+
+UNKNOWN_PARAMETER = reply(555, "5.5.4", "Parameter not recognized or not supported")
 
 
 class Extension:
@@ -33,12 +49,20 @@ class Extension:
     mail: frozenset[str] = frozenset()
     """Keywords of parameters of MAIL that belong to it."""
     rcpt: frozenset[str] = frozenset()
+    from_strangers = b""
+    """What goes on in the place of its parameter from a client that has not authenticated."""
+    has_values = False
+    """The next hop's values are offered with the keyword."""
 
     def offer(self, terms: Terms) -> str | None:
         """The line of the EHLO reply, or None: not offered."""
         if terms.next_hops is not None and terms.next_hops.offers(self.keyword):
-            return self.keyword
+            return " ".join((self.keyword, *terms.next_hops.parameters(self.keyword))) if self.has_values else self.keyword
         return None
+
+    def not_offered(self) -> Reply:
+        """The refusal of its parameters where it was not offered (RFC 5321 4.1.1.11)."""
+        return UNKNOWN_PARAMETER
 
     def check(self, parameter: Parameter, terms: Terms) -> Reply | None:
         """The refusal of a parameter's value, or None: it is fine."""

@@ -12,12 +12,14 @@ from typing import Any
 from gateway.smtp.conversation import Conversation, Pending
 from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply
+from gateway.smtp.verbs.asking import etrn, expn, vrfy
+from gateway.smtp.verbs.auth import auth
 from gateway.smtp.verbs.bdat import bdat
 from gateway.smtp.verbs.data import data
 from gateway.smtp.verbs.hello import ehlo, helo, lhlo
 from gateway.smtp.verbs.mail import mail
 from gateway.smtp.verbs.rcpt import rcpt
-from gateway.smtp.verbs.simple import expn, help_, noop, quit_, rset, starttls, vrfy
+from gateway.smtp.verbs.simple import help_, never, noop, quit_, rset, starttls
 
 Verb = Callable[[Conversation, Command], Reply | Pending | Coroutine[Any, Any, Reply | Pending]]
 
@@ -34,7 +36,11 @@ VERBS: dict[str, Verb] = {
     "VRFY": vrfy,
     "EXPN": expn,
     "HELP": help_,
+    "BURL": never,
+    "TURN": never,
     "STARTTLS": starttls,
+    "AUTH": auth,
+    "ETRN": etrn,
     "QUIT": quit_,
 }
 MAY_FOLLOW_PENDING = frozenset({"RCPT"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from gateway.smtp.conversation import Conversation
-from gateway.smtp.extensions import EXTENSIONS
 from gateway.smtp.grammar import SyntaxFault, parse_hello
 from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply, clean
@@ -18,11 +17,11 @@ async def ehlo(talk: Conversation, command: Command) -> Reply:
     terms = talk.terms = await talk.door.terms(talk.session)
     offered = {}
     lines = [clean(f"{talk.door.site.config.server.name} greets {talk.session.helo}".encode("ascii", "replace"))]
-    for extension in EXTENSIONS:
+    for extension in talk.door.site.extensions.all:
         line = extension.offer(terms)
         if line is not None:
             offered[extension.keyword] = extension
-            lines.append(line.encode())
+            lines.append(clean(line.encode("ascii", "replace")))
     talk.offered = offered
     return Reply(250, tuple(lines))
 

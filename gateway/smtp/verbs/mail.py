@@ -69,7 +69,7 @@ async def _ask_chain(talk: Conversation, transaction: Transaction) -> Reply | Pe
 
 
 def _next_hop_or_later(talk: Conversation, transaction: Transaction) -> Reply | Pending:
-    route = talk.door.site.only_route
+    route = talk.bound.route if talk.bound is not None and talk.session.identity else talk.door.site.only_route
     if not route or talk.mail_decision is not None:
         return talk.ours(250, "2.1.0", "Ok")  # the next hop is asked with the first RCPT
     return begin_at_next_hop(talk, transaction, route)
@@ -77,9 +77,8 @@ def _next_hop_or_later(talk: Conversation, transaction: Transaction) -> Reply | 
 
 def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str, *, is_answered: bool = False) -> Pending:
     """MAIL to the next hop of a route. `is_answered`: the client has its 250, so that a refusal is each recipient's."""
-    site = talk.door.site
     talk.route = route
-    talk.handover = site.relay.handover(route, talk.client_facts())
+    talk.handover = talk.new_handover(route)
     theirs = talk.handover.mail(
         transaction.sent_reverse_path,
         onward(talk, transaction.parameters, route, rcpt=False),

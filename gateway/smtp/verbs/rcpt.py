@@ -36,10 +36,12 @@ def rcpt(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
     refusal = check_parameters(talk, address.parameters, rcpt=True)
     if refusal is not None:
         return talk.with_id(refusal)
-    limits = talk.door.site.config.limits
-    if len(transaction.recipients) + talk.owed >= limits.recipients:
-        return talk.ours(452, "4.5.3", "Too many recipients")
     site = talk.door.site
+    limits = talk.terms.limits if talk.terms is not None else {}
+    if len(transaction.recipients) + talk.owed >= limits.get("RCPTMAX", site.config.limits.recipients):
+        return talk.ours(452, "4.5.3", "Too many recipients")
+    if talk.terms is not None and talk.terms.domains and not _domain_fits(talk, transaction, address.path):
+        return talk.ours(452, "4.5.3", "Too many recipient domains in one transaction")  # RFC 9422 4.3
     found = route_of(address.path, talk.session.client_class, talk.door.config, site.config.route, site.routes.route_for)
     if isinstance(found, Reply):
         return talk.refuse(Refused(path=address.path, reply=talk.with_id(found), reason="relay-denied"))
@@ -95,6 +97,16 @@ def _admitted(
         recipient.reply = talk.ours(250, "2.1.5", "Ok")
         return recipient.reply
     return _ask_next_hop(talk, transaction, recipient, added)
+
+
+def _domain_fits(talk: Conversation, transaction: Transaction, path: Path) -> bool:
+    """Whether the next hop takes one more domain, if this is one, in the transaction (RFC 9422 4.3)."""
+    if talk.domains_of is not transaction:
+        talk.domains_of, talk.domains = transaction, set()
+    if path.domain_key not in talk.domains and talk.terms is not None and len(talk.domains) >= talk.terms.domains:
+        return False
+    talk.domains.add(path.domain_key)
+    return True
 
 
 async def _ask_chain(talk: Conversation, transaction: Transaction, recipient: Recipient) -> Decision | tuple[AddRecipient, ...]:

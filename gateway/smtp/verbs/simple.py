@@ -1,11 +1,11 @@
-"""RSET, NOOP, VRFY, EXPN, HELP, STARTTLS, QUIT: RFC 5321 4.1.1.5 to 4.1.1.10, RFC 3207 4."""
+"""RSET, NOOP, HELP, STARTTLS, QUIT: RFC 5321 4.1.1.5 to 4.1.1.10, RFC 3207 4; BURL and TURN."""
 
 from __future__ import annotations
 
 from gateway.smtp.conversation import Conversation
 from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply, reply
-from gateway.smtp.states import SPOKEN
+from gateway.smtp.states import NEVER, SPOKEN
 from gateway.smtp.transactions import abandon
 
 
@@ -23,23 +23,15 @@ def noop(talk: Conversation, command: Command) -> Reply:
     return reply(250, "2.0.0", "Ok")
 
 
-def vrfy(talk: Conversation, command: Command) -> Reply:
-    """Neither yes nor no (RFC 5321 3.5.3): users are not told to strangers."""
-    if not command.argument:
-        return talk.ours(501, "5.5.4", "Syntax: VRFY address")
-    return reply(252, "2.5.2", "Cannot VRFY user; send a message to find out")
-
-
-def expn(talk: Conversation, command: Command) -> Reply:
-    """Lists are not told."""
-    del command
-    return talk.ours(502, "5.5.1", "EXPN is not implemented")
+def never(talk: Conversation, command: Command) -> Reply:
+    """BURL and TURN: never offered, and refused by name."""
+    return talk.ours(502, "5.5.1", f"{command.verb} is not implemented")
 
 
 def help_(talk: Conversation, command: Command) -> Reply:
     """The verbs there are."""
     del command
-    return reply(214, "2.0.0", "Verbs: " + " ".join(sorted(SPOKEN[talk.session.protocol])))
+    return reply(214, "2.0.0", "Verbs: " + " ".join(sorted(SPOKEN[talk.session.protocol] - NEVER)))
 
 
 def starttls(talk: Conversation, command: Command) -> Reply:

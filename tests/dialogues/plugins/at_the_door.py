@@ -1,4 +1,4 @@
-"""Turns clients away at connect, HELO or never: the option says where."""
+"""Turns clients away at connect, HELO, AUTH or never: the option says where."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gateway import Plugin, PluginOptions, Session, Verdict, defer, hook, reject
 
 class Options(PluginOptions):
     refuse: str = ""
-    """`connect`, `connect-later` or `helo`."""
+    """`connect`, `connect-later`, `helo`, or `auth`: Joe for good, others for now."""
 
 
 class AtTheDoor(Plugin[Options]):
@@ -20,3 +20,9 @@ class AtTheDoor(Plugin[Options]):
     @hook
     async def helo(self, session: Session) -> Verdict | None:
         return reject("Nobody is called so", reason="odd-name") if self.options.refuse == "helo" else None
+
+    @hook
+    async def authenticated(self, session: Session) -> Verdict | None:
+        if self.options.refuse != "auth":
+            return None
+        return reject("Joe is on leave", reason="leave") if session.identity == "joe" else defer("Not now", reason="busy")

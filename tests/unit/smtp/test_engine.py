@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.smtp.dotstream import DotStream, normalised
-from gateway.smtp.protocol import Chunk, Command, Content, EndOfContent, Engine, LineTooLong
+from gateway.smtp.protocol import Chunk, Command, Content, EndOfContent, Engine, LineTooLong, Response
 
 
 def read(stream: DotStream, octets: bytes, step: int) -> bytes:
@@ -167,3 +167,34 @@ def test_a_huge_chunk_takes_no_memory() -> None:
         assert engine.next_event() == Content(b"x" * 1000)
         assert engine.next_event() is None
         assert not engine.has_input
+
+
+def test_lines_of_auth_may_be_long() -> None:
+    """RFC 4954 4: 12,288 octets, for AUTH and for what answers a challenge, and for nothing else."""
+    engine = Engine(command_line=100, auth_line=1000)
+    engine.feed(b"auth PLAIN " + b"A" * 900 + b"\r\nNOOP " + b"A" * 900 + b"\r\nAUTH " + b"A" * 1100 + b"\r\n")
+    assert engine.next_event() == Command("AUTH", b"PLAIN " + b"A" * 900)
+    assert engine.next_event() == LineTooLong()
+    assert engine.next_event() == LineTooLong()
+    engine.expect_response()
+    engine.feed(b"B" * 900)
+    assert engine.next_event() is None
+    engine.feed(b"\r\nNOOP\r\n")
+    assert engine.next_event() == Response(b"B" * 900)
+    assert engine.next_event() == Command("NOOP", b"")
+
+
+def test_a_response_without_end_is_dropped_while_it_arrives() -> None:
+    engine = Engine(command_line=100, auth_line=1000)
+    engine.expect_response()
+    for _ in range(5):
+        engine.feed(b"B" * 900)
+        assert engine.next_event() is None
+    assert engine.pending <= 1000
+    assert engine.dropped >= 3500
+    engine.feed(b"\r\nNOOP\n")
+    assert engine.next_event() == LineTooLong()
+    assert engine.next_event() == Command("NOOP", b"", bare_lf=True)
+    engine.expect_response()
+    engine.feed(b"am9l\n")
+    assert engine.next_event() == Response(b"am9l\n")

@@ -1,0 +1,49 @@
+"""What a listener decides about a client: who may authenticate, and where an authenticated client's mail goes."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from gateway.config.models import ListenerConfig, RouteConfig
+from gateway.session import ClientClass, Session, Tls
+from gateway.smtp.paths import Path
+from gateway.smtp.relaying import route_of
+from gateway.smtp.site import Door
+
+TLS = Tls(version="TLSv1.3", cipher="x")
+
+
+@pytest.mark.parametrize(
+    ("bind", "address", "tls", "is_private"),
+    [
+        ("0.0.0.0:587", "192.0.2.1", TLS, True),
+        ("0.0.0.0:587", "192.0.2.1", None, False),
+        ("0.0.0.0:587", "127.0.0.9", None, True),
+        ("0.0.0.0:587", "::1", None, True),
+        ("0.0.0.0:587", "::ffff:127.0.0.1", None, True),
+        ("0.0.0.0:587", "", None, False),
+    ],
+)
+def test_passwords_are_taken_where_nobody_reads_them(bind: str, address: str, tls: Tls | None, is_private: bool) -> None:
+    door = Door(site=cast("Any", None), config=ListenerConfig(bind=bind), chain=cast("Any", None))
+    assert door.is_private(Session(id="x", client_address=address, tls=tls)) is is_private
+
+
+@pytest.mark.parametrize(
+    ("client", "default_route", "domain", "wanted"),
+    [
+        (ClientClass.AUTHENTICATED, "", "elsewhere.test", "knows"),
+        (ClientClass.AUTHENTICATED, "first", "elsewhere.test", "first"),
+        (ClientClass.AUTHENTICATED, "", "first.test", "first"),
+        (ClientClass.TRUSTED, "", "elsewhere.test", "first"),
+    ],
+)
+def test_where_mail_of_a_known_client_goes(client: ClientClass, default_route: str, domain: str, wanted: str) -> None:
+    routes = [RouteConfig(name=name, domains=(f"{name}.test",), servers=("127.0.0.1:25",)) for name in ("first", "knows")]
+    listener = ListenerConfig(auth_route="knows", default_route=default_route)
+    path = Path(f"<a@{domain}>".encode(), "a", domain)
+    found = route_of(path, client, listener, routes, lambda name: routes[0] if name == "first.test" else None)
+    assert isinstance(found, RouteConfig)
+    assert found.name == wanted
