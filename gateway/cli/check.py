@@ -118,6 +118,8 @@ def _session(listener: ListenerConfig, address: str, helo: str, identity: str) -
 
 
 def _transaction(session: Session, loaded: Loaded, reverse_path: str, mailboxes: list[str]) -> Transaction:
+    from gateway.config.route_map import RouteMap, read_map
+    from gateway.dns.names import canonical
     from gateway.relay import RouteTable
     from gateway.smtp import grammar
     from gateway.smtp.paths import Path as SmtpPath
@@ -133,11 +135,16 @@ def _transaction(session: Session, loaded: Loaded, reverse_path: str, mailboxes:
             raise typer.BadParameter(f"{mailbox!r} is not a mailbox (RFC 5321 4.1.2)", param_hint=option) from fault
 
     routes = RouteTable(loaded.config.route)
+    written = loaded.config.relay.map
+    mapped = read_map(loaded.directory / written, [route.name for route in loaded.config.route]) if written else RouteMap()
     recipients = []
     for mailbox in mailboxes:
         path = parse(mailbox, "--to")
         route = routes.route_for(path.domain_key)
-        recipients.append(Recipient(forward_path=path, sent_path=path.octets, route=route.name if route is not None else ""))
+        name = mapped.target(path.local_part, canonical(path.domain) or path.domain_key) or (
+            route.name if route is not None else ""
+        )
+        recipients.append(Recipient(forward_path=path, sent_path=path.octets, route=name))
     path = parse(reverse_path, "--from")
     return Transaction(
         id="check",

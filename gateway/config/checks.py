@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gateway.config.addresses import UNIX, is_loopback
+from gateway.config.addresses import UNIX, is_loopback, parse_bind, parse_server
 from gateway.config.lines import Key
-from gateway.config.models import Config, ListenerConfig
+from gateway.config.models import Config, ListenerConfig, RouteConfig
 from gateway.config.problems import Locate, dotted, nearest, shown
 from gateway.config.route_map import MapError, read_map
 from gateway.errors import ConfigProblem
@@ -243,7 +243,40 @@ def warnings(config: Config) -> list[str]:
         for route in config.route
         if route.next_hop_decides == "without client address"
     ]
+    for route in config.route:
+        found += _ways_out(route, config)
     return found
+
+
+def _ways_out(route: RouteConfig, config: Config) -> Iterable[str]:
+    """Mail to the world without a queue, and mail that comes back to us."""
+    if route.is_by_domain and "*" in route.domains:
+        yield (
+            f'route {route.name!r}: "mx:" for every domain: mail to the world needs a queue, which the gateway has not; '
+            "send it to a smart host"
+        )
+    if route.exchangers is not None:
+        return
+    for entry in route.entries:
+        server = parse_server(entry.address)
+        for listener in config.listener:
+            with suppress(ValueError):
+                host, port = parse_bind(listener.bind)
+                if server.host and port == server.port and _is_same_host(server.host, host):
+                    yield f"route {route.name!r}: {entry.address} is the listener {listener.name!r} of this gateway: mail would go in a circle"
+
+
+def _is_same_host(server: str, bound: str) -> bool:
+    """A connection to the server surely reaches what is bound there; names but localhost are not looked up."""
+    if server.lower() == "localhost":
+        server = "127.0.0.1"
+    if bound == "localhost":
+        bound = "127.0.0.1"
+    try:
+        address, here = ipaddress.ip_address(server), ipaddress.ip_address(bound)
+    except ValueError:
+        return False
+    return address == here or (here.is_unspecified and address.is_loopback and address.version == here.version)
 
 
 def _wide_trust(listener: ListenerConfig) -> Iterable[str]:

@@ -137,7 +137,8 @@ class ByDomain(Route):
         met = [known for child in self._children.values() if (known := child.known) is not None]
         if not met:
             return None if self._first else Capabilities()
-        return reduce(Capabilities.common, met)
+        different = {frozenset(known.keywords.items()): known for known in met}  # most servers are alike
+        return reduce(Capabilities.common, different.values())
 
     @override
     def reuse(self) -> Link | None:

@@ -89,6 +89,15 @@ def test_the_decision_as_a_tree(directory: Path) -> None:
     assert "taken as line ends" not in shown
 
 
+def test_the_route_map_is_asked(directory: Path) -> None:
+    (directory / "routes.txt").write_text("Bob@example.org 192.0.2.9:25\n")
+    config = directory / "config.toml"
+    config.write_text(config.read_text() + '[relay]\nmap = "routes.txt"\n')
+    shown = check(directory, "--to", "bob@example.org", "--to", "carol@example.org")
+    assert "route 192.0.2.9:25" in shown
+    assert "route default" in shown
+
+
 def test_a_refused_connection(directory: Path) -> None:
     shown = check(directory, "--ip", "192.0.2.66", "--to", "bob@example.org")
     assert "check  rejected by site_rules: not-you" in shown

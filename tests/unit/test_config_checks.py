@@ -79,6 +79,33 @@ def test_a_next_hop_without_client_address_is_warned_of() -> None:
     assert "open relay" in text
 
 
+def test_mail_to_the_world_by_mx_is_warned_of() -> None:
+    route = "[[route]]\ndomains = ['*']\nservers = ['mx:']\nnext_hop_decides = true"
+    [text] = warned("bind = '127.0.0.1:25'", route)
+    assert "smart host" in text
+    assert warned("bind = '127.0.0.1:25'", route.replace("mx:", "mx:hub.example.org")) == []
+    assert warned("bind = '127.0.0.1:25'", route.replace("['*']", "['example.org']")) == []
+
+
+@pytest.mark.parametrize(
+    ("bind", "server", "is_circle"),
+    [
+        ("127.0.0.1:25", "127.0.0.1", True),
+        ("0.0.0.0:2525", "localhost:2525", True),
+        ("localhost:25", "127.0.0.1:25", True),
+        ("[::]:25", "[::1]:25", True),
+        ("0.0.0.0:25", "[::1]:25", False),
+        ("127.0.0.1:25", "127.0.0.2:25", False),
+        ("127.0.0.1:25", "127.0.0.1:26", False),
+        ("0.0.0.0:25", "mail.example.org:25", False),
+        ("0.0.0.0:25", "unix:/run/x", False),
+    ],
+)
+def test_a_route_to_our_own_listener_is_warned_of(bind: str, server: str, is_circle: bool) -> None:
+    found = warned(f"bind = '{bind}'", f"[[route]]\ndomains = ['example.org']\nservers = ['192.0.2.1', '{server}']")
+    assert [("in a circle" in text) for text in found] == [True] * is_circle
+
+
 def test_times_that_leave_no_reply_are_warned_of() -> None:
     assert warned("", "[limits]\nfinal_reply = '10m'") == []
     [late] = warned("", "[limits]\nfinal_reply = '11m'")
