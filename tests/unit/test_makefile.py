@@ -68,14 +68,14 @@ def checkout(tmp_path: Path, *, user: int) -> dict[str, str]:
 
 
 def test_a_missing_venv_package_is_named(tmp_path: Path) -> None:
-    found = make(tmp_path, ".venv/made", environment=checkout(tmp_path, user=1000))
+    found = make(tmp_path, ".venv/made", "PYTHON=python3", environment=checkout(tmp_path, user=1000))
     assert found.returncode != 0
     assert "the package python3-venv is missing: sudo apt install python3-venv" in found.stdout
     assert not (tmp_path / "calls").exists()
 
 
 def test_a_missing_venv_package_is_installed_by_root(tmp_path: Path) -> None:
-    make(tmp_path, ".venv/made", environment=checkout(tmp_path, user=0))
+    make(tmp_path, ".venv/made", "PYTHON=python3", environment=checkout(tmp_path, user=0))
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls == ["apt-get -qq update", "apt-get -qq -y install python3-venv", "-m venv .venv"]
 
