@@ -2,7 +2,8 @@
 
 Everything on loopback, no queue anywhere. What is printed, for reading, nothing here asserts:
 - small mail while 10 x 20 MB arrive: its latency, and the highest memory of all the gateway's processes together;
-- 200 sessions at once: from MAIL to the reply to RCPT, one command at a time as most clients do;
+- 200 sessions at once: from MAIL to the reply to RCPT, one command at a time as most clients do, at 500 messages a second
+  and as fast as they can (then each waits for the 199 others, on any way);
 - 200,000 messages: memory of each worker at the beginning, on the way and at the end.
 
     make soak                                        # about ten minutes on two quiet cores
@@ -95,8 +96,8 @@ def report_large(ways: list[Way], count: int) -> None:
     print(f"without pages of files, which the kernel takes back when it needs them: {before[1]:.0f} MB and {most[1]:.0f} MB")
 
 
-async def session(port: int, messages: int, times: list[float]) -> None:
-    """Messages one after the other; milliseconds from MAIL to the reply to RCPT."""
+async def session(port: int, messages: int, times: list[float], *, first: float, every: float) -> None:
+    """Messages with `every` seconds between, not before the one before is through; milliseconds from MAIL to the reply to RCPT."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
     async def said(octets: bytes) -> None:
@@ -110,7 +111,8 @@ async def session(port: int, messages: int, times: list[float]) -> None:
 
     await said(b"")
     await said(b"EHLO soak.test\r\n")
-    for _ in range(messages):
+    for number in range(messages):
+        await asyncio.sleep(first + number * every - time.perf_counter())
         began = time.perf_counter()
         await said(b"MAIL FROM:<a@source.test>\r\n")
         await said(b"RCPT TO:<b@sink.test>\r\n")
@@ -121,19 +123,23 @@ async def session(port: int, messages: int, times: list[float]) -> None:
     writer.close()
 
 
-async def sessions(port: int, number: int, messages: int) -> list[float]:
+async def sessions(port: int, number: int, messages: int, rate: float) -> list[float]:
     times: list[float] = []
-    await asyncio.gather(*(session(port, messages, times) for _ in range(number)))
+    every = number / rate if rate else 0.0
+    begin = time.perf_counter() + 1
+    all_of_them = [session(port, messages, times, first=begin + n * every / number, every=every) for n in range(number)]
+    await asyncio.gather(*all_of_them)
     return sorted(times)
 
 
-def report_sessions(ways: list[Way], number: int, messages: int) -> None:
+def report_sessions(ways: list[Way], number: int, messages: int, rate: float) -> None:
+    how = f"{rate:g} messages a second in all" if rate else "as fast as they can"
     print(
-        f"\n| {number} sessions at once | messages | MAIL to RCPT p50 ms | p99 ms | max ms | msg/s |\n|---|---|---|---|---|---|"
+        f"\n| {number} sessions at once, {how} | messages | MAIL to RCPT p50 ms | p99 ms | max ms | msg/s |\n|---|---|---|---|---|---|"
     )
     for way in ways:
         began = time.perf_counter()
-        times = asyncio.run(sessions(way.port, number, messages))
+        times = asyncio.run(sessions(way.port, number, messages, rate))
         rate = len(times) / (time.perf_counter() - began)
         middle, late = (times[min(len(times) - 1, int(share * len(times)))] for share in (0.5, 0.99))
         print(f"| {way.name} | {len(times)} | {middle:.1f} | {late:.1f} | {times[-1]:.1f} | {rate:,.0f} |")
@@ -157,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=200_000, help="for the memory of the workers")
     parser.add_argument("--sessions", type=int, default=200, help="at once")
+    parser.add_argument("--rate", type=float, default=500, help="messages a second of all these sessions")
     parser.add_argument("--large", type=int, default=100, help="messages of 20 MB, ten at a time")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
@@ -174,7 +181,8 @@ def main() -> None:
         for way in (direct, two, one):
             send(way, Load("", 20, 4096, 200, kept=True))
         report_large([direct, two], options.large)
-        report_sessions([direct, one], options.sessions, 25)
+        report_sessions([direct, one], options.sessions, 25, options.rate)
+        report_sessions([direct, one], options.sessions, 25, 0)
         report_memory(one, options.messages)
 
 

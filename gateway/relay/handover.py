@@ -337,8 +337,6 @@ class Handover:
         """Say DATA, on another link if need be: its reply, 354 or a refusal that is the client's."""
         while True:
             link = await self._ready()
-            if not self._left():
-                raise await self._too_late()
             try:
                 reply = await link.ask(b"DATA", min(self._limits.data_timeout, self._left()), last=True)
             except LinkError as error:
@@ -429,7 +427,7 @@ class Handover:
                 async with asyncio.timeout(self._left() if self.due < math.inf else None):
                     await self._settled
             except TimeoutError:
-                raise await self._too_late() from None
+                raise self._too_late() from None
         if self._error is not None:
             raise self._error
 
@@ -437,7 +435,7 @@ class Handover:
         """Seconds until `due`, 0 when it is past."""
         return max(0.0, self.due - self._loop.time())
 
-    async def _too_late(self) -> LinkError:
+    def _too_late(self) -> LinkError:
         """The hooks, or the next hop's answers to the envelope, have used up the time: nothing of the content is sent."""
         self.abandon()
         return LinkError(self.next_hop, "no time is left for the next hop", enhanced="4.4.1")
@@ -454,6 +452,8 @@ class Handover:
                 self._open()
             elif link.error is not None or link.leaving:
                 self._drop(link.error or LinkError(link.next_hop, "the next hop is leaving"))
+            elif not self._left():
+                raise self._too_late()
             else:
                 return link
 

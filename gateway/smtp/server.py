@@ -313,6 +313,9 @@ class Server(SMTP):
                 answer = talk.refused_by(decision)
                 refuse_session(talk, decision, answer)
                 return self._turn_away(talk, answer)
+            if talk.is_suspect and self._engine.has_input and (answer := turned_away(talk)) is not None:  # during the hooks
+                refuse_session(talk, None, answer, reason="early-talker")
+                return self._turn_away(talk, answer)
         spoken = "LMTP" if talk.session.protocol == "lmtp" else "ESMTP"
         self._write(Reply(220, (f"{door.site.config.server.name} {spoken} mailgateway".encode(),)))
         return True

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -95,3 +96,9 @@ def test_four_workers_take_exactly_as_many_as_may_be(start: Start, hop: NextHopI
         clients.open.pop().close()
         gateway.until(lambda: clients.come("127.0.0.4").startswith(b"220 "))
         assert clients.come("127.0.0.4").startswith(ALL)
+        while clients.open:
+            clients.open.pop().close()
+        gateway.until(lambda: sessions(gateway) == 0)
+        with ThreadPoolExecutor(40) as threads:  # all at the same moment, for all workers
+            greetings = list(threads.map(lambda _: clients.come("127.0.0.2")[:3], range(40)))
+        assert sorted(greetings) == [b"220"] * 12 + [b"421"] * 28

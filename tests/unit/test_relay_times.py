@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from gateway.content import Form
 from gateway.errors import LinkError
 from gateway.relay.handover import ClientFacts
 from gateway.relay.pool import Relay
@@ -35,14 +36,14 @@ async def test_each_command_has_a_limit_of_its_own(verb: str, limit: str) -> Non
         assert caught.value.unknown is (verb == "CONTENT")
 
 
-async def sent(relay: Relay, *, seconds: float) -> LinkError:
+async def sent(relay: Relay, *, seconds: float, form: Form = Form.LINES) -> LinkError:
     """What comes of content whose answer is due in so many seconds."""
     handover = relay.handover("r", CLIENT)
     await envelope(handover, b"<c@d>")
     handover.due = asyncio.get_running_loop().time() + seconds
     with pytest.raises(LinkError) as caught:
         async with asyncio.timeout(5):
-            await handover.send([CONTENT], size=len(CONTENT))
+            await handover.send([CONTENT], size=len(CONTENT), form=form)
     handover.abandon()
     return caught.value
 
@@ -56,9 +57,11 @@ async def test_a_next_hop_gets_what_is_left_of_the_client_s_time(verb: str) -> N
         assert hop.connections == 1, "there is no time for another try"
 
 
-async def test_nothing_is_sent_when_no_time_is_left_and_the_server_is_not_blamed() -> None:
-    async with ScriptedNextHop() as hop, relaying(hop, **LONG) as relay:
-        error = await sent(relay, seconds=0)
+@pytest.mark.parametrize("form", [Form.LINES, Form.UNENDED])
+async def test_nothing_is_sent_when_no_time_is_left_and_the_server_is_not_blamed(form: Form) -> None:
+    keywords = ("PIPELINING", "SIZE", "CHUNKING")
+    async with ScriptedNextHop(keywords=keywords) as hop, relaying(hop, **LONG) as relay:
+        error = await sent(relay, seconds=0, form=form)
         assert (error.enhanced, error.unknown) == ("4.4.1", False)
         await asyncio.sleep(0.05)  # for the reply to RSET
         assert hop.commands[-1] == b"RSET"

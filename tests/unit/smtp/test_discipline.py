@@ -33,9 +33,10 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 def gateway(
-    directory: Path, hop: ScriptedNextHop | None = None, **listener: Any
+    directory: Path, hop: ScriptedNextHop | None = None, *, chain: dict[str, Any] | None = None, **listener: Any
 ) -> AbstractAsyncContextManager[InProcessGateway]:
     config = {
+        **(chain or {}),
         "server": {"name": "mx.example.test"},
         "listener": [{"lenient_networks": [], **listener}],
         "route": [{"domains": ["example.test"], "servers": [hop.address if hop is not None else "127.0.0.1:9"]}],
@@ -76,6 +77,34 @@ def test_input_that_is_there_at_connect_is_early_talk(run: Run, tmp_path: Path) 
                         await said(patient := at_once(started.port(), b"", undo))
                 patient.close()
             assert [record["reason"] for record in started.records] == ["early-talker"]
+
+    run(work())
+
+
+SLOW = """
+import asyncio
+
+from gateway import Plugin, Session, hook
+
+
+class Slow(Plugin):
+    @hook
+    async def connect(self, session: Session) -> None:
+        await asyncio.sleep(0.2)
+"""
+
+
+def test_talk_during_the_hooks_of_connect_is_early_talk(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(f'"""Takes its time."""\n{SLOW}')
+
+    async def work() -> None:
+        chain = {"plugins": ["slow"], "plugin_path": [str(tmp_path)]}
+        async with gateway(tmp_path, chain=chain, early_talkers="defer") as started:
+            with ExitStack() as undo:
+                client = at_once(started.port(), b"", undo)
+                await asyncio.sleep(0.1)
+                client.sendall(b"EHLO client.test\r\n")
+                assert (await said(client)).startswith(b"421 4.7.0 You talked before the greeting")
 
     run(work())
 
