@@ -22,7 +22,7 @@ from structlog.testing import LogCapture
 
 from gateway.config.models import Config
 from gateway.testing.in_process import InProcessGateway
-from gateway.testing.next_hop import DROP, SILENCE, Answer, ScriptedNextHop
+from gateway.testing.next_hop import DROP, KEYWORDS, SILENCE, Answer, ScriptedNextHop
 
 TIMES = int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
 """More examples, other ones each time, where it is more than 1."""
@@ -41,7 +41,7 @@ _BDAT = re.compile(rb"(?i:BDAT)(?: .*)?", re.DOTALL)
 _CHUNK = re.compile(rb"(?i:BDAT) +([0-9]{1,20})(?: +(LAST))? *\r?", re.IGNORECASE)
 _REPLY_LINE = re.compile(rb"[2-5][0-9]{2}[ -][ -~\t\x80-\xff]*\r\n")
 _OUR_COMMANDS = re.compile(
-    rb"(?:EHLO mx\.example\.test|HELO mx\.example\.test|DATA|RSET|QUIT|NOOP|MAIL FROM:<.*|RCPT TO:<.*|XCLIENT .*|XFORWARD .*)",
+    rb"(?:EHLO mx\.example\.test|HELO mx\.example\.test|DATA|BDAT \d+ LAST|RSET|QUIT|NOOP|MAIL FROM:<.*|RCPT TO:<.*|XCLIENT .*|XFORWARD .*)",
     re.DOTALL,
 )
 VALID = [
@@ -192,9 +192,7 @@ class Client:
         if is_last or answer[:1] != b"2":
             if answer[:1] == b"2":
                 content = b"".join(self.chunks)
-                self.taken.append(
-                    (self.recipients, (content if content.endswith(b"\r\n") else content + b"\r\n").lstrip(b"\r\n"))
-                )
+                self.taken.append((self.recipients, content.lstrip(b"\r\n").removesuffix(b"\r\n")))
             self.recipients, self.chunks = [], []
         return rest
 
@@ -208,7 +206,9 @@ class Client:
             return b""
         assert answer[:1] in (b"2", b"4", b"5"), answer
         if answer.startswith(b"2"):
-            self.taken.append((self.recipients, (content + b"\r\n").replace(b"\r\n.", b"\r\n").lstrip(b"\r\n")))
+            self.taken.append(
+                (self.recipients, (content + b"\r\n").replace(b"\r\n.", b"\r\n").lstrip(b"\r\n").removesuffix(b"\r\n"))
+            )
         self.recipients = []
         return rest
 
@@ -242,7 +242,8 @@ class Bench:
         self.gateway: InProcessGateway
         self.directory = directory
 
-    def run(self, sent: bytes, cuts: list[int], moods: dict[str, list[str | Answer]]) -> tuple[bytes, bool]:
+    def run(self, sent: bytes, cuts: list[int], moods: dict[str, list[str | Answer]], *, chunking: bool) -> tuple[bytes, bool]:
+        self.hop.keywords = (*KEYWORDS, "CHUNKING") if chunking else KEYWORDS
         return self.runner.run(self._run(sent, cuts, moods))
 
     async def open(self) -> None:
@@ -317,12 +318,12 @@ def in_order(few: list[tuple[list[bytes], bytes]], many: list[tuple[list[bytes],
 
 
 @DEPTH
-@example(sent=b"".join(one + b"\r\n" for one in USUAL_START[:2]), cuts=[], moods={"MAIL": ["250 " + "x" * 1500]})
-@given(sent=script, cuts=st.lists(st.integers(0, 400), max_size=5), moods=moods)
+@example(sent=b"".join(one + b"\r\n" for one in USUAL_START[:2]), cuts=[], moods={"MAIL": ["250 " + "x" * 1500]}, chunking=False)
+@given(sent=script, cuts=st.lists(st.integers(0, 400), max_size=5), moods=moods, chunking=st.booleans())
 def test_every_command_has_its_reply_and_the_reply_is_true(
-    bench: Bench, sent: bytes, cuts: list[int], moods: dict[str, list[str | Answer]]
+    bench: Bench, sent: bytes, cuts: list[int], moods: dict[str, list[str | Answer]], chunking: bool
 ) -> None:
-    octets, is_reset = bench.run(sent, cuts, moods)
+    octets, is_reset = bench.run(sent, cuts, moods, chunking=chunking)
     replies = grouped(octets[: octets.rfind(b"\n") + 1] if is_reset else octets)
     assert is_reset or replies[0].startswith(b"220 mx.example.test")
     client = Client()
@@ -336,7 +337,7 @@ def test_every_command_has_its_reply_and_the_reply_is_true(
     hop = bench.hop
     # no header section: an empty line keeps the trace field apart from what is there
     reached = [
-        (one.paths, re.sub(rb"\AReceived:.*\r\n(?:[ \t].*\r\n)*", b"", one.content).lstrip(b"\r\n"))
+        (one.paths, re.sub(rb"\AReceived:.*\r\n(?:[ \t].*\r\n)*", b"", one.content).lstrip(b"\r\n").removesuffix(b"\r\n"))
         for one in hop.transactions
         if 200 <= one.code < 300
     ]

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from gateway.config.models import RelayConfig, RouteConfig
+from gateway.content import Form
 from gateway.errors import LinkError
 from gateway.relay.handover import ClientFacts
 from gateway.relay.pool import Relay
@@ -50,7 +51,8 @@ class Chaotic(ScriptedNextHop):
 async def one_message(relay: Relay, number: int, rng: random.Random) -> str:
     """What the gateway believes became of the message: taken, refused, failed, unknown, gone."""
     handover = relay.handover("r", ClientFacts(address="192.0.2.1"))
-    content = b"%d\r\n" % number
+    form = rng.choice((Form.LINES, Form.UNENDED))  # by DATA, and where the next hop takes chunks by BDAT
+    content = b"%d" % number + b"\r\n" * (form is Form.LINES)
     try:
         answers = [handover.mail(b"<a@b>", []), handover.rcpt(b"<c@d>", []), handover.rcpt(b"<e@f>", [])]
         if rng.random() < 0.1:
@@ -62,7 +64,7 @@ async def one_message(relay: Relay, number: int, rng: random.Random) -> str:
             await handover.prepare((b"<changed@b>", []), [(b"<c@d>", [])])
         if rng.random() < 0.1:
             return "gone"
-        (reply,) = await handover.send([content], size=len(content))
+        (reply,) = await handover.send([content], size=len(content), form=form)
     except LinkError as error:
         return "unknown" if error.unknown else "failed"
     else:
@@ -71,7 +73,9 @@ async def one_message(relay: Relay, number: int, rng: random.Random) -> str:
         handover.abandon()
 
 
-@pytest.mark.parametrize("keywords", [KEYWORDS, KEYWORDS[1:]], ids=["pipelining", "one at a time"])
+@pytest.mark.parametrize(
+    "keywords", [KEYWORDS, KEYWORDS[1:], (*KEYWORDS, "CHUNKING")], ids=["pipelining", "one at a time", "chunks"]
+)
 @pytest.mark.parametrize("seed", range(6))
 async def test_chaos(seed: int, keywords: tuple[str, ...]) -> None:
     rng = random.Random(seed)
