@@ -146,6 +146,7 @@ def release(ids: Ids, config: ConfigOption = None) -> None:
             inbox_address=_inbox_address(loaded),
             resolver=resolver,
             listens=loaded.config.listens,
+            directory=loaded.directory,
         )
         try:
             return [(id_, await _release(loaded, quarantine, relay, id_)) for id_ in ids]
@@ -167,7 +168,7 @@ def release(ids: Ids, config: ConfigOption = None) -> None:
 
 async def _release(loaded: Loaded, quarantine: Quarantine, relay: Relay, id_: str) -> ReleaseReport:
     from gateway.quarantine.release import release
-    from gateway.relay.handover import ClientFacts
+    from gateway.relay.identity import ClientFacts
 
     entry = await quarantine.get(id_)
 

@@ -18,7 +18,7 @@ UNIX = "unix"
 """Among networks: clients at a UNIX socket of ours, which have no address."""
 MAX_SOCKET_PATH = 107
 """Octets in the path of a UNIX socket: unix(7)."""
-_SERVER_ALLOWED = '"host", "host:port", "[2001:db8::1]:port", "unix:/path", "lmtp://host:port", "lmtp+unix:/path" or "inbox:"'
+_SERVER_ALLOWED = '"host", "host:port", "[2001:db8::1]:port", "smtps://host:port", "unix:/path", "lmtp://host:port", "lmtp+unix:/path" or "inbox:"'
 _MX_ALLOWED = '"mx:" (the recipient\'s domain), "mx:example.net", "mx:example.net:port" or "mx::port"'
 _NAME_SERVER_ALLOWED = '"192.0.2.53", "192.0.2.53:53" or "[2001:db8::53]:53"'
 _DOMAIN_ALLOWED = '"example.org", "*.example.org" or "*"'
@@ -34,6 +34,13 @@ class ServerAddress:
     path: str = ""
     inbox: bool = False
     lmtp: bool = False
+    implicit_tls: bool = False
+    """TLS from the first octet (RFC 8314 3.3)."""
+
+    @property
+    def is_local(self) -> bool:
+        """On this host: loopback or a UNIX socket."""
+        return self.inbox or not self.host or is_loopback_host(self.host)
 
 
 def _split(text: str, allowed: str) -> tuple[str, int | None]:
@@ -82,6 +89,14 @@ def socket_path(bind: str) -> str:
     return path
 
 
+def is_loopback_host(host: str) -> bool:
+    """Whether a host is this one; another name than localhost is not looked up, and counts as elsewhere."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
 def is_loopback(bind: str) -> bool:
     """Whether a valid `bind` is reachable from this host only."""
     if socket_path(bind):
@@ -99,13 +114,14 @@ def parse_server(text: str) -> ServerAddress:
         if not path.startswith("/") or "\0" in path:
             raise ValueError(_SERVER_ALLOWED)
         return ServerAddress(path=path, lmtp=text.startswith("lmtp+"))
-    lmtp = text.startswith("lmtp://")
-    host, port = _split(text.removeprefix("lmtp://"), _SERVER_ALLOWED)
+    lmtp, implicit_tls = text.startswith("lmtp://"), text.startswith("smtps://")
+    host, port = _split(text[8:] if implicit_tls else text.removeprefix("lmtp://"), _SERVER_ALLOWED)
     if port == 0:
         raise ValueError("a port from 1 to 65535")
     if lmtp and port in {None, 25}:
         raise ValueError("LMTP with a port of its own, such as lmtp://127.0.0.1:24; 25 is SMTP's (RFC 2033 5)")
-    return ServerAddress(host=host, port=25 if port is None else port, lmtp=lmtp)
+    default = 465 if implicit_tls else 25
+    return ServerAddress(host=host, port=default if port is None else port, lmtp=lmtp, implicit_tls=implicit_tls)
 
 
 def parse_mx(text: str) -> tuple[str, int] | None:

@@ -14,6 +14,7 @@ from gateway.config.addresses import UNIX, is_loopback, parse_bind, parse_server
 from gateway.config.lines import Key
 from gateway.config.models import Config, ListenerConfig, RouteConfig
 from gateway.config.problems import Locate, dotted, nearest, shown
+from gateway.config.route_checks import link_mistakes
 from gateway.config.route_map import MapError, read_map
 from gateway.errors import ConfigProblem
 from gateway.smtp.extensions import EXTENSIONS
@@ -59,6 +60,9 @@ def mistakes(data: Mapping[str, Any], *, directory: Path, needs_route: bool) -> 
     yield from _known_extensions(data)
     yield from _unreadable(data, directory)
     yield from _route_map(data, directory)
+    for place, route in _tables(data, "route"):
+        for key, found, allowed in link_mistakes(route, directory):
+            yield Mistake(key=("route", place, *key), found=found, allowed=allowed)
     if needs_route and not data.get("route"):
         yield Mistake(
             key=("route",),

@@ -192,13 +192,27 @@ class RouteConfig(Model):
     domains: tuple[Domain, ...]
     """Domains whose recipients strangers may name; no default. `*.example.org` takes subdomains."""
     servers: tuple[RouteServer, ...] = Field(min_length=1)
-    """In order of preference: `host:port`, `unix:/path`, `lmtp://host:port`, `lmtp+unix:/path`, `inbox:` (the development next hop), or tables: `{ address = "host:port", priority = 0, weight = 3 }`. Or only `mx:`, the mail exchangers of the recipient's domain, or `mx:example.net`, those of a name."""
+    """In order of preference: `host:port`, `smtps://host:port` (TLS from the first octet), `unix:/path`, `lmtp://host:port`, `lmtp+unix:/path`, `inbox:` (the development next hop), or tables: `{ address = "host:port", priority = 0, weight = 3 }`. Or only `mx:`, the mail exchangers of the recipient's domain, or `mx:example.net`, those of a name."""
     next_hop_decides: bool | Literal["without client address"] = False
-    """Needed for `domains = ["*"]`: the next hop itself refuses strangers' relaying."""
+    """Needed for `domains = ["*"]`: the next hop itself refuses strangers' relaying, by the client's address."""
     max_links: int | None = Field(default=None, ge=1)
     """Links of this route in use at once, over all its servers, for each worker; default: what the servers allow."""
     source: tuple[IpAddress, ...] = Field(default=(), max_length=2)
     """Addresses of ours that its connections come from, one IPv4 and one IPv6; default: the system's choice."""
+    client_address: Literal["received", "xforward", "xclient", "proxy"] = "received"
+    """How the next hop is told who the client is: in the Received field only, by XFORWARD or XCLIENT where it offers them, or by a PROXY v2 header."""
+    tls: Literal["auto", "off", "opportunistic", "required", "verified"] = "auto"
+    """`opportunistic`: where it works; `required`: or not at all; `verified`: with a certificate that is checked. `auto`: opportunistic, off to loopback and UNIX sockets."""
+    tls_ca: str = ""
+    """PEM file with the authorities that `verified` trusts; default: the system's."""
+    tls_name: str = ""
+    """Name that the certificate must have; default: the server's."""
+    tls_certificate: str = ""
+    """PEM file with a certificate of ours, for servers that ask for one."""
+    tls_key: str = ""
+    """PEM file with its private key; default: in the same file."""
+    tls_minimum: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
+    """Older versions are refused."""
 
     @field_validator("servers")
     @classmethod

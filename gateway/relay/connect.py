@@ -1,7 +1,8 @@
-"""Opening a link: name to addresses, connection, greeting, EHLO or HELO, or LHLO. RFC 5321 3.1, 3.2, 4.1.1.1; RFC 2033 4.1.
+"""Opening a link: name to addresses, connection, TLS, greeting, EHLO or HELO, or LHLO. RFC 5321 3.1, 3.2, 4.1.1.1; RFC 2033 4.1; RFC 3207.
 
 The name is looked up for each link, so that a next hop that comes back on another address is found without a restart.
-Every failure, of the look-up too, is a LinkError.
+Every failure, of the look-up too, is a LinkError. Where TLS is wanted and only opportunistic, its failure means a new
+connection in the clear, which `Link.note` tells.
 """
 
 from __future__ import annotations
@@ -9,30 +10,57 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
+
+import structlog
 
 from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
-from gateway.relay.link import Link
+from gateway.relay.identity import ClientFacts, proxy_header, xclient
+from gateway.relay.link import Link, TlsError
 from gateway.relay.protocol import Capabilities
 from gateway.relay.routes import Server
+from gateway.relay.setup import PLAIN, LinkSetup
 from gateway.smtp.replies import Reply
 
 MAX_ADDRESSES = 8
 """Addresses of one name that are tried."""
 
+log = structlog.get_logger("mailgateway.relay")
 
-async def open_link(server: Server, *, name: str, settings: RelayConfig, on_lost: Callable[[Link], None]) -> Link:
-    """A link that greeted us and knows our `name`. Look-up, connection, greeting and EHLO have a time limit each.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """How links to one server are opened."""
+
+    server: Server
+    name: str
+    """Ours, in EHLO."""
+    settings: RelayConfig
+    """Its time limits."""
+    setup: LinkSetup = PLAIN
+    context: ssl.SSLContext | None = None
+    """TLS; None: none."""
+
+    @classmethod
+    def to(cls, server: Server, *, name: str, settings: RelayConfig, setup: LinkSetup) -> Opening:
+        """With the files of the set-up read. ConfigError when one cannot be used."""
+        return cls(server=server, name=name, settings=settings, setup=setup, context=setup.context(server))
+
+
+async def open_link(opening: Opening, *, on_lost: Callable[[Link], None], client: ClientFacts | None = None) -> Link:
+    """A link that greeted us and knows our name, set up as the opening says.
 
     All addresses of the server are tried in turn. LinkError says what the last of them did; `on_lost` is called only for
-    a link that was returned.
+    a link that was returned. `client`: who a PROXY header tells of, where the set-up wants one.
     """
-    error = LinkError(str(server), "the name has no address", enhanced="4.4.3")
-    for address in await _addresses(server, settings.connect_timeout):
+    error = LinkError(str(opening.server), "the name has no address", enhanced="4.4.3")
+    for address in await _addresses(opening.server, opening.settings.connect_timeout):
         try:
-            return await _open_one(server, address, name, settings, on_lost)
+            return await _open_at(opening, address, on_lost, client)
         except LinkError as failed:
             error = failed
     raise error
@@ -57,21 +85,63 @@ async def _addresses(server: Server, limit: float) -> list[tuple[str, int]]:
     return list(dict.fromkeys(addresses))[:MAX_ADDRESSES]
 
 
-async def _open_one(
-    server: Server, address: tuple[str, int], name: str, settings: RelayConfig, on_lost: Callable[[Link], None]
+async def _open_at(
+    opening: Opening, address: tuple[str, int], on_lost: Callable[[Link], None], client: ClientFacts | None
 ) -> Link:
-    loop = asyncio.get_running_loop()
+    """At one address; without TLS after it failed, where that is allowed."""
+    try:
+        return await _open_one(opening, address, opening.context, on_lost, client)
+    except TlsError as failed:
+        if opening.setup.mode(opening.server) != "opportunistic":
+            raise
+        log.warning("next_hop.in_the_clear", next_hop=str(opening.server), problem=failed.what)
+        link = await _open_one(opening, address, None, on_lost, client)
+        link.note = f"in the clear: {failed.what}"
+        return link
+
+
+async def _open_one(
+    opening: Opening,
+    address: tuple[str, int],
+    context: ssl.SSLContext | None,
+    on_lost: Callable[[Link], None],
+    client: ClientFacts | None,
+) -> Link:
     greeted = False
 
     def lost(link: Link) -> None:
         if greeted:
             on_lost(link)
 
+    link = await _connect(opening.server, address, opening.settings.connect_timeout, lost)
+    try:
+        if opening.setup.client_address == "proxy":
+            link.say_first(proxy_header(client, link.peer))
+            link.told = client.introduction if client is not None else None
+        if context is not None and opening.server.implicit_tls:
+            await link.encrypt(context, opening.setup.name(opening.server), opening.settings.connect_timeout)
+        name = opening.name if client is None else client.helo_name or opening.name
+        await _greet(link, name, opening.settings)
+        if context is not None and link.tls is None:
+            await _start_tls(link, opening, context, name)
+        if link.tls is not None and opening.server.mx_name:
+            link.tls = replace(link.tls, is_verified=False)  # DNS named it, which proves nothing (design §5)
+        _settled(link)
+    except BaseException:
+        link.fail(LinkError(str(opening.server), "not greeted"))
+        raise
+    greeted = True
+    return link
+
+
+async def _connect(server: Server, address: tuple[str, int], limit: float, lost: Callable[[Link], None]) -> Link:
+    loop = asyncio.get_running_loop()
+
     def make() -> Link:
         return Link(loop, str(server), lost, is_lmtp=server.is_lmtp)
 
     try:
-        async with asyncio.timeout(settings.connect_timeout):
+        async with asyncio.timeout(limit):
             if server.path:
                 _, link = await loop.create_unix_connection(make, server.path)
             else:
@@ -80,22 +150,20 @@ async def _open_one(
         raise LinkError(str(server), f"no connection to {_shown(server, address)} in time", enhanced="4.4.1") from error
     except OSError as error:
         raise LinkError(str(server), f"no connection to {_shown(server, address)}: {error}", enhanced="4.4.1") from error
-    try:
-        await _greet(link, name, settings)
-    except BaseException:
-        link.fail(LinkError(str(server), "not greeted"))
-        raise
-    greeted = True
     return link
 
 
 async def _greet(link: Link, name: str, settings: RelayConfig) -> None:
-    """Read the greeting, say EHLO, or HELO to a server that does not know it (RFC 5321 3.2, 4.1.1.1)."""
+    """Read the greeting and say who we are."""
     greeting = await link.greeting(settings.greeting_timeout)
     if greeting.code != 220:
         raise _refused(link, "greeting", greeting)
+    await _hello(link, name, settings.hello_timeout)
+
+
+async def _hello(link: Link, name: str, limit: float) -> None:
+    """EHLO, or HELO to a server that does not know it (RFC 5321 3.2, 4.1.1.1)."""
     octets = name.encode("ascii", "replace")
-    limit = settings.hello_timeout
     hello = "LHLO" if link.is_lmtp else "EHLO"
     reply = await link.ask(f"{hello} ".encode() + octets, limit, last=True)
     if reply.code == 250:
@@ -107,6 +175,43 @@ async def _greet(link: Link, name: str, settings: RelayConfig) -> None:
     if reply.code != 250:
         raise _refused(link, "HELO", reply)
     link.greeted(Capabilities())
+
+
+async def _start_tls(link: Link, opening: Opening, context: ssl.SSLContext, name: str) -> None:
+    """STARTTLS, the handshake, and EHLO anew: what was said in the clear counts no more (RFC 3207 4.2)."""
+    if not link.capabilities.offers("STARTTLS"):
+        if opening.setup.mode(opening.server) == "opportunistic":
+            link.note = "in the clear: STARTTLS is not offered"
+            return
+        raise LinkError(link.next_hop, "STARTTLS is not offered", enhanced="4.7.4")
+    reply = await link.ask(b"STARTTLS", opening.settings.hello_timeout, last=True)
+    if reply.code != 220:
+        raise TlsError(link.next_hop, f"STARTTLS answered with {reply}", enhanced="4.7.4")
+    await link.encrypt(context, opening.setup.name(opening.server), opening.settings.connect_timeout)
+    await _hello(link, name, opening.settings.hello_timeout)
+
+
+async def introduce(link: Link, client: ClientFacts, limit: float) -> None:
+    """XCLIENT with all that is offered, then EHLO in the client's name: the session there begins anew. LinkError.
+
+    After an error the link must not be used again. Refusals are about our link, whatever they say (design §1.4).
+    """
+    link.told = None
+    for line in xclient(client, link.capabilities.parameters("XCLIENT")):
+        reply = await link.ask(line, limit, last=True)
+        if reply.code != 220:
+            raise LinkError(link.next_hop, f"XCLIENT answered with {reply}", enhanced="4.3.5")
+    await _hello(link, client.helo_name or "unknown", limit)
+    _settled(link)
+    link.told = client.introduction
+
+
+def _settled(link: Link) -> None:
+    """What the link may promise. REQUIRETLS counts over verified TLS only (RFC 8689 4.2.1)."""
+    if link.tls is not None:
+        link.note = str(link.tls)
+    if link.tls is None or not link.tls.is_verified:
+        link.capabilities = link.capabilities.without("REQUIRETLS")
 
 
 def _refused(link: Link, what: str, reply: Reply) -> LinkError:

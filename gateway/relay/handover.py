@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -21,6 +20,7 @@ from gateway.content import Form
 from gateway.errors import LinkError
 from gateway.relay.each import PartlyAnsweredError, send_each
 from gateway.relay.envelope import Command, Envelope, EnvelopeError, Step, Whose, line_of, speaks_of_bdat, whose
+from gateway.relay.identity import ClientFacts
 from gateway.relay.link import Answer, Link
 from gateway.smtp.replies import Reply
 
@@ -28,18 +28,6 @@ CHUNKS_NEED = {Form.UNENDED: frozenset({"CHUNKING"}), Form.BINARY: frozenset({"C
 """EHLO keywords for content of this form to go by BDAT."""
 MAX_REPLAYS = 3
 """New links in one transaction, after the first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientFacts:
-    """Who the transaction is for: what the next hop may be told of the client."""
-
-    address: str
-    port: int = 0
-    helo: str = ""
-    name: str = ""
-    identity: str = ""
-    protocol: str = "SMTP"
 
 
 class Links(Protocol):
@@ -82,6 +70,8 @@ class Handover:
         self._next_hop = ""
         self.client_may_authenticate = False
         """The listener offers AUTH, so that 530 tells the client something (design §1.4)."""
+        self.note = ""
+        """How the link was set up, for the trace; `` for a plain one."""
         self._needs: set[str] = set()
         """EHLO keywords that the envelope's parameters belong to."""
         self.added_crlf = False
@@ -164,7 +154,8 @@ class Handover:
             if before is not None:
                 self._outstanding += 1
                 link.transactions += 1
-                link.command(b"RSET", self._limits.reply_timeout, partial(self._reset_answered, link))
+                link.command(b"RSET", self._limits.reply_timeout, partial(self._own_answered, b"RSET", link))
+            self._tell(link)
             for step in wanted.steps:
                 self._say(step, link)
         await self._quiet()
@@ -259,11 +250,19 @@ class Handover:
         """An envelope starts on this link; everything of it that was not refused is said."""
         self._link = link
         self._next_hop = link.next_hop
+        self.note = link.note
         self._outstanding = 0
         link.transactions += 1
         if self._envelope is not None and self._suits(link):
+            self._tell(link)
             for step in self._envelope.standing:
                 self._say(step, link)
+
+    def _tell(self, link: Link) -> None:
+        """What the next hop is told of the client before MAIL: XFORWARD, which RSET and the end of content take back."""
+        for line in link.before_mail:
+            self._outstanding += 1
+            link.command(line, self._limits.reply_timeout, partial(self._own_answered, line, link))
 
     def _suits(self, link: Link) -> bool:
         """The link offers what the client was promised; else this is over: a lesser server's own refusal of a parameter would
@@ -271,7 +270,8 @@ class Handover:
         """
         if self._needs and not self._needs <= link.capabilities.keywords.keys():
             missing = ", ".join(sorted(self._needs - link.capabilities.keywords.keys()))
-            self._failed(LinkError(link.next_hop, f"does not offer {missing}, which the message needs", enhanced="4.3.5"))
+            enhanced = "4.7.30" if "REQUIRETLS" in missing else "4.3.5"  # RFC 8689 4.2.1: never without
+            self._failed(LinkError(link.next_hop, f"does not offer {missing}, which the message needs", enhanced=enhanced))
             return False
         return True
 
@@ -310,14 +310,15 @@ class Handover:
         step.settle(answer)
         self._settle()
 
-    def _reset_answered(self, link: Link, answer: Answer) -> None:
-        """The reply to our RSET before a changed envelope."""
+    def _own_answered(self, line: bytes, link: Link, answer: Answer) -> None:
+        """The reply to a command of ours: RSET before a changed envelope, XFORWARD. Its refusal is about our link."""
         if link is not self._link:
             return
         if isinstance(answer, LinkError):
             self._replace(answer)
         elif not answer.is_positive:
-            self._replace(LinkError(link.next_hop, f"RSET answered with {answer}", enhanced="4.3.5"))
+            verb = line.partition(b" ")[0].decode("ascii")
+            self._replace(LinkError(link.next_hop, f"{verb} answered with {answer}", enhanced="4.3.5"))
         else:
             self._outstanding -= 1
             self._settle()

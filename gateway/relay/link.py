@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from typing import cast
@@ -34,6 +36,23 @@ QUIT_LIMIT = 2.0
 """Seconds for the reply to QUIT."""
 
 
+class TlsError(LinkError):
+    """TLS was refused or its handshake failed; a link in the clear may do where TLS is opportunistic."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTls:
+    """Facts of a link's TLS."""
+
+    version: str
+    cipher: str
+    is_verified: bool
+    """The certificate is the server's: of an authority that we trust, for the name that was looked for."""
+
+    def __str__(self) -> str:
+        return f"{self.version} {self.cipher}, {'verified' if self.is_verified else 'not verified'}"
+
+
 class Link(SMTPProtocol):
     """One connection. Made by `gateway.relay.connect.open_link`; ends once, for whatever reason, and tells `on_lost`."""
 
@@ -49,6 +68,13 @@ class Link(SMTPProtocol):
         """Why it is over."""
         self.closed: asyncio.Future[None] = loop.create_future()
         self.capabilities = Capabilities()
+        self.tls: LinkTls | None = None
+        self.note = ""
+        """How it was set up, for the trace, where that was not in the clear because it should be."""
+        self.told: tuple[object, ...] | None = None
+        """The client that the next hop takes us for, by PROXY or XCLIENT: `ClientFacts.introduction`. None: for ourselves."""
+        self.before_mail: tuple[bytes, ...] = ()
+        """Commands that this transaction's MAIL comes behind."""
         self.opened = loop.time()
         self.idle_since = 0.0
         self.transactions = 0
@@ -139,6 +165,40 @@ class Link(SMTPProtocol):
         self.capabilities = capabilities = self._kept(capabilities)
         self.max_transactions = limits_of(capabilities.parameters("LIMITS")).get("MAILMAX", 0)
         self._engine.pipelining = capabilities.offers("PIPELINING")
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Address and port of the next hop; nothing of a UNIX socket."""
+        name = self._writer.get_extra_info("peername") if self._writer is not None else None
+        return (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("", 0)
+
+    def say_first(self, octets: bytes) -> None:
+        """Octets in front of everything else on a new connection: a PROXY header."""
+        self._write(octets)
+
+    async def encrypt(self, context: ssl.SSLContext, name: str, limit: float) -> None:
+        """The TLS handshake, within `limit` seconds; `name` is the server's, for SNI and the check. LinkError.
+
+        What the next hop said too early is not read: it is not from inside TLS (RFC 3207 4.2).
+        """
+        writer = self._writer
+        if self.error is not None or writer is None:
+            raise self.error or LinkError(self.next_hop, "link closed")
+        if self._engine.is_ahead:
+            raise LinkError(self.next_hop, "octets in the clear in front of the TLS handshake", enhanced="4.7.5")
+        try:
+            transport = await self._loop.start_tls(
+                writer, self, context, server_hostname=name or None, ssl_handshake_timeout=limit
+            )
+        except (OSError, ValueError) as error:  # ValueError: a host name that no certificate can have
+            raise TlsError(self.next_hop, f"TLS handshake: {_reason(error)}", enhanced="4.7.5") from error
+        if transport is None:  # it was lost in the last step of the handshake
+            raise TlsError(self.next_hop, "link lost in the TLS handshake", enhanced="4.7.5")
+        self.transport = self._writer = transport
+        self._engine.pipelining = False
+        cipher = transport.get_extra_info("cipher")
+        version = transport.get_extra_info("ssl_object").version() or "TLS"
+        self.tls = LinkTls(version, cipher[0] if cipher else "unknown", context.verify_mode is ssl.CERT_REQUIRED)
 
     async def content(
         self,
@@ -340,6 +400,15 @@ def settle(future: asyncio.Future[Reply], answer: Answer) -> None:
         future.exception()
     else:
         future.set_result(answer)
+
+
+def _reason(error: Exception) -> str:
+    """Why a handshake failed, without file and line of OpenSSL."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "failed"
+    return str(error) or type(error).__name__
 
 
 def _blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

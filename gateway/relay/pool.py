@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from gateway.config.addresses import parse_mx
 from gateway.config.models import RelayConfig, RouteConfig, ServerEntry
@@ -15,8 +16,10 @@ from gateway.context import Resolver
 from gateway.errors import LinkError
 from gateway.relay.bound import BoundLink
 from gateway.relay.choosing import Candidate
+from gateway.relay.client_links import ForwardedLinks, IntroducedLinks, OwnLinks, ProxiedLinks
 from gateway.relay.exchangers import ByDomain, MxRoute
-from gateway.relay.handover import ClientFacts, Handover
+from gateway.relay.handover import Handover, Links
+from gateway.relay.identity import ClientFacts
 from gateway.relay.mx import Exchange, find_exchanges, has_null_mx
 from gateway.relay.ourselves import Ourselves
 from gateway.relay.protocol import Capabilities
@@ -24,6 +27,7 @@ from gateway.relay.queueing import CongestedError, Turns
 from gateway.relay.route import Route
 from gateway.relay.routes import Server, parse_server
 from gateway.relay.server_pool import ServerPool
+from gateway.relay.setup import PLAIN, LinkSetup
 from gateway.smtp.replies import Reply
 
 MAX_OTHER_ROUTES = 256
@@ -36,6 +40,9 @@ class _Terms:
 
     turns: Turns | None = None
     source: tuple[str, ...] = ()
+    setup: LinkSetup = PLAIN
+    decides: bool = False
+    """The next hop refuses strangers' relaying itself."""
 
 
 _USUAL = _Terms()
@@ -54,10 +61,12 @@ class Relay:
         draw: Callable[[], float] = random.random,
         resolver: Resolver | None = None,
         listens: Sequence[tuple[str, int]] = (),
+        directory: Path | None = None,
     ) -> None:
         """`draw`: numbers from 0 up to 1, by which one of several equal servers is chosen. `resolver`: needed for `mx:`.
 
-        `listens`: our own listeners, which no mail exchanger may lead to.
+        `listens`: our own listeners, which no mail exchanger may lead to. `directory`: where relative file names of the routes
+        begin. ConfigError when one of the files cannot be used.
         """
         self._settings = settings
         self._draw = draw
@@ -65,10 +74,13 @@ class Relay:
         self._inbox = inbox_address
         self._resolver = resolver
         self._ourselves = Ourselves(server_name, listens)
-        self._pools: weakref.WeakValueDictionary[Server, ServerPool] = weakref.WeakValueDictionary()
+        self._directory = directory
+        self._pools: weakref.WeakValueDictionary[tuple[Server, LinkSetup], ServerPool] = weakref.WeakValueDictionary()
         """Held by the routes that lead there and by their links."""
         self._routes = {route.name: self._configured(route) for route in routes}
         self._others: dict[str, Route] = {}
+        self._own: dict[str, OwnLinks] = {}
+        """By session."""
         self._learning: dict[str, asyncio.Task[None]] = {}
 
     def handover(self, route: str, client: ClientFacts, *, bound: BoundLink | None = None) -> Handover:
@@ -76,17 +88,39 @@ class Relay:
 
         `bound`: the client's own link to it. LinkError when it is neither. The caller ends it with `abandon` in every case.
         """
-        return Handover(bound or self._find(route), client)
+        return Handover(bound or self._links_for(self._find(route), client), client)
+
+    def _links_for(self, route: Route, client: ClientFacts) -> Links:
+        """The route's links, on which the next hop is told who the client is."""
+        if route.client_address == "received":
+            return route
+        if route.client_address == "xforward":
+            return ForwardedLinks(route, client)
+        if route.client_address == "xclient":
+            return IntroducedLinks(route, client)
+        own = self._own.get(client.session)
+        if own is None:
+            own = OwnLinks()
+            own.is_over = not client.session
+            if client.session:
+                self._own[client.session] = own
+        return ProxiedLinks(route, client, own)
+
+    def session_over(self, session: str) -> None:
+        """A client's session has ended: links that were its own are closed."""
+        own = self._own.pop(session, None)
+        if own is not None:
+            own.end()
 
     async def bind(self, route: str, client: ClientFacts, *, on_lost: Callable[[], None]) -> BoundLink:
         """A new link to the route for this client alone, until it is closed. LinkError."""
-        del client
         found = self._find(route)
-        return BoundLink(route, found, await found.acquire(fresh=True), on_lost)
+        links = self._links_for(found, replace(client, ident="", is_stranger=False))  # AUTH says who it is
+        return BoundLink(route, found, await links.acquire(fresh=True), on_lost)
 
-    async def ask(self, route: str, line: bytes) -> Reply:
+    async def ask(self, route: str, line: bytes, client: ClientFacts) -> Reply:
         """The reply to one command outside of a transaction, on a clean link; a second one where the first has ended. LinkError."""
-        found = self._find(route)
+        found = self._links_for(self._find(route), client)
         for is_last in (False, True):
             link = await found.acquire(fresh=is_last)
             try:
@@ -193,7 +227,8 @@ class Relay:
     def _configured(self, route: RouteConfig) -> Route:
         most = route.max_links
         turns = None if most is None else Turns(route.name, most, longest=self._settings.max_waiting)
-        terms = _Terms(turns=turns, source=route.source)
+        decides = "*" in route.domains and route.next_hop_decides is True
+        terms = _Terms(turns=turns, source=route.source, setup=LinkSetup.of(route, self._directory), decides=decides)
         if not route.is_by_domain:
             return self._route(route.name, route.entries, terms)
         _, port = route.exchangers or ("", 0)
@@ -208,9 +243,11 @@ class Relay:
         def pool(server: Server) -> ServerPool:
             return self._pool(server, terms)
 
-        return MxRoute(
+        route = MxRoute(
             name, domain, port, self._settings, draw=self._draw, find=self._look_up, pool=pool, parent=parent, turns=terms.turns
         )
+        route.tell(terms.setup.client_address, decides=terms.decides)
+        return route
 
     async def _look_up(self, domain: str, port: int) -> list[Exchange]:
         if self._resolver is None:
@@ -232,7 +269,9 @@ class Relay:
             if one.max_links is not None:
                 pool.limit_links(one.max_links)
             candidates.append(Candidate(pool, priority=one.priority or 0, weight=one.weight))
-        return Route(name, candidates, self._settings, draw=self._draw, turns=terms.turns)
+        route = Route(name, candidates, self._settings, draw=self._draw, turns=terms.turns)
+        route.tell(terms.setup.client_address, decides=terms.decides)
+        return route
 
     def _pool(self, server: Server, terms: _Terms) -> ServerPool:
         if server.is_inbox:
@@ -241,7 +280,8 @@ class Relay:
                 raise ValueError(msg)
             server = Server(*self._inbox)
         server = replace(server, source=terms.source) if terms.source else server
-        pool = self._pools.get(server)
+        setup = terms.setup
+        pool = self._pools.get((server, setup))
         if pool is None:
-            pool = self._pools[server] = ServerPool(server, self._settings, self._name)
+            pool = self._pools[server, setup] = ServerPool(server, self._settings, self._name, setup)
         return pool

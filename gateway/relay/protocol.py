@@ -51,6 +51,12 @@ class Capabilities:
         given = self.keywords["SIZE"]
         return int(given[0]) if given and given[0].isascii() and given[0].isdigit() and len(given[0]) <= 20 else 0
 
+    def without(self, *keywords: str) -> Capabilities:
+        """The same without these."""
+        if self.keywords.keys().isdisjoint(keywords):
+            return self
+        return Capabilities({name: given for name, given in self.keywords.items() if name not in keywords})
+
     def common(self, other: Capabilities) -> Capabilities:
         """What both offer, with values that keep to both. LIMITS of one holds for both: it takes away and gives nothing."""
         keywords: dict[str, tuple[str, ...]] = {}
@@ -143,6 +149,11 @@ class NextHopProtocol(Generic[T]):
     def is_quiet(self) -> bool:
         """Nothing is out, waits to go out, or has been half received."""
         return not (self.expected or self._queued or self._rest or self._lines)
+
+    @property
+    def is_ahead(self) -> bool:
+        """The next hop said something that belongs to no reply so far."""
+        return bool(self._rest or self._lines)
 
     def expect(self, token: T) -> None:
         """A reply will come that no command asks for: the greeting."""

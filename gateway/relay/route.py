@@ -9,6 +9,7 @@ from contextlib import suppress
 from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
 from gateway.relay.choosing import Candidate, Standing, in_order
+from gateway.relay.identity import ClientFacts
 from gateway.relay.link import Link
 from gateway.relay.protocol import Capabilities
 from gateway.relay.queueing import CongestedError, Turns, stand_in_line
@@ -36,6 +37,17 @@ class Route:
         """The server that `reuse` drew and that had no idle link: `acquire` goes on with it, so that weights hold."""
         self._owners: dict[Link, ServerPool] = {}
         self._turns = turns
+        self.client_address = "received"
+        self._decides = False
+
+    def tell(self, client_address: str, *, decides: bool) -> None:
+        """How the next hop is told who the client is; `decides`: it refuses strangers' relaying itself."""
+        self.client_address = client_address
+        self._decides = decides
+
+    def must_know(self, client: ClientFacts) -> bool:
+        """No mail of this client goes there unless the next hop is told who it is."""
+        return self._decides and client.is_stranger
 
     def __str__(self) -> str:
         return str(self._candidates[0].server.server) if self._candidates else self.name
@@ -60,8 +72,8 @@ class Route:
         self._give_turn()
         return None
 
-    async def acquire(self, *, fresh: bool = False) -> Link:
-        """A link to some server of the route, `fresh`: a new one. LinkError of the last one when all fail.
+    async def acquire(self, *, fresh: bool = False, client: ClientFacts | None = None) -> Link:
+        """A link to some server of the route, `fresh`: a new one, `client`: opened for it alone. LinkError of the last one when all fail.
 
         Where all links are in use, the next one that comes back within `wait_limit`, in the order of those who wait.
         """
@@ -69,14 +81,14 @@ class Route:
         if self._turns is not None:
             await self._turns.wait(self.settings.wait_limit)
         try:
-            pool, link = await self._choose(until, fresh=fresh)
+            pool, link = await self._choose(until, fresh=fresh, client=client)
         except BaseException:
             self._give_turn()
             raise
         self._owners[link] = pool
         return link
 
-    async def _choose(self, until: float, *, fresh: bool) -> tuple[ServerPool, Link]:
+    async def _choose(self, until: float, *, fresh: bool, client: ClientFacts | None) -> tuple[ServerPool, Link]:
         """One with room, else the line of those without, else one that rests."""
         order = self._in_order(await self._find())
         drawn = None if fresh else self._take_drawn()
@@ -89,22 +101,24 @@ class Route:
             full: list[ServerPool] = []
             for pool in pools:
                 try:
-                    return pool, await pool.acquire(fresh=fresh)
+                    return pool, await pool.acquire(fresh=fresh, client=client)
                 except LinkError as failed:
                     error = failed
                     if isinstance(failed, CongestedError):
                         full.append(pool)
             if full:
                 try:
-                    return await self._stand_in_line(full, until)
+                    return await self._stand_in_line(full, until, client)
                 except LinkError as failed:
                     error = failed
         raise error or LinkError(self.name, "the route has no server", enhanced="4.4.4")
 
-    async def _stand_in_line(self, pools: Sequence[ServerPool], until: float) -> tuple[ServerPool, Link]:
+    async def _stand_in_line(
+        self, pools: Sequence[ServerPool], until: float, client: ClientFacts | None
+    ) -> tuple[ServerPool, Link]:
         seconds = max(0.0, until - asyncio.get_running_loop().time())
         pool, link = await stand_in_line(pools, seconds=seconds, longest=self.settings.max_waiting)
-        return pool, link if link is not None else await pool.open()
+        return pool, link if link is not None else await pool.open(client)
 
     def _give_turn(self) -> None:
         if self._turns is not None:

@@ -7,10 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 
+from gateway.config.addresses import is_loopback_host
 from gateway.config.models import RouteConfig
 
 DEFAULT_PORT = 25
-ALLOWED = '"host:port", "[IPv6 address]:port", "unix:/path", "lmtp://host:port", "lmtp+unix:/path" or "inbox:"'
+SMTPS_PORT = 465
+"""RFC 8314 3.3."""
+ALLOWED = (
+    '"host:port", "[IPv6 address]:port", "smtps://host:port", "unix:/path", "lmtp://host:port", "lmtp+unix:/path" or "inbox:"'
+)
 LMTP = ("lmtp://", "lmtp+")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
@@ -29,8 +34,16 @@ class Server:
     """It is greeted with LHLO and answers for each recipient (RFC 2033)."""
     mx_name: str = field(default="", compare=False)
     """The mail exchanger whose address `host` is. DNS said so, which proves nothing: never verified TLS (design §5)."""
+    implicit_tls: bool = False
+    """TLS from the first octet (RFC 8314 3.3)."""
+
     source: tuple[str, ...] = ()
     """Addresses of ours, at most one of each family, that connections to it come from."""
+
+    @property
+    def is_local(self) -> bool:
+        """On this host: loopback or a UNIX socket."""
+        return not self.host or is_loopback_host(self.host)
 
     def source_of(self, address: str) -> tuple[str, int] | None:
         """Where a connection to this address comes from; None: as the system likes."""
@@ -44,7 +57,8 @@ class Server:
         if self.mx_name:
             return f"{self.mx_name}[{self.host}]:{self.port}"
         host = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-        return f"lmtp://{host}" if self.is_lmtp else host
+        front = "smtps://" if self.implicit_tls else "lmtp://" if self.is_lmtp else ""
+        return front + host
 
 
 def parse_server(text: str) -> Server:
@@ -60,28 +74,35 @@ def parse_server(text: str) -> Server:
             return Server(path=path)
         msg = f"{text!r}: a UNIX socket is unix: and an absolute path of at most 107 octets"
         raise ValueError(msg)
+    if text.startswith("smtps://"):
+        return _network_server(text, text.removeprefix("smtps://"), SMTPS_PORT, implicit_tls=True)
+    return _network_server(text, text, DEFAULT_PORT)
+
+
+def _network_server(written: str, text: str, default_port: int, *, implicit_tls: bool = False) -> Server:
+    """A host, and perhaps a port. `written` is for messages."""
     if text.startswith("["):
         host, bracket, port = text[1:].partition("]")
         if not bracket or (port and not port.startswith(":")):
-            raise ValueError(f"{text!r}; allowed: {ALLOWED}")
+            raise ValueError(f"{written!r}; allowed: {ALLOWED}")
         try:
             IPv6Address(host)
         except ValueError as error:
-            raise ValueError(f"{text!r}: {host!r} is no IPv6 address; allowed: {ALLOWED}") from error
-        return Server(host, _port(text, port[1:]) if port else DEFAULT_PORT)
+            raise ValueError(f"{written!r}: {host!r} is no IPv6 address; allowed: {ALLOWED}") from error
+        return Server(host, _port(written, port[1:]) if port else default_port, implicit_tls=implicit_tls)
     host, colon, port = text.partition(":")
     if ":" in port:
-        raise ValueError(f"{text!r}: an IPv6 address needs brackets; allowed: {ALLOWED}")
+        raise ValueError(f"{written!r}: an IPv6 address needs brackets; allowed: {ALLOWED}")
     if not _HOST.fullmatch(host) or len(host) > 254 or ".." in host:
-        raise ValueError(f"{text!r}: {host!r} is no host name; allowed: {ALLOWED}")
-    return Server(host, _port(text, port) if colon else DEFAULT_PORT)
+        raise ValueError(f"{written!r}: {host!r} is no host name; allowed: {ALLOWED}")
+    return Server(host, _port(written, port) if colon else default_port, implicit_tls=implicit_tls)
 
 
 def _lmtp(text: str) -> Server:
     """`lmtp://host:port` or `lmtp+unix:/path`."""
     rest = text.removeprefix("lmtp://").removeprefix("lmtp+")
     found = Server(is_inbox=True) if rest.startswith(LMTP) else parse_server(rest)
-    if found.is_inbox or bool(found.path) == text.startswith("lmtp://"):
+    if found.is_inbox or found.implicit_tls or bool(found.path) == text.startswith("lmtp://"):
         raise ValueError(f"{text!r}; allowed: {ALLOWED}")
     if found.port == DEFAULT_PORT:  # RFC 2033 5
         raise ValueError(f"{text!r}: LMTP needs a port, and not 25, which is SMTP's; allowed: {ALLOWED}")

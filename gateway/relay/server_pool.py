@@ -16,12 +16,14 @@ from gateway import metrics
 from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
 from gateway.relay.choosing import Standing
-from gateway.relay.connect import open_link
+from gateway.relay.connect import Opening, open_link
 from gateway.relay.health import Health
+from gateway.relay.identity import ClientFacts
 from gateway.relay.link import Link
 from gateway.relay.protocol import Capabilities
 from gateway.relay.queueing import CongestedError, Waiter
 from gateway.relay.routes import Server
+from gateway.relay.setup import PLAIN, LinkSetup
 from gateway.relay.slots import Slots
 
 log = structlog.get_logger("mailgateway.relay")
@@ -33,9 +35,9 @@ HEALTH_AGE = 60.0
 
 
 class ServerPool:
-    """The links to one server."""
+    """The links to one server, all set up alike. ConfigError when a file of the set-up cannot be used."""
 
-    def __init__(self, server: Server, settings: RelayConfig, name: str) -> None:
+    def __init__(self, server: Server, settings: RelayConfig, name: str, setup: LinkSetup = PLAIN) -> None:
         self.server = server
         self.settings = settings
         self.capabilities: Capabilities | None = None
@@ -46,7 +48,7 @@ class ServerPool:
         """Loop time of the round of probes that asked it last."""
         self.health = Health(settings.rest, settings.rest_limit)
         self.links: set[Link] = set()
-        self._name = name
+        self._opening = Opening.to(server, name=name, settings=settings, setup=setup)
         self._slots: Slots[Link, Waiter] = Slots(settings)
         self._sweep: asyncio.TimerHandle | None = None
         self._next_probe: asyncio.TimerHandle | None = None
@@ -85,7 +87,7 @@ class ServerPool:
         """No more links than that; the smallest limit that was given holds."""
         self._slots.max_links = min(self._slots.max_links, most)
 
-    async def acquire(self, *, fresh: bool) -> Link:
+    async def acquire(self, *, fresh: bool, client: ClientFacts | None = None) -> Link:
         """A link, idle or new; `fresh`: a new one. LinkError, also when all places are taken: `queueing` is for waiting."""
         if self._closed:
             raise LinkError(str(self.server), "the relay is closed", enhanced="4.3.0")
@@ -96,7 +98,7 @@ class ServerPool:
         elif not self._slots.has_free_slot:
             self._retire(self._slots.oldest_idle())
         if self._slots.reserve():
-            return await self.open()
+            return await self.open(client)
         raise CongestedError(str(self.server), f"all {self._slots.max_links} links are in use")
 
     def stand(self, waiter: Waiter) -> None:
@@ -122,7 +124,8 @@ class ServerPool:
         now = link.idle_since = self.answered = loop.time()
         if link.transactions:
             self.health.served()
-        if not link.is_usable or link.is_spent or self._slots.has_served(link, now):
+        has_served = link.is_spent or self._slots.has_served(link, now)
+        if not link.is_usable or has_served or self._opening.setup.client_address == "proxy":
             self.discard(link)
             return
         while (waiter := self._slots.give_back(link)) is not None:
@@ -182,11 +185,11 @@ class ServerPool:
         for link in tuple(self.links):
             self.discard(link)
 
-    async def open(self) -> Link:
+    async def open(self, client: ClientFacts | None = None) -> Link:
         """A new link on a reserved place; a failure lets the server rest."""
         loop = asyncio.get_running_loop()
         try:
-            link = await open_link(self.server, name=self._name, settings=self.settings, on_lost=self._forget)
+            link = await open_link(self._opening, on_lost=self._forget, client=client)
         except LinkError:
             metrics.count_link_error(str(self.server))
             self._vacate()

@@ -95,6 +95,7 @@ class Worker:
             inbox_address=runtime.inbox_address,
             resolver=resolver,
             listens=config.listens,
+            directory=runtime.loaded.directory,
         )
         stack.push_async_callback(relay.close)
         contexts = PluginContexts(config, directory=runtime.loaded.directory, resolver=resolver, store=store)

@@ -12,7 +12,7 @@ from gateway.delivery import ability_of
 from gateway.errors import LinkError
 from gateway.outcome import Ability
 from gateway.relay.envelope import Whose, whose
-from gateway.relay.handover import ClientFacts
+from gateway.relay.identity import ClientFacts
 from gateway.session import ClientClass, Session
 from gateway.smtp.discipline import hand_on
 from gateway.smtp.each import named
@@ -214,6 +214,9 @@ class Conversation:
             name=session.client_name,
             identity=session.identity,
             protocol="ESMTP" if session.esmtp else "SMTP",
+            session=session.id,
+            ident=self.id,
+            is_stranger=session.client_class is ClientClass.STRANGER,
         )
 
     def new_handover(self, route: str) -> Handover:
@@ -229,7 +232,7 @@ class Conversation:
         if bound is not None and self.session.identity and bound.route == route:
             answer = await bound.ask(line, bound.settings.reply_timeout)
         else:
-            answer = await relay.ask(route, line)
+            answer = await relay.ask(route, line, self.client_facts())
         if whose(answer, auth="AUTH" in self.offered) is not Whose.CLIENT:
             raise LinkError(route, f"{line[:4].decode()} answered with {answer}", enhanced="4.3.5")
         return answer

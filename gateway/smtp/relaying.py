@@ -44,6 +44,18 @@ def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
     return found if mapped is None else mapped
 
 
+def is_for_next_hop(route: RouteConfig) -> bool:
+    """Whether a stranger's recipients on this route are the next hop's own to refuse."""
+    return "*" in route.domains and route.next_hop_decides is True
+
+
+def stays(found: RouteConfig, chosen: str, client: ClientClass) -> Reply | None:
+    """The refusal of a way that a plugin chose for a recipient which only the route's next hop may let in."""
+    if client is not ClientClass.STRANGER or chosen == found.name or not is_for_next_hop(found):
+        return None
+    return reply(451, "4.3.5", "Relaying is another next hop's to decide")
+
+
 def route_of(
     path: Path,
     client: ClientClass,
@@ -66,7 +78,7 @@ def route_of(
         return reply(550, "5.7.1", "Relaying denied: this domain is not served here")
     if not listener.routed_local_parts and not _ROUTING.isdisjoint(path.local_part):
         return reply(550, "5.7.1", "Relaying denied: routing characters in the local part")
-    if "*" in route.domains and route.next_hop_decides is True:
-        # only XCLIENT or PROXY tells the next hop who asks; this link has accepted neither
+    if is_for_next_hop(route) and route.client_address not in {"xclient", "proxy"}:
+        # only those tell the next hop who asks; that a link has accepted one is seen to where it is taken (relay.client_links)
         return reply(451, "4.3.5", "Relaying is the next hop's to decide, and it does not know the client")
     return route

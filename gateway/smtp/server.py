@@ -283,6 +283,7 @@ class Server(SMTP):
             if "disconnect" in self._door.chain.stages:
                 await self._door.chain.disconnect(talk.session)
         finally:
+            self._door.site.relay.session_over(talk.session.id)
             if self._seat is not None:
                 self._door.site.connections.leave(self._seat)
             self._door.leave(self)

@@ -65,6 +65,8 @@ def end(
         talk.chunks = None
     site = talk.door.site
     next_hop = talk.handover_name
+    if talk.handover is not None and talk.handover.note and transaction.trace is not None:
+        transaction.trace.step(stage="relay", plugin="", outcome="link", evidence=f"{next_hop}: {talk.handover.note}")
     talk.leave_next_hop()
     if ending is None:
         ending = Ending(reply=answer, decision=decision, next_hop=next_hop, next_hop_reply=next_hop_reply)

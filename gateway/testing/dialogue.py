@@ -14,17 +14,18 @@ second next hop. C and N are said, S and G are waited for, line by line and in t
 
 How: `:` the whole line (in S and G, `(ID)` stands for the identifier that the gateway's own replies end with) · `~` a regular
 expression for the whole line · `*` lines are skipped up to one that begins so · `!` octets as a Python literal, nothing added;
-`! "NOOP\r\n" * 3` says them three times · `^` close; `S^` and `G^`: the gateway has closed · `+ 0.2s` wait · `C%` the client
-starts TLS · `N-` the next hop closes and listens no more · `N+` it listens again.
+`! "NOOP\r\n" * 3` says them three times · `#` so many octets, whatever they are · `^` close; `S^` and `G^`: the gateway has closed · `+ 0.2s` wait · `C%` the client
+starts TLS · `N% 220 Go on` the next hop says so and starts TLS · `N-` the next hop closes and listens no more · `N+` it listens again.
 
-Facts, waited for: `= held 1`; see `gateway.testing.play.FACTS`.
+Facts, waited for: `= held 1`, `= link ~TLSv1.*` for a regular expression; see `gateway.testing.play.FACTS`.
 
 The header, `name: value` with further lines indented:
 `title`, and `rfc` for the sections it shows;
 `config`, TOML laid over `gateway.testing.play.BASE`, where `{N}` and `{N2}` are the next hops' addresses, `{N.port}` the port alone, `{here}` the folder of the file, and `{certificate}` and
-`{key}` are files for a listener's `tls`, and `{socket}` is a `bind` at a UNIX socket;
+`{key}` are files for a listener's `tls` (the next hop has the same, for `localhost`), and `{socket}` is a `bind` at a UNIX socket;
 `hello`, what the client says before the dialogue (`by hand`: nothing, the file begins with the greeting);
-`next-hop`, the EHLO keywords it offers (`by hand`: the file plays greeting and EHLO, `down`: it does not listen).
+`next-hop`, the EHLO keywords it offers (`by hand`: the file plays greeting and EHLO, `by hand in TLS`: the same
+in TLS from the first octet, `down`: it does not listen).
 
 Plugins are found in the folder `plugins` beside the file. What nobody has read at the end is a failure; QUIT to the next hop
 need not be read.
@@ -37,7 +38,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_LINE = re.compile(r"(C|S|G2?|N2?)([:~*!^+%-])(?: (.*))?")
+_LINE = re.compile(r"(C|S|G2?|N2?)([:~*!^+%#-])(?: (.*))?")
 _FACT = re.compile(r"= (\w+) (\S+)")
 _REPEATED = re.compile(r"(.*\S)\s*\*\s*(\d+)", re.DOTALL)
 

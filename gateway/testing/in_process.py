@@ -95,7 +95,14 @@ class InProcessGateway:
         ledger = await Ledger.open(state / "ledger.sqlite", store)
         stack.push_async_callback(ledger.close)
         resolver = FakeResolver({**config.dns.zones, **self._zones})
-        relay = Relay(config.route, config.relay, server_name=config.server.name, resolver=resolver, listens=config.listens)
+        relay = Relay(
+            config.route,
+            config.relay,
+            server_name=config.server.name,
+            resolver=resolver,
+            listens=config.listens,
+            directory=state,
+        )
         stack.push_async_callback(relay.close)
         contexts = PluginContexts(config, directory=state, resolver=resolver, store=store)
         stack.push_async_callback(contexts.close)

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 KEYWORDS = ("PIPELINING", "SIZE 50000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
 _USUAL = {
@@ -28,6 +29,9 @@ _USUAL = {
     "CONTENT": "250 2.0.0 Ok: queued as SCRIPTED",
     "RSET": "250 2.0.0 Ok",
     "NOOP": "250 2.0.0 Ok",
+    "XCLIENT": "220 next-hop.test ESMTP",
+    "XFORWARD": "250 2.0.0 Ok",
+    "STARTTLS": "220 2.0.0 Ready to start TLS",
     "QUIT": "221 2.0.0 Bye",
 }
 
@@ -73,6 +77,10 @@ class Taken:
     """By LMTP, one for each recipient."""
     connection: int = 0
     """Number of the connection, from 1."""
+    helo: str = ""
+    """The name that the connection's last EHLO gave."""
+    told: dict[str, str] = field(default_factory=dict)
+    """What was known of the client at MAIL: `PROXY` (address and port), XCLIENT's attributes, XFORWARD's as `XFORWARD-ADDR`."""
 
     @property
     def paths(self) -> list[bytes]:
@@ -90,10 +98,22 @@ class ScriptedNextHop:
     """Listens on a free port of 127.0.0.1 (or on a UNIX socket) between `async with` and its end."""
 
     def __init__(
-        self, *, keywords: tuple[str, ...] = KEYWORDS, esmtp: bool = True, unix_path: str = "", lmtp: bool = False
+        self,
+        *,
+        keywords: tuple[str, ...] = KEYWORDS,
+        esmtp: bool = True,
+        unix_path: str = "",
+        tls: ssl.SSLContext | None = None,
+        lmtp: bool = False,
     ) -> None:
         self.keywords = keywords
         """EHLO keywords; leave PIPELINING out to have commands one at a time."""
+        self.tls = tls
+        """STARTTLS is offered with this."""
+        self.offers_tls = False
+        """To the connection that is answered just now."""
+        self.peer_certificates: list[bytes] = []
+        """Certificates that clients showed, one for each TLS session, in DER; empty for none."""
         self.esmtp = esmtp
         """False: EHLO is not known (502)."""
         self.lmtp = lmtp
@@ -104,10 +124,16 @@ class ScriptedNextHop:
         self.connections = 0
         """Connections accepted so far."""
         self.transactions: list[Taken] = []
+        self.begun: list[Taken] = []
+        """Every transaction from MAIL on, also those that were given up."""
         self.commands: list[bytes] = []
         """Every command line, without CRLF, over all connections."""
         self.reads: list[bytes] = []
         """Octets as each read brought them: shows what went out in one write."""
+        self.expects_proxy = False
+        """A connection begins with a PROXY v2 header, or is closed."""
+        self.error_limit = 0
+        """Refusals on one connection, after which it says 421 to everything and closes, as Postfix does; 0: none."""
         self.drop_in_content_after: int | None = None
         """Close the connection when so many octets of content were received."""
         self.reading = asyncio.Event()
@@ -194,7 +220,7 @@ class ScriptedNextHop:
         if self.lmtp and verb in {"EHLO", "HELO"}:
             return Answer("500 5.5.1 LMTP is spoken here")
         if verb == ("LHLO" if self.lmtp else "EHLO"):
-            lines = ["next-hop.test", *self.keywords]
+            lines = ["next-hop.test", *self.keywords, *(("STARTTLS",) if self.offers_tls else ())]
             shown = "\n".join(f"250{' ' if n == len(lines) - 1 else '-'}{text}" for n, text in enumerate(lines))
             return Answer(shown if self.esmtp else "502 5.5.1 Not known")
         return Answer(_USUAL.get(verb, "502 5.5.2 Not known"))
@@ -214,9 +240,16 @@ class _Dialogue:
         self._number = number
         self._buffer = bytearray()
         self._taken: Taken | None = None
+        self._is_encrypted = False
+        self._helo = ""
+        self._told: dict[str, str] = {}
+        self._forwarded: dict[str, str] = {}
+        self._refused = 0
 
     async def run(self) -> None:
         try:
+            if self._hop.expects_proxy:
+                await self._proxy_header()
             await self._answer("GREETING")
             while True:
                 await self._command(await self._line())
@@ -233,6 +266,19 @@ class _Dialogue:
         self._hop.reads.append(octets)
         self._buffer += octets
 
+    async def _proxy_header(self) -> None:
+        """Haproxy's proxy-protocol.txt 2.2."""
+        while len(self._buffer) < 16 or len(self._buffer) < 16 + int.from_bytes(self._buffer[14:16]):
+            await self._more()
+        header = bytes(self._buffer[: 16 + int.from_bytes(self._buffer[14:16])])
+        del self._buffer[: len(header)]
+        if not header.startswith(b"\r\n\r\n\0\r\nQUIT\n"):
+            raise _Left
+        if header[12] == 0x21 and header[13] == 0x11:
+            self._told["PROXY"] = f"{'.'.join(map(str, header[16:20]))}:{int.from_bytes(header[24:26])}"
+        else:
+            self._told["PROXY"] = "LOCAL" if header[12] == 0x20 else header.hex()
+
     async def _line(self) -> bytes:
         while b"\r\n" not in self._buffer:
             await self._more()
@@ -243,6 +289,7 @@ class _Dialogue:
 
     async def _answer(self, when: str) -> int:
         """Do as the script says; the code sent, 0 for none."""
+        self._hop.offers_tls = self._hop.tls is not None and not self._is_encrypted
         answer = self._out_of_order(when.upper()) or self._hop.next_answer(when)
         if answer.delay:
             await asyncio.sleep(answer.delay)
@@ -253,10 +300,13 @@ class _Dialogue:
         if answer.drop:
             raise _Left
         last = answer.reply.rpartition("\n")[2]
+        self._refused += last[:1] in ("4", "5")
         return int(last[:3]) if last[:3].isdigit() else 0
 
     def _out_of_order(self, when: str) -> Answer | None:
         """RFC 5321 4.1.4: commands that make no sense now are refused, whatever the script says."""
+        if self._hop.error_limit and self._refused >= self._hop.error_limit:
+            return Answer("421 4.7.0 Too many errors", drop=True)
         if when.startswith("MAIL") and self._taken is not None:
             return Answer("503 5.5.1 Nested MAIL")
         if when.startswith(("RCPT", "DATA")) and self._taken is None:
@@ -273,21 +323,39 @@ class _Dialogue:
             await self._chunk(line)
             return
         verb = line.partition(b" ")[0].upper()
+        if verb == b"STARTTLS":
+            cast("asyncio.Transport", self._writer.transport).pause_reading()  # the handshake is not for our buffer
         code = await self._answer(line.decode("utf-8", "surrogateescape"))
         is_taken = 200 <= code < 400
         if verb == b"QUIT":
             raise _Left
+        if verb == b"STARTTLS" and code == 220 and self._hop.tls is not None:
+            await self._start_tls(self._hop.tls)
         if not is_taken:
             return
         if verb == b"MAIL":
             path, parameters = _path(line)
-            self._taken = Taken(path, parameters, connection=self._number)
+            told = self._told | {f"XFORWARD-{name}": value for name, value in self._forwarded.items()}
+            self._taken = Taken(path, parameters, connection=self._number, helo=self._helo, told=told)
+            self._hop.begun.append(self._taken)
         elif verb in (b"RSET", b"EHLO", b"HELO", b"LHLO"):
             self._taken = None
+            self._forwarded = {}
+            if verb != b"RSET":
+                self._helo = line.partition(b" ")[2].decode()
+        elif verb == b"XCLIENT":  # what it does not name stays as it was, as in Postfix
+            self._told |= _attributes(line)
+        elif verb == b"XFORWARD":
+            self._forwarded |= _attributes(line)
         elif verb == b"RCPT" and self._taken is not None:
             self._taken.recipients.append(_path(line))
         elif verb == b"DATA" and code == 354:
             await self._content()
+
+    async def _start_tls(self, context: ssl.SSLContext) -> None:
+        await self._writer.start_tls(context)
+        self._is_encrypted = True
+        self._hop.peer_certificates.append(self._writer.get_extra_info("ssl_object").getpeercert(binary_form=True) or b"")
 
     async def _content(self) -> None:
         """Read to CRLF.CRLF (RFC 5321 4.1.1.4) and take the dots out."""
@@ -305,6 +373,7 @@ class _Dialogue:
         assert taken is not None  # DATA was answered with 503 otherwise
         taken.content = content.replace(b"\r\n.", b"\r\n")[2:]
         self._taken = None
+        self._forwarded = {}
         self._hop.transactions.append(taken)
         await self._conclude(taken)
 
@@ -336,8 +405,15 @@ class _Dialogue:
             await self._answer("BDAT")
             return
         self._taken = None
+        self._forwarded = {}
         self._hop.transactions.append(taken)
         await self._conclude(taken)
+
+
+def _attributes(line: bytes) -> dict[str, str]:
+    """Of XCLIENT or XFORWARD."""
+    pairs = (word.decode().partition("=") for word in line.split()[1:])
+    return {name.upper(): value for name, _, value in pairs}
 
 
 def _path(line: bytes) -> tuple[bytes, tuple[bytes, ...]]:

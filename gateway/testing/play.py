@@ -17,7 +17,7 @@ from gateway.config.addresses import socket_path
 from gateway.config.models import Config
 from gateway.testing.dialogue import Dialogue, DialogueError, Line, literal, seconds, whole
 from gateway.testing.in_process import InProcessGateway
-from gateway.testing.wire import Party, PlayedNextHop, client_tls, connect, server_certificate
+from gateway.testing.wire import Party, PlayedNextHop, client_tls, connect, server_certificate, server_tls
 from gateway.trace import Record
 
 KEYWORDS = "PIPELINING, SIZE 50000000, 8BITMIME, SMTPUTF8, DSN, ENHANCEDSTATUSCODES"
@@ -41,16 +41,18 @@ LIMIT = 5.0
 LINGER = 0.02
 """Seconds at the end in which something unexpected may still arrive."""
 
+BY_HAND = frozenset({"by hand", "by hand in TLS"})
 _WAITS = frozenset({"S", "G", "G2"})
 
 
 async def play(dialogue: Dialogue, directory: Path) -> None:
     """Play it; the gateway's state goes below `directory`. DialogueError."""
     async with AsyncExitStack() as stack:
-        played = _Played(dialogue)
+        played = _Played(dialogue, directory)
         for name in ("N", "N2"):
             how = dialogue.header.get("next-hop", KEYWORDS)
-            hop = PlayedNextHop(None if how == "by hand" else tuple(one.strip() for one in how.split(",")))
+            keywords = None if how in BY_HAND else tuple(one.strip() for one in how.split(","))
+            hop = PlayedNextHop(keywords, server_tls(directory) if how == "by hand in TLS" else None)
             played.hops[name] = await stack.enter_async_context(hop)
             if how == "down":
                 await hop.close()
@@ -105,8 +107,9 @@ class _Played:
     client: Party
     gateway: InProcessGateway
 
-    def __init__(self, dialogue: Dialogue) -> None:
+    def __init__(self, dialogue: Dialogue, directory: Path) -> None:
         self.dialogue = dialogue
+        self.directory = directory
         self.hops: dict[str, PlayedNextHop] = {}
 
     async def play(self) -> None:
@@ -155,8 +158,11 @@ class _Played:
                 party.say(literal(line, self.dialogue.file))
             case "^":
                 party.close()
-            case "%":
+            case "%" if line.who == "C":
                 await party.start_tls(client_tls())
+            case "%":
+                context = server_tls(self.directory)
+                await party.start_tls(context, after=line.text.encode() + b"\r\n" if line.text else b"")
             case _:
                 raise self._wrong(line, f"{line.who} cannot `{line.how}`")
 
@@ -171,6 +177,11 @@ class _Played:
             wanted = literal(line, self.dialogue.file)
             octets = await party.octets(len(wanted))
             if octets != wanted:
+                raise self._wrong(line, repr(octets))
+        elif line.how == "#":
+            party = self.client if line.who == "S" else await self._hop(line).link()
+            octets = await party.octets(int(line.text))
+            if len(octets) != int(line.text):
                 raise self._wrong(line, repr(octets))
         elif line.how == "*":
             while not (await self._next(line)).startswith(line.text):
@@ -199,7 +210,8 @@ class _Played:
         if line.how not in FACTS:
             raise self._wrong(line, f"no fact of that name; there are {', '.join(FACTS)}")
         deadline = asyncio.get_running_loop().time() + LIMIT / 5
-        while (found := str(await FACTS[line.how](self))) != line.text:
+        wanted = line.text[1:] if line.text.startswith("~") else re.escape(line.text)
+        while not re.fullmatch(wanted, found := str(await FACTS[line.how](self))):
             if asyncio.get_running_loop().time() > deadline:
                 raise self._wrong(line, found)
             await asyncio.sleep(0.01)
@@ -232,6 +244,13 @@ def _count(count: Callable[[InProcessGateway], object]) -> Callable[[_Played], C
     return lambda played: _of_records(played, count)
 
 
+def _link(gateway: InProcessGateway) -> str:
+    """How the last transaction's link was set up, by its trace."""
+    steps = gateway.records[-1]["steps"] if gateway.records else []
+    found = [step["evidence"].partition(": ")[2] for step in steps if (step["stage"], step["outcome"]) == ("relay", "link")]
+    return found[-1].replace(" ", "_") if found else "none"
+
+
 async def _connections(played: _Played) -> object:
     return played.hops["N"].connections
 
@@ -247,6 +266,7 @@ FACTS: dict[str, Callable[[_Played], Coroutine[Any, Any, object]]] = {
     "pending": lambda played: _copies(played, "pending"),
     "transactions": _count(lambda gateway: len(gateway.records)),
     "discard_records": _count(lambda gateway: len(gateway.journal.discards)),
+    "link": _count(_link),
     "verdict": _count(lambda gateway: gateway.records[-1]["verdict"] if gateway.records else "none"),
     "reason": _count(lambda gateway: gateway.records[-1]["reason"] if gateway.records else "none"),
     "steps": _count(lambda gateway: _own_steps(gateway.records[-1]) if gateway.records else "none"),
@@ -254,5 +274,5 @@ FACTS: dict[str, Callable[[_Played], Coroutine[Any, Any, object]]] = {
         lambda gateway: ",".join(row["fate"] for row in gateway.records[-1]["recipients"]) if gateway.records else ""
     ),
 }
-"""Connections to the next hop so far; copies in the quarantine by state; decision records; of the last one its verdict, reason,
-the steps of the gateway itself, and the recipients' fates."""
+"""Connections to the next hop so far; copies in the quarantine by state; decision records; of the last one how its link was set up
+(`_` for a space), its verdict, reason, the steps of the gateway itself, and the recipients' fates."""

@@ -9,7 +9,7 @@ import ssl
 from collections import deque
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 END_OF_LINE = b"\r\n"
 CHUNK = 1 << 16
@@ -76,14 +76,24 @@ class Party:
         await self._writer.drain()
         await asyncio.sleep(0)
 
-    async def start_tls(self, context: ssl.SSLContext) -> None:
-        """The client's side of the handshake."""
+    async def start_tls(self, context: ssl.SSLContext, *, after: bytes = b"") -> None:
+        """The handshake, on the side that this party is on. `after`: what is said before, with nothing read in between.
+
+        A handshake that fails is the end of the connection.
+        """
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait([self._reading])
+        cast("asyncio.Transport", self._writer.transport).pause_reading()
+        self._writer.write(after)
         self.ended = False
-        await self._writer.start_tls(context, server_hostname="localhost")
-        self._start()
+        try:
+            await self._writer.start_tls(context, server_hostname="localhost")
+        except OSError:
+            self.ended = True
+            self._arrival.set()
+        else:
+            self._start()
 
     def close(self) -> None:
         """Close; what was written still goes out."""
@@ -100,8 +110,10 @@ async def connect(place: int | str) -> Party:
 class PlayedNextHop:
     """Listens on a free port. With keywords it greets and answers EHLO by itself; everything after that is the dialogue's."""
 
-    def __init__(self, keywords: tuple[str, ...] | None) -> None:
+    def __init__(self, keywords: tuple[str, ...] | None, tls: ssl.SSLContext | None = None) -> None:
         self.keywords = keywords
+        self.tls = tls
+        """TLS from the first octet."""
         self.connections = 0
         """Accepted so far."""
         self._port = 0
@@ -127,7 +139,7 @@ class PlayedNextHop:
     async def listen(self) -> None:
         """Accept connections, always on the same port."""
         if self._server is None:
-            self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self._port)
+            self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self._port, ssl=self.tls)
             self._port = int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
@@ -196,8 +208,17 @@ def client_tls() -> ssl.SSLContext:
     return context
 
 
+def server_tls(directory: Path) -> ssl.SSLContext:
+    """A server with the certificate of `server_certificate`."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*server_certificate(directory))
+    return context
+
+
 def server_certificate(directory: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for localhost, and its key, as PEM files."""
+    """A self-signed certificate for localhost, and its key, as PEM files; made once."""
+    if (directory / "key.pem").exists():
+        return directory / "certificate.pem", directory / "key.pem"
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -214,6 +235,7 @@ def server_certificate(directory: Path) -> tuple[Path, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())
     )
     directory.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import pytest
 from gateway.config.models import RelayConfig, RouteConfig
 from gateway.content import Form
 from gateway.errors import LinkError
-from gateway.relay.handover import ClientFacts
+from gateway.relay.identity import ClientFacts
 from gateway.relay.pool import Relay
 from gateway.testing.next_hop import DROP, KEYWORDS, SILENCE, Answer, ScriptedNextHop
 

@@ -13,7 +13,7 @@ from gateway.config.models import RelayConfig, RouteConfig
 from gateway.errors import DomainError, LinkError
 from gateway.relay import exchangers
 from gateway.relay.exchangers import ByDomain
-from gateway.relay.handover import ClientFacts
+from gateway.relay.identity import ClientFacts
 from gateway.relay.pool import Relay
 from gateway.testing.dns import FakeResolver
 from gateway.testing.next_hop import Answer, ScriptedNextHop

@@ -10,7 +10,8 @@ from gateway.config.models import RelayConfig, RouteConfig
 from gateway.content import Form
 from gateway.errors import LinkError
 from gateway.relay.envelope import EnvelopeError
-from gateway.relay.handover import ClientFacts, Handover
+from gateway.relay.handover import Handover
+from gateway.relay.identity import ClientFacts
 from gateway.relay.pool import Relay
 from gateway.smtp.replies import Reply
 from gateway.testing.next_hop import DROP, KEYWORDS, SILENCE, Answer, ScriptedNextHop

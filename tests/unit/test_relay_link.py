@@ -13,22 +13,24 @@ import pytest
 from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
 from gateway.relay.chunks import BLOCK
-from gateway.relay.connect import open_link
+from gateway.relay.connect import Opening, open_link
 from gateway.relay.link import Link
 from gateway.relay.protocol import Capabilities
 from gateway.relay.routes import Server, parse_server
+from gateway.relay.setup import PLAIN
 from gateway.testing.next_hop import DROP, SILENCE, Answer, ScriptedNextHop
 
 
-def limits(seconds: float) -> RelayConfig:
+def to(server: Server, seconds: float) -> Opening:
     """All of opening a link may take so long, each step."""
-    return RelayConfig(connect_timeout=seconds, greeting_timeout=seconds, hello_timeout=seconds)
+    settings = RelayConfig(connect_timeout=seconds, greeting_timeout=seconds, hello_timeout=seconds)
+    return Opening.to(server, name="gw.test", settings=settings, setup=PLAIN)
 
 
 @contextlib.asynccontextmanager
 async def linked(hop: ScriptedNextHop, limit: float = 5.0) -> AsyncIterator[tuple[Link, list[Link]]]:
     lost: list[Link] = []
-    link = await open_link(parse_server(hop.address), name="gw.test", settings=limits(limit), on_lost=lost.append)
+    link = await open_link(to(parse_server(hop.address), limit), on_lost=lost.append)
     try:
         yield link, lost
     finally:
@@ -93,14 +95,14 @@ async def test_nobody_listens() -> None:
         held.bind(("127.0.0.1", 0))
         server = Server("127.0.0.1", held.getsockname()[1])
         with pytest.raises(LinkError) as caught:
-            await open_link(server, name="gw.test", settings=limits(5), on_lost=lambda _: None)
+            await open_link(to(server, 5), on_lost=lambda _: None)
     assert caught.value.enhanced == "4.4.1"
 
 
 @pytest.mark.parametrize("host", ["does-not-resolve.invalid", "x" * 64 + ".test"])
 async def test_a_name_that_does_not_resolve(host: str) -> None:
     with pytest.raises(LinkError, match="looked up") as caught:
-        await open_link(Server(host, 25), name="gw.test", settings=limits(20), on_lost=lambda _: None)
+        await open_link(to(Server(host, 25), 20), on_lost=lambda _: None)
     assert caught.value.enhanced == "4.4.3"
 
 
@@ -113,7 +115,7 @@ async def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch
         loop = asyncio.get_running_loop()
         with monkeypatch.context() as patch:
             patch.setattr(type(loop), "getaddrinfo", found)
-            link = await open_link(Server("two.test", hop.port), name="gw.test", settings=limits(5), on_lost=lambda _: None)
+            link = await open_link(to(Server("two.test", hop.port), 5), on_lost=lambda _: None)
         link.quit()
         await link.closed
         assert hop.connections == 1

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.config.models import RelayConfig, RouteConfig
 from gateway.errors import LinkError
-from gateway.relay.handover import ClientFacts, Handover
+from gateway.relay.handover import Handover
+from gateway.relay.identity import ClientFacts
 from gateway.relay.pool import Relay
 from gateway.relay.queueing import Turns
 from gateway.testing.next_hop import DROP, SILENCE, Answer, ScriptedNextHop

@@ -19,6 +19,8 @@ from gateway.relay.routes import RouteTable, Server, parse_server
         ("lmtp://127.0.0.1:24", Server("127.0.0.1", 24, is_lmtp=True), "lmtp://127.0.0.1:24"),
         ("lmtp://[::1]:24", Server("::1", 24, is_lmtp=True), "lmtp://[::1]:24"),
         ("lmtp+unix:/run/lmtp", Server(path="/run/lmtp", is_lmtp=True), "lmtp+unix:/run/lmtp"),
+        ("smtps://mail.example.org", Server("mail.example.org", 465, implicit_tls=True), "smtps://mail.example.org:465"),
+        ("smtps://[::1]:4650", Server("::1", 4650, implicit_tls=True), "smtps://[::1]:4650"),
     ],
 )
 def test_servers(text: str, server: Server, shown: str) -> None:
@@ -49,6 +51,7 @@ def test_servers(text: str, server: Server, shown: str) -> None:
         *("[::1", "[::1]25", "[x]:25", "[127.0.0.1]:25", "unix:x", "unix:", "unix:/" + "x" * 107, "unix:/\0"),
         *("http://a", "inbox:x", "lmtp:a:24", "lmtp://a", "lmtp://a:25", "lmtp://[::1]", "lmtp://unix:/x", "lmtp+a:24"),
         *("lmtp+unix:x", "lmtp+lmtp://a:24", "lmtp://lmtp://a:24", "lmtp://inbox:", "lmtp+inbox:"),
+        *("smtps://", "smtps://a:x", "smtps://unix:/x", "lmtp://smtps://a:24", "smtps://lmtp://a"),
     ],
 )
 def test_what_is_no_server(text: str) -> None:

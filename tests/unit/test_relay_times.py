@@ -6,7 +6,7 @@ import pytest
 
 from gateway.content import Form
 from gateway.errors import LinkError
-from gateway.relay.handover import ClientFacts
+from gateway.relay.identity import ClientFacts
 from gateway.relay.pool import Relay
 from gateway.testing.next_hop import SILENCE, Answer, ScriptedNextHop
 from tests.unit.test_relay_handover import CONTENT, codes, deliver, envelope, relaying

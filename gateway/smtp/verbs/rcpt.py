@@ -6,13 +6,14 @@ from collections.abc import Coroutine
 from typing import Any
 
 from gateway.chain import StageDeferredError
+from gateway.config.models import RouteConfig
 from gateway.errors import LinkError
 from gateway.relay.envelope import Step
 from gateway.smtp.conversation import Conversation, Pending, Refused, check_parameters, needs, onward
 from gateway.smtp.grammar import SyntaxFault, parse_rcpt
 from gateway.smtp.paths import Path
 from gateway.smtp.protocol import Command
-from gateway.smtp.relaying import route_of
+from gateway.smtp.relaying import route_of, stays
 from gateway.smtp.replies import Reply
 from gateway.smtp.transactions import link_reply
 from gateway.smtp.verbs.mail import begin_at_next_hop
@@ -50,10 +51,10 @@ def rcpt(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
     recipient.decision = talk.mail_decision
     if talk.door.chain.stages.isdisjoint(_STAGES):
         return _admit(talk, transaction, recipient, ())
-    return _with_chain(talk, transaction, recipient)
+    return _with_chain(talk, transaction, recipient, found)
 
 
-async def _with_chain(talk: Conversation, transaction: Transaction, recipient: Recipient) -> Reply | Pending:
+async def _with_chain(talk: Conversation, transaction: Transaction, recipient: Recipient, found: RouteConfig) -> Reply | Pending:
     try:
         answer = await _ask_chain(talk, transaction, recipient)
     except StageDeferredError as error:
@@ -61,6 +62,9 @@ async def _with_chain(talk: Conversation, transaction: Transaction, recipient: R
     if isinstance(answer, Decision):
         refused = talk.refused_by(answer)
         return talk.refuse(Refused(path=recipient.forward_path, reply=refused, decision=answer, route=recipient.route))
+    strayed = stays(found, recipient.route, talk.session.client_class)
+    if strayed is not None:
+        return talk.refuse(Refused(path=recipient.forward_path, reply=talk.with_id(strayed), reason="relay-denied"))
     admitted = _admit(talk, transaction, recipient, answer)
     return admitted if isinstance(admitted, Reply | Pending) else await admitted
 

@@ -1,0 +1,82 @@
+"""What a route wants of its links: TLS (RFC 3207, RFC 8314), a login (RFC 4954), who the client is. Values; nothing is opened here.
+
+Links that were set up differently are never shared: a pool is for one server and one `LinkSetup`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gateway.config.models import RouteConfig
+from gateway.errors import ConfigError, ConfigProblem
+from gateway.relay.routes import Server
+
+Mode = Literal["off", "opportunistic", "required", "verified"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSetup:
+    """The link settings of a route, files read and defaults decided by `of`."""
+
+    tls: Literal["auto", "off", "opportunistic", "required", "verified"] = "auto"
+    tls_ca: str = ""
+    tls_name: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_minimum: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
+    client_address: Literal["received", "xforward", "xclient", "proxy"] = "received"
+
+    @classmethod
+    def of(cls, route: RouteConfig, directory: Path | None = None) -> LinkSetup:
+        """Of a route; file names are relative to `directory`."""
+
+        def path(text: str) -> str:
+            return str(directory / text) if text and directory is not None else text
+
+        return cls(
+            tls=route.tls,
+            tls_ca=path(route.tls_ca),
+            tls_name=route.tls_name,
+            tls_certificate=path(route.tls_certificate),
+            tls_key=path(route.tls_key),
+            tls_minimum=route.tls_minimum,
+            client_address=route.client_address,
+        )
+
+    def mode(self, server: Server) -> Mode:
+        """How far TLS goes with this server; one with TLS from the first octet is never spoken to in the clear."""
+        mode = self.tls
+        if mode == "auto":
+            mode = "off" if server.is_local else "opportunistic"
+        if server.implicit_tls and mode != "verified":
+            return "required"
+        return mode
+
+    def name(self, server: Server) -> str:
+        """The name that the certificate must bear, and that is asked for (SNI); `` on a UNIX socket without one."""
+        return (self.tls_name or server.mx_name or server.host).rstrip(".")
+
+    def context(self, server: Server) -> ssl.SSLContext | None:
+        """TLS towards this server; None when there is none. ConfigError when a file cannot be used."""
+        mode = self.mode(server)
+        if mode == "off":
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.tls_ca or None)
+            if mode != "verified":
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            context.minimum_version = ssl.TLSVersion.TLSv1_3 if self.tls_minimum == "TLSv1.3" else ssl.TLSVersion.TLSv1_2
+            if self.tls_certificate:
+                context.load_cert_chain(self.tls_certificate, self.tls_key or None, password=lambda: "")
+        except (OSError, ValueError) as error:
+            problem = ConfigProblem(file="", line=None, key="route.tls_…", found=str(error), allowed="readable PEM files")
+            raise ConfigError([problem]) from error
+        return context
+
+
+PLAIN = LinkSetup()
+"""Where no route says anything."""
