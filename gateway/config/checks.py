@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gateway.config.addresses import UNIX, is_loopback, parse_bind, parse_server
+from gateway.config.addresses import UNIX, is_loopback, parse_bind, parse_mx, parse_server
 from gateway.config.lines import Key
 from gateway.config.models import Config, ListenerConfig, RouteConfig
 from gateway.config.problems import Locate, dotted, nearest, shown
@@ -249,6 +249,13 @@ def warnings(config: Config) -> list[str]:
     ]
     for route in config.route:
         found += _ways_out(route, config)
+    found += [
+        f'route {route.name!r}: auth says the password to a server whose certificate is not checked; tls = "verified" would'
+        for route in config.route
+        if route.auth is not None
+        and route.tls != "verified"
+        and not all(parse_server(one.address).is_local for one in route.entries if parse_mx(one.address) is None)
+    ]
     return found
 
 

@@ -184,6 +184,21 @@ def _server_kind(value: Any) -> str:
 RouteServer = Annotated[Annotated[Server, Tag("str")] | Annotated[ServerEntry, Tag("table[server]")], Discriminator(_server_kind)]
 
 
+class RouteAuth(Model):
+    """auth = { user, password } of a route: we log in there."""
+
+    user: str = Field(min_length=1)
+    """Name to log in with."""
+    password: str = ""
+    """Its password."""
+    password_file: str = ""
+    """Or a file with the password and nothing else."""
+    mechanisms: tuple[Literal["SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "LOGIN"], ...] = Field(
+        default=("SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "LOGIN"), min_length=1
+    )
+    """The first of them that the server offers is used."""
+
+
 class RouteConfig(Model):
     """[[route]]: where mail goes."""
 
@@ -213,6 +228,8 @@ class RouteConfig(Model):
     """PEM file with its private key; default: in the same file."""
     tls_minimum: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
     """Older versions are refused."""
+    auth: RouteAuth | None = None
+    """`{ user, password_file }`: we log in, in TLS or on this host only; clients' own AUTH does not go there."""
 
     @field_validator("servers")
     @classmethod

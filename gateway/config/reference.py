@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gateway.config.models import Config, PluginUse, ServerEntry, TlsConfig
+from gateway.config.models import Config, PluginUse, RouteAuth, ServerEntry, TlsConfig
 from gateway.config.show import inline, plain
 
 _INTRODUCTION = """\
@@ -112,6 +112,8 @@ def render() -> str:
         if title == "[[route]]":
             lines += ["", "A server in `servers` may be a table with these keys:", ""]
             lines += _table(ServerEntry)
+            lines += ["", "`auth` has these keys:", ""]
+            lines += _table(RouteAuth)
     lines += [
         "",
         "## [plugin.NAME]",

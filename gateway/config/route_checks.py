@@ -19,6 +19,8 @@ def link_mistakes(route: dict[str, Any], directory: Path) -> Iterator[Found]:
     """Of one raw `[[route]]`, which need not be valid: the rest is reported elsewhere."""
     yield from _tls_servers(route)
     yield from _tls_files(route, directory)
+    if isinstance(route.get("auth"), dict):
+        yield from _auth(route, route["auth"], directory)
 
 
 def servers_of(route: dict[str, Any]) -> list[ServerAddress]:
@@ -62,6 +64,26 @@ def _tls_files(route: dict[str, Any], directory: Path) -> Iterator[Found]:
             texts["tls_certificate"],
             lambda context: context.load_cert_chain(files["tls_certificate"], key, password=lambda: ""),
         )
+
+
+def _auth(route: dict[str, Any], auth: dict[str, Any], directory: Path) -> Iterator[Found]:
+    if bool(auth.get("password")) == bool(auth.get("password_file")):
+        found = "both password and password_file" if auth.get("password") else "neither password nor password_file"
+        yield ("auth",), found, "one of the two"
+    file = auth.get("password_file")
+    if isinstance(file, str) and file and (why := _unreadable(directory / file)):
+        yield ("auth", "password_file"), f"a file that cannot be read: {why}", "a readable file with the password"
+    if route.get("tls") == "off" and not all(server.is_local for server in servers_of(route)):
+        yield ("tls",), '"off" with auth towards another host', "TLS: the password does not go there in the clear"
+    if route.get("next_hop_decides"):
+        yield (
+            ("auth",),
+            "auth with next_hop_decides",
+            "one of the two: who has logged in may relay, so strangers could through us",
+        )
+    if route.get("client_address") in {"xclient", "proxy"}:
+        allowed = '"received" or "xforward": XCLIENT and PROXY say that somebody else is there, and auth that we are'
+        yield ("client_address",), f'"{route["client_address"]}" with auth', allowed
 
 
 def _unreadable(file: Path) -> str:

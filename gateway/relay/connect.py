@@ -21,6 +21,7 @@ from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
 from gateway.relay.identity import ClientFacts, proxy_header, xclient
 from gateway.relay.link import Link, TlsError
+from gateway.relay.login import Credentials, LoginError, begin, choose, prove
 from gateway.relay.protocol import Capabilities
 from gateway.relay.routes import Server
 from gateway.relay.setup import PLAIN, LinkSetup
@@ -126,6 +127,8 @@ async def _open_one(
             await _start_tls(link, opening, context, name)
         if link.tls is not None and opening.server.mx_name:
             link.tls = replace(link.tls, is_verified=False)  # DNS named it, which proves nothing (design §5)
+        if opening.setup.credentials is not None:
+            await _log_in(link, opening, opening.setup.credentials)
         _settled(link)
     except BaseException:
         link.fail(LinkError(str(opening.server), "not greeted"))
@@ -204,6 +207,31 @@ async def introduce(link: Link, client: ClientFacts, limit: float) -> None:
     await _hello(link, client.helo_name or "unknown", limit)
     _settled(link)
     link.told = client.introduction
+
+
+async def _log_in(link: Link, opening: Opening, credentials: Credentials) -> None:
+    """AUTH as ourselves (RFC 4954 4). LinkError, which speaks of our settings and never of the client.
+
+    Nothing of it is said to a server elsewhere in the clear, nor is a client's AUTH ever said on such a link.
+    """
+    if link.tls is None and not opening.server.is_local:
+        raise LinkError(link.next_hop, "no TLS, so the password is not said", enhanced="4.3.5")
+    mechanism = choose(credentials, link.capabilities.parameters("AUTH"))
+    if mechanism is None:
+        raise LinkError(link.next_hop, f"AUTH with none of {', '.join(credentials.mechanisms)} is offered", enhanced="4.3.5")
+    exchange = begin(mechanism, credentials)
+    limit = opening.settings.hello_timeout
+    try:
+        reply = await link.ask(b" ".join((b"AUTH", mechanism.encode(), next(exchange))).rstrip(), limit, last=True)
+        while reply.code == 334:
+            reply = await link.ask(exchange.send(reply.lines[0]), limit, last=True)
+        if reply.code == 235:
+            prove(mechanism, exchange)
+    except (LoginError, StopIteration) as error:
+        raise LinkError(link.next_hop, f"AUTH {mechanism}: {str(error) or 'one challenge too many'}", enhanced="4.3.5") from None
+    if reply.code != 235:
+        raise LinkError(link.next_hop, f"AUTH {mechanism} answered with {reply}", enhanced="4.3.5")
+    link.capabilities = link.capabilities.without("AUTH")
 
 
 def _settled(link: Link) -> None:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gateway.config.models import RouteConfig
+from gateway.config.models import RouteAuth, RouteConfig
+from gateway.config.secrets import read_secret
 from gateway.errors import ConfigError, ConfigProblem
+from gateway.relay.login import Credentials
 from gateway.relay.routes import Server
 
 Mode = Literal["off", "opportunistic", "required", "verified"]
@@ -28,6 +30,7 @@ class LinkSetup:
     tls_key: str = ""
     tls_minimum: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
     client_address: Literal["received", "xforward", "xclient", "proxy"] = "received"
+    credentials: Credentials | None = None
 
     @classmethod
     def of(cls, route: RouteConfig, directory: Path | None = None) -> LinkSetup:
@@ -44,14 +47,17 @@ class LinkSetup:
             tls_key=path(route.tls_key),
             tls_minimum=route.tls_minimum,
             client_address=route.client_address,
+            credentials=None if route.auth is None else _credentials(route.auth, path(route.auth.password_file)),
         )
 
     def mode(self, server: Server) -> Mode:
-        """How far TLS goes with this server; one with TLS from the first octet is never spoken to in the clear."""
+        """How far TLS goes with this server; one with TLS from the first octet, or one elsewhere that we log in to, is never spoken to in
+        the clear.
+        """
         mode = self.tls
         if mode == "auto":
             mode = "off" if server.is_local else "opportunistic"
-        if server.implicit_tls and mode != "verified":
+        if mode != "verified" and (server.implicit_tls or (self.credentials is not None and not server.is_local)):
             return "required"
         return mode
 
@@ -76,6 +82,19 @@ class LinkSetup:
             problem = ConfigProblem(file="", line=None, key="route.tls_…", found=str(error), allowed="readable PEM files")
             raise ConfigError([problem]) from error
         return context
+
+
+def _credentials(auth: RouteAuth, file: str) -> Credentials:
+    password = auth.password
+    if file:
+        try:
+            password = read_secret(Path(file))
+        except (OSError, ValueError) as error:
+            problem = ConfigProblem(
+                file="", line=None, key="route.auth.password_file", found=str(error), allowed="a readable file"
+            )
+            raise ConfigError([problem]) from error
+    return Credentials(user=auth.user, password=password, mechanisms=auth.mechanisms)
 
 
 PLAIN = LinkSetup()
