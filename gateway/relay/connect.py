@@ -12,7 +12,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 import structlog
@@ -120,16 +120,15 @@ async def _open_one(
             link.say_first(proxy_header(client, link.peer))
             link.told = client.introduction if client is not None else None
         if context is not None and opening.server.implicit_tls:
-            await link.encrypt(context, opening.setup.name(opening.server), opening.settings.connect_timeout)
+            await _encrypt(link, opening, context)
         name = opening.name if client is None else client.helo_name or opening.name
         await _greet(link, name, opening.settings)
         if context is not None and link.tls is None:
             await _start_tls(link, opening, context, name)
-        if link.tls is not None and opening.server.mx_name:
-            link.tls = replace(link.tls, is_verified=False)  # DNS named it, which proves nothing (design §5)
         if opening.setup.credentials is not None:
             await _log_in(link, opening, opening.setup.credentials)
-        _settled(link)
+        if link.tls is not None:
+            link.note = str(link.tls)
     except BaseException:
         link.fail(LinkError(str(opening.server), "not greeted"))
         raise
@@ -190,8 +189,15 @@ async def _start_tls(link: Link, opening: Opening, context: ssl.SSLContext, name
     reply = await link.ask(b"STARTTLS", opening.settings.hello_timeout, last=True)
     if reply.code != 220:
         raise TlsError(link.next_hop, f"STARTTLS answered with {reply}", enhanced="4.7.4")
-    await link.encrypt(context, opening.setup.name(opening.server), opening.settings.connect_timeout)
+    await _encrypt(link, opening, context)
     await _hello(link, name, opening.settings.hello_timeout)
+
+
+async def _encrypt(link: Link, opening: Opening, context: ssl.SSLContext) -> None:
+    """TLS. A mail exchanger's name comes from DNS, so that its certificate proves nothing (design §5)."""
+    server = opening.server
+    limit = opening.settings.connect_timeout
+    await link.encrypt(context, opening.setup.name(server), limit, proves=not server.mx_name)
 
 
 async def introduce(link: Link, client: ClientFacts, limit: float) -> None:
@@ -205,7 +211,6 @@ async def introduce(link: Link, client: ClientFacts, limit: float) -> None:
         if reply.code != 220:
             raise LinkError(link.next_hop, f"XCLIENT answered with {reply}", enhanced="4.3.5")
     await _hello(link, client.helo_name or "unknown", limit)
-    _settled(link)
     link.told = client.introduction
 
 
@@ -232,14 +237,6 @@ async def _log_in(link: Link, opening: Opening, credentials: Credentials) -> Non
     if reply.code != 235:
         raise LinkError(link.next_hop, f"AUTH {mechanism} answered with {reply}", enhanced="4.3.5")
     link.capabilities = link.capabilities.without("AUTH")
-
-
-def _settled(link: Link) -> None:
-    """What the link may promise. REQUIRETLS counts over verified TLS only (RFC 8689 4.2.1)."""
-    if link.tls is not None:
-        link.note = str(link.tls)
-    if link.tls is None or not link.tls.is_verified:
-        link.capabilities = link.capabilities.without("REQUIRETLS")
 
 
 def _refused(link: Link, what: str, reply: Reply) -> LinkError:

@@ -176,8 +176,10 @@ class Link(SMTPProtocol):
         """Octets in front of everything else on a new connection: a PROXY header."""
         self._write(octets)
 
-    async def encrypt(self, context: ssl.SSLContext, name: str, limit: float) -> None:
+    async def encrypt(self, context: ssl.SSLContext, name: str, limit: float, *, proves: bool) -> None:
         """The TLS handshake, within `limit` seconds; `name` is the server's, for SNI and the check. LinkError.
+
+        `proves`: a certificate that is checked says that it is the server which was meant.
 
         What the next hop said too early is not read: it is not from inside TLS (RFC 3207 4.2).
         """
@@ -198,7 +200,8 @@ class Link(SMTPProtocol):
         self._engine.pipelining = False
         cipher = transport.get_extra_info("cipher")
         version = transport.get_extra_info("ssl_object").version() or "TLS"
-        self.tls = LinkTls(version, cipher[0] if cipher else "unknown", context.verify_mode is ssl.CERT_REQUIRED)
+        self.verified_tls = proves and context.verify_mode is ssl.CERT_REQUIRED
+        self.tls = LinkTls(version, cipher[0] if cipher else "unknown", self.verified_tls)
 
     async def content(
         self,

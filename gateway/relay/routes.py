@@ -36,7 +36,6 @@ class Server:
     """The mail exchanger whose address `host` is. DNS said so, which proves nothing: never verified TLS (design §5)."""
     implicit_tls: bool = False
     """TLS from the first octet (RFC 8314 3.3)."""
-
     source: tuple[str, ...] = ()
     """Addresses of ours, at most one of each family, that connections to it come from."""
 

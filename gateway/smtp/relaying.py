@@ -50,7 +50,7 @@ def is_for_next_hop(route: RouteConfig) -> bool:
 
 
 def stays(found: RouteConfig, chosen: str, client: ClientClass) -> Reply | None:
-    """The refusal of a way that a plugin chose for a recipient which only the route's next hop may let in."""
+    """The refusal of a way that a plugin or the map chose for a recipient which only the route's next hop may let in."""
     if client is not ClientClass.STRANGER or chosen == found.name or not is_for_next_hop(found):
         return None
     return reply(451, "4.3.5", "Relaying is another next hop's to decide")

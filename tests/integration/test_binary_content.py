@@ -15,7 +15,7 @@ import pytest
 from gateway.config.models import Config
 from gateway.quarantine import Query
 from gateway.quarantine.release import ReleaseReport, release
-from gateway.relay.handover import ClientFacts
+from gateway.relay.identity import ClientFacts
 from gateway.relay.pool import Relay
 from gateway.testing.in_process import InProcessGateway
 from gateway.testing.next_hop import KEYWORDS, ScriptedNextHop

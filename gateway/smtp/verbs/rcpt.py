@@ -46,7 +46,12 @@ def rcpt(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
     found = route_of(address.path, talk.session.client_class, talk.door.config, site.config.route, site.routes.route_for)
     if isinstance(found, Reply):
         return talk.refuse(Refused(path=address.path, reply=talk.with_id(found), reason="relay-denied"))
-    route = found.name if site.map is None else site.mapped(address.path) or found.name
+    route = found.name
+    if site.map is not None:
+        route = site.mapped(address.path) or route
+        strayed = stays(found, route, talk.session.client_class)
+        if strayed is not None:
+            return talk.refuse(Refused(path=address.path, reply=talk.with_id(strayed), reason="relay-denied"))
     recipient = Recipient(forward_path=address.path, parameters=address.parameters, sent_path=address.path.octets, route=route)
     recipient.decision = talk.mail_decision
     if talk.door.chain.stages.isdisjoint(_STAGES):
