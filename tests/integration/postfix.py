@@ -43,6 +43,7 @@ error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
 smtp unix - - n - - smtp
+lmtp unix - - n - - lmtp
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 tlsmgr unix - - n 1000? 1 tlsmgr

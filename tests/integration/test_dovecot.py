@@ -79,6 +79,38 @@ def test_each_recipient_once_whatever_the_server_says_of_the_others(way: str, st
     assert saved.replace(b"\n", b"\r\n").endswith(content(first_marker)), "octet for octet below the fields on top"
 
 
+def by_lmtp(where: Sequence[str], marker: str, require: Callable[[str], str], names: Sequence[str]) -> list[str]:
+    """What swaks is told after the dot, without the server's own identifiers."""
+    recipients = ",".join(f"{name}@{DOMAIN}" for name in names)
+    words = [
+        "--protocol",
+        "LMTP",
+        "--from",
+        "a@client.test",
+        "--to",
+        recipients,
+        "--header",
+        f"Message-ID: <{marker}@client.test>",
+    ]
+    done = subprocess.run([require("swaks"), *where, *words], capture_output=True, text=True, timeout=30, check=False)
+    _, _, after = done.stdout.partition("\n -> .\n")
+    told = [line[4:] for line in after.splitlines() if line.startswith(("<-  ", "<** "))]
+    assert told, done.stdout + done.stderr
+    return [re.sub(r"> \S+ Saved", "> Saved", line) for line in told[:-1]]
+
+
+def test_a_client_of_lmtp_hears_what_dovecot_says_of_each(
+    start: Start, dovecot: RealDovecot, tmp_path: Path, require: Callable[[str], str]
+) -> None:
+    names, direct, through = ("alice", "full", "nobody", "bob", "alice"), mark(), mark()
+    theirs = by_lmtp(["--server", f"127.0.0.1:{dovecot.port}"], direct, require, names)
+    more = f'[[listener]]\nname = "lmtp"\nprotocol = "lmtp"\nbind = "unix:{tmp_path}/s"'
+    with start(workers=1, domains=[DOMAIN], servers=[dovecot.socket_address], more=more):
+        assert by_lmtp(["--socket", f"{tmp_path}/s"], through, require, names) == theirs
+    assert [line[:3] for line in theirs] == ["250", "552", "250", "250"]
+    assert dovecot.count(through) == dovecot.count(direct) == {"alice": 1, "bob": 1}, "who is named twice has one copy of it"
+
+
 def test_a_real_postfix_in_front(start: Start, dovecot: RealDovecot, postfix: RealPostfix) -> None:
     """Its queue tries again by itself: one bounce for each recipient that is refused, no second copy for anybody."""
     names, marker = ("alice", "full", "nobody", "bob"), mark()
@@ -102,6 +134,29 @@ def test_a_real_postfix_in_front(start: Start, dovecot: RealDovecot, postfix: Re
             expected = {(name, "sent" if TOLD[name] == 250 else "bounced"): 1 for name in names}
             assert ends() == expected, postfix.log()
             gateway.until(lambda: sum(one.count(b"Final-Recipient") for one in postfix.messages("alice")) == 2)
+    assert dovecot.count(marker) == {"alice": 1, "bob": 1}
+
+
+def test_a_real_postfix_in_front_that_speaks_lmtp(
+    start: Start, dovecot: RealDovecot, postfix: RealPostfix, free_port: Callable[[], int]
+) -> None:
+    """A reply for each recipient: nobody has to wait for a second try."""
+    names, marker, port = ("alice", "full", "nobody", "bob"), mark(), free_port()
+    more = f'[[listener]]\nname = "lmtp"\nprotocol = "lmtp"\nbind = "127.0.0.1:{port}"'
+    with (
+        start(workers=1, domains=[DOMAIN], servers=[dovecot.address], more=more) as gateway,
+        postfix.with_settings(default_transport=f"lmtp:inet:127.0.0.1:{port}"),
+    ):
+        with smtplib.SMTP(postfix.host, postfix.port, timeout=20) as client:
+            client.sendmail(f"alice@{POSTFIX_DOMAIN}", [f"{name}@{DOMAIN}" for name in names], content(marker))
+
+        def ends() -> dict[str, str]:
+            return dict(re.findall(rf"to=<(\w+)@{DOMAIN}>.* delay=.* status=(\w+)", postfix.log().rpartition(marker)[2]))
+
+        gateway.until(lambda: len(ends()) == len(names))
+        assert ends() == {name: "sent" if TOLD[name] == 250 else "bounced" for name in names}, postfix.log()
+        (done,) = gateway.events("transaction")
+        assert done["verdict"] == "rejected"
     assert dovecot.count(marker) == {"alice": 1, "bob": 1}
 
 

@@ -11,7 +11,7 @@ import pytest
 from gateway import ledger as module
 from gateway.content import Content
 from gateway.errors import StorageError
-from gateway.ledger import Attempt, Ledger, client_network, has_identity
+from gateway.ledger import LOCAL, Attempt, Ledger, client_network, has_identity
 from gateway.outcome import Fate, History
 from gateway.store import SqliteStore
 
@@ -128,7 +128,8 @@ def test_identity_is_of_the_header_section() -> None:
 def test_networks() -> None:
     assert client_network("192.0.2.1") == client_network("::ffff:192.0.2.200") == b"\xc0\x00\x02"
     assert client_network("2001:db8::1") == client_network("2001:db8::ffff") != client_network("2001:db8:0:1::1")
-    assert client_network("unix:/x") is None
+    assert client_network("") is client_network("client.example") is None
+    assert client_network(f"{LOCAL}mx") == b"unix:mx", "a UNIX socket is one origin"
 
 
 async def test_entries_end(ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
