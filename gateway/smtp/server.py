@@ -451,8 +451,7 @@ class Server(SMTP):
         if not self._parked or self._talk is None or self._receiving is not None:
             return
         try:
-            # Who said HELO was not offered PIPELINING: the task takes note of groups.
-            if self._paused or not self._talk.session.esmtp or not self._at_once(self._talk):
+            if self._paused or not self._at_once(self._talk):
                 self._wake()
         except Exception as error:  # noqa: BLE001 - protects the worker: the task tells the client and the log
             self._fault = error
@@ -471,7 +470,11 @@ class Server(SMTP):
                     self._reading_paused = False
                     self.transport.resume_reading()  # type: ignore[union-attr] # the stubs know a base transport only
                 return engine.dropped <= self._limits.text_line and not talk.ended
-            after = ALLOWED[talk.state].get(event.verb) if isinstance(event, Command) else None
+            after = None
+            if isinstance(event, Command):
+                after = ALLOWED[talk.state].get(event.verb)
+                if self._owed and not talk.session.esmtp:
+                    note(talk, IMPROPER_PIPELINING, value=event.verb)
             if (
                 not isinstance(event, Command)
                 or after is None
