@@ -242,7 +242,7 @@ class Door:
             under_tls=session.tls is not None,
             several_routes=several,
             domains=limits_of(next_hops.parameters("LIMITS")).get("RCPTDOMAINMAX", 0) if next_hops is not None else 0,
-            limits=promised(next_hops, recipients=limits.recipients, several_routes=several),
+            limits=promised(next_hops, limits, several_routes=several),
         )
 
 

@@ -80,6 +80,7 @@ def test_swaks_authenticates(submission: Gateway, next_hop: RealPostfix, mechani
     assert b"(Authenticated sender: joe)" in delivered
     assert b"with ESMTPA id" in delivered
     written = submission.log.read_text() + submission.out.read_text()
+    written += "".join(file.read_text("latin-1") for file in submission.state.rglob("*") if file.is_file())  # the journal too
     assert f'"mechanism": "{mechanism}"' in written or f"mechanism={mechanism}" in written
     for secret in (PASSWORD, base64.b64encode(PASSWORD.encode()).decode(), _plain()[8:]):
         assert secret not in written

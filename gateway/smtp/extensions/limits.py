@@ -5,17 +5,21 @@ Offered where the next hop has it, or where there is more than one route: else a
 
 from __future__ import annotations
 
+from gateway.config.models import LimitsConfig
 from gateway.relay.keyword_values import limit_words, limits_of, smaller_limits
 from gateway.relay.protocol import Capabilities
 from gateway.smtp.extensions.base import Extension, Terms
 
+MOST = 999_999
+"""A limit has at most six digits (RFC 9422 4.1 to 4.3)."""
 
-def promised(next_hops: Capabilities | None, *, recipients: int, several_routes: bool) -> dict[str, int]:
+
+def promised(next_hops: Capabilities | None, ours: LimitsConfig, *, several_routes: bool) -> dict[str, int]:
     """The limits a client of this listener is told and held to, by name."""
-    ours = {"RCPTMAX": recipients}
+    kept = {"RCPTMAX": min(ours.recipients, MOST), "MAILMAX": min(ours.transactions, MOST)}
     if several_routes:
-        ours["RCPTDOMAINMAX"] = 1
-    return smaller_limits(ours, limits_of(next_hops.parameters("LIMITS")) if next_hops is not None else {})
+        kept["RCPTDOMAINMAX"] = 1
+    return smaller_limits(kept, limits_of(next_hops.parameters("LIMITS")) if next_hops is not None else {})
 
 
 class _Limits(Extension):
