@@ -24,8 +24,31 @@ class Tls:
     version: str
     """`TLSv1.3`."""
     cipher: str
+    bits: int = 0
+    """Of the cipher's key; 0 when it is not known."""
     server_name: str = ""
+    """The name that the client asked for (SNI), in lower case."""
     peer_subject: str = ""
+    """Of the client's verified certificate, as RFC 4514 writes it (`CN=client.example`); `` without one."""
+    peer_issuer: str = ""
+    peer_fingerprint: str = ""
+    """SHA-256 of that certificate in hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """A proxy in front of the gateway that said who the client is, by a PROXY header or by XCLIENT."""
+
+    address: str
+    port: int = 0
+    is_local: bool = False
+    """It speaks for itself (PROXY's LOCAL), as health probes do; who the client is was not said."""
+    authority: str = ""
+    """The name that the client asked for in a TLS handshake with the proxy."""
+    unique_id: str = ""
+    """The proxy's identifier of the connection."""
+    tls: Tls | None = None
+    """TLS between client and proxy, where it ended there. Between proxy and gateway: `Session.tls`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +64,11 @@ class Session:
     client_port: int = 0
     is_local: bool = False
     """The client is a process of this host at a UNIX socket, and has no address. False where a proxy speaks for another."""
+    server_address: str = ""
+    """Where the client connected to: the proxy's address, when it came through one that told it."""
+    server_port: int = 0
+    proxy: Proxy | None = None
+    """Who told the client's address; None: it is the connection's own."""
     client_name: str = ""
     """Verified reverse name, when something looked it up."""
     helo: str = ""

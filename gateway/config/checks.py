@@ -58,7 +58,7 @@ def mistakes(data: Mapping[str, Any], *, directory: Path, needs_route: bool) -> 
     yield from _server_name(data)
     yield from _lmtp_on_25(data)
     yield from _known_extensions(data)
-    yield from _unreadable(data, directory)
+    yield from _tls(data, directory)
     yield from _route_map(data, directory)
     for place, route in _tables(data, "route"):
         for key, found, allowed in link_mistakes(route, directory):
@@ -175,25 +175,43 @@ def _known_extensions(data: Mapping[str, Any]) -> Iterator[Mistake]:
                     )
 
 
-def _unreadable(data: Mapping[str, Any], directory: Path) -> Iterator[Mistake]:
+def _tls(data: Mapping[str, Any], directory: Path) -> Iterator[Mistake]:
     for place, listener in _tables(data, "listener"):
         tls = listener.get("tls")
         if not isinstance(tls, dict):
             continue
         key: Key = ("listener", place, "tls")
-        names = {name: tls[name] for name in ("certificate", "key") if isinstance(tls.get(name), str)}
-        readable = True
-        for name, text in names.items():
+        yield from _pair(key, tls, directory)
+        for number, entry in _tables(tls, "sni"):
+            yield from _pair((*key, "sni", number), entry, directory)
+        yield from _client_authorities(key, tls, directory)
+        ciphers = tls.get("ciphers")
+        if isinstance(ciphers, str) and ciphers:
             try:
-                (directory / text).open("rb").close()
-            except (OSError, ValueError) as error:
-                readable = False
-                what = error.strerror if isinstance(error, OSError) else str(error)
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(ciphers)
+            except ssl.SSLError:
                 yield Mistake(
-                    key=(*key, name), found=f"{shown(text)}, which cannot be read: {what}", allowed="a readable PEM file"
+                    key=(*key, "ciphers"),
+                    found=shown(ciphers),
+                    allowed="a list as `openssl ciphers` takes it, such as ECDHE+AESGCM",
                 )
-        if readable and len(names) == 2:
-            yield from _unusable_pair(key, directory / names["certificate"], directory / names["key"])
+
+
+def _pair(key: Key, table: Mapping[str, Any], directory: Path) -> Iterator[Mistake]:
+    """Certificate and private key of one table."""
+    names = {name: table[name] for name in ("certificate", "key") if isinstance(table.get(name), str)}
+    unreadable = [mistake for name, text in names.items() for mistake in _unreadable((*key, name), text, directory)]
+    yield from unreadable
+    if not unreadable and len(names) == 2:
+        yield from _unusable_pair(key, directory / names["certificate"], directory / names["key"])
+
+
+def _unreadable(key: Key, text: str, directory: Path) -> Iterator[Mistake]:
+    try:
+        (directory / text).open("rb").close()
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) else str(error)
+        yield Mistake(key=key, found=f"{shown(text)}, which cannot be read: {what}", allowed="a readable PEM file")
 
 
 def _route_map(data: Mapping[str, Any], directory: Path) -> Iterator[Mistake]:
@@ -223,6 +241,25 @@ def _unusable_pair(key: Key, certificate: Path, private_key: Path) -> Iterator[M
         )
 
 
+def _client_authorities(key: Key, tls: Mapping[str, Any], directory: Path) -> Iterator[Mistake]:
+    wanted, file = tls.get("client_certificates", "none"), tls.get("client_ca", "")
+    if wanted in {"ask", "require"} and not file:
+        yield Mistake(
+            key=(*key, "client_certificates"),
+            found=f"{shown(wanted)} without client_ca",
+            allowed="client_ca, a PEM file with the authorities that clients' certificates are from",
+        )
+    if not isinstance(file, str) or not file:
+        return
+    unreadable = list(_unreadable((*key, "client_ca"), file, directory))
+    yield from unreadable
+    if not unreadable:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(directory / file)
+        except (ssl.SSLError, ValueError):
+            yield Mistake(key=(*key, "client_ca"), found=f"{shown(file)}, which has no certificate in it", allowed="a PEM file")
+
+
 def warnings(config: Config) -> list[str]:
     """What `config check` warns of: allowed, and probably not meant."""
     found: list[str] = []
@@ -233,6 +270,7 @@ def warnings(config: Config) -> list[str]:
                 f"listener {listener.name!r}: auth_route without tls: AUTH is offered to clients on this host only, "
                 "since nobody else's password would be safe"
             )
+        found += _wide_belief(listener)
     limits = config.limits
     if limits.final_reply > CLIENT_PATIENCE:
         found.append(
@@ -302,6 +340,18 @@ def _wide_trust(listener: ListenerConfig) -> Iterable[str]:
                 f"listener {listener.name!r}: trusted_networks has {text}, loopback or private, on {listener.bind}: behind a "
                 "proxy or a container bridge every stranger arrives from such an address and could relay"
             )
+
+
+def _wide_belief(listener: ListenerConfig) -> Iterable[str]:
+    """Who may say that it is somebody else should be a few hosts."""
+    for name, what in (("trusted_proxies", "a PROXY header"),):
+        for text in getattr(listener, name):
+            network = ipaddress.ip_network(text)
+            if network.prefixlen < (8 if network.version == 4 else 32):
+                yield (
+                    f"listener {listener.name!r}: {name} has {text}: every host in it may claim any address by {what}, one of "
+                    "trusted_networks too, and relay"
+                )
 
 
 def file_system(directory: Path, *, mountinfo: str | None = None) -> str:

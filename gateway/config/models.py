@@ -81,15 +81,36 @@ class ServerConfig(Model):
         return data
 
 
-class TlsConfig(Model):
-    """tls = { certificate, key }: STARTTLS is offered."""
+class SniConfig(Model):
+    """One entry of `tls.sni`: another certificate for clients that ask for one of these names."""
 
+    names: tuple[str, ...] = Field(min_length=1)
+    """Names that clients ask for (SNI); `*.example.org` stands for one label more."""
     certificate: str
     """PEM file with the certificate and its chain."""
     key: str
     """PEM file with the private key."""
+
+
+class TlsConfig(Model):
+    """tls = { certificate, key }: STARTTLS is offered, or TLS begins at once with `implicit = true`."""
+
+    certificate: str
+    """PEM file with the certificate and its chain. Read again when it changes, as are all files of `tls`."""
+    key: str
+    """PEM file with the private key."""
+    implicit: bool = False
+    """TLS from the first octet, as on port 465 (RFC 8314 3.3), instead of STARTTLS."""
     minimum: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
-    """Older versions are refused."""
+    """Older versions are refused (RFC 8996)."""
+    ciphers: str = ""
+    """OpenSSL's list of ciphers for TLS 1.2; default: Python's. Those of TLS 1.3 are not to be chosen."""
+    sni: tuple[SniConfig, ...] = ()
+    """`[{ names = ["mx.example.org"], certificate, key }]`: certificates for other names."""
+    client_certificates: Literal["none", "ask", "require"] = "none"
+    """`ask`: a client may show a certificate of `client_ca`; `require`: without one MAIL is refused with 530 5.7.0."""
+    client_ca: str = ""
+    """PEM file with the authorities that clients' certificates are from. A certificate of another one ends the handshake."""
 
 
 class EtrnCommand(Model):
@@ -120,7 +141,9 @@ class ListenerConfig(Model):
     protocol: Literal["smtp", "lmtp"] = "smtp"
     """What is spoken here: SMTP, or LMTP, which has a reply for each recipient and never port 25."""
     tls: TlsConfig | None = None
-    """`{ certificate, key }`: STARTTLS is offered."""
+    """`{ certificate, key }`: STARTTLS is offered; `implicit = true`: TLS from the first octet."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Proxies that begin each connection with a PROXY header (version 1 or 2) and are believed. From anybody else it is a wrong command."""
     trusted_networks: tuple[Network, ...] = ()
     """Clients that may relay to wherever the routes lead; `unix`: those at this listener's UNIX socket. Empty by default."""
     lenient_networks: tuple[Network, ...] = (*LOOPBACK, UNIX)
@@ -355,6 +378,10 @@ class LimitsConfig(Model):
     """Octets of content a second, over a window; 0: no limit."""
     rate_window: Duration = Field(default=180.0, ge=0.05)
     """Over which `minimum_rate` is measured; the first one of a content is its grace."""
+    proxy_header: Duration = 5.0
+    """From the connection of a trusted proxy to the end of its PROXY header."""
+    tls_handshake: Duration = 30.0
+    """From the beginning of a TLS handshake to its end."""
     session_time: Duration = 3600.0
     """From the greeting to the end, whatever the client does."""
     transaction_time: Duration = 1800.0

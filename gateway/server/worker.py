@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -13,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from gateway.chain import Chain
 from gateway.config.checks import state_is_durable
 from gateway.config.models import ListenerConfig
 from gateway.delivery import Delivery
@@ -26,15 +26,17 @@ from gateway.quarantine import Quarantine
 from gateway.quarantine.retention import collect, expire
 from gateway.relay.pool import Relay
 from gateway.server.process import Assignment, Runtime, run_worker
+from gateway.smtp.arrival import protocols
 from gateway.smtp.connections import Connections
-from gateway.smtp.server import Server, prototype
-from gateway.smtp.site import Door, Site, tls_context
+from gateway.smtp.site import Door, Site
 from gateway.store import SqliteStore
 
 log = structlog.get_logger("mailgateway.worker")
 
 PROBE_EVERY = 5.0
 """Seconds between probes of the next hops."""
+RENEWED_EVERY = 2.0
+"""Seconds between looks at the files of certificates."""
 TIDY_EVERY = 60.0
 """Seconds between sweeps of quarantine and store."""
 RENEW_EVERY = 10.0
@@ -124,12 +126,13 @@ class Worker:
         loop = asyncio.get_running_loop()
         servers = []
         for listener in self.runtime.config.listener:
-            door = Door.open(self.site, listener, self.generation.chain(listener.name), _tls(listener))
+            door = _door(self.site, listener, self.generation.chain(listener.name), self.runtime.loaded.directory)
             self.doors.append(door)
             servers.append(await self._accept(loop, door))
         renew_every = min(RENEW_EVERY, self.site.config.quarantine.lease / 3)
         chores = [
             loop.create_task(again_and_again("probe.failed", self._probe, every=PROBE_EVERY, first=0)),
+            loop.create_task(again_and_again("tls.watch_failed", self._renew, every=RENEWED_EVERY, first=RENEWED_EVERY)),
             loop.create_task(again_and_again("tidy.failed", self._tidy, every=TIDY_EVERY, first=TIDY_EVERY)),
             loop.create_task(
                 again_and_again("quarantine.renew_failed", self.quarantine.renew, every=renew_every, first=renew_every)
@@ -148,17 +151,13 @@ class Worker:
             await asyncio.gather(*chores, return_exceptions=True)
 
     async def _accept(self, loop: asyncio.AbstractEventLoop, door: Door) -> asyncio.Server:
-        shared = prototype(door, loop)
+        made = protocols(door, loop)
         sock = self.runtime.sockets[door.config.name]
-
-        def connected() -> Server:
-            return Server(door, shared)
-
         if sock.family == socket.AF_UNIX:
             # The file is the supervisor's to remove, not the first worker's that ends.
             options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-            return await loop.create_unix_server(connected, sock=sock, backlog=1024, start_serving=True, **options)
-        return await loop.create_server(connected, sock=sock, backlog=1024, start_serving=True)
+            return await loop.create_unix_server(made, sock=sock, backlog=1024, start_serving=True, **options)
+        return await loop.create_server(made, sock=sock, backlog=1024, start_serving=True)
 
     async def _probe(self) -> None:
         """Next hops asked now and then, so that EHLO and readiness are known before a client needs them."""
@@ -167,6 +166,17 @@ class Worker:
         for route in self.site.config.route:
             relay = self.site.relay
             slot.note_health(route.name, relay.healthy(route.name), relay.resting(route.name))
+
+    async def _renew(self) -> None:
+        """Certificates that were renewed serve the connections that come."""
+        for door in self.doors:
+            if door.tls is None:
+                continue
+            problem = await asyncio.to_thread(door.tls.refresh)
+            if problem:
+                log.error("tls.renewal_failed", listener=door.config.name, problem=problem)
+            elif problem is not None:
+                log.info("tls.renewed", listener=door.config.name)
 
     async def _tidy(self) -> None:
         await self.quarantine.sweep()
@@ -193,10 +203,10 @@ def _below(runtime: Runtime, configured: str, default: Path) -> Path:
     return runtime.loaded.directory / configured if configured else default
 
 
-def _tls(listener: ListenerConfig) -> ssl.SSLContext | None:
+def _door(site: Site, listener: ListenerConfig, chain: Chain, directory: Path) -> Door:
     try:
-        return tls_context(listener)
-    except (OSError, ssl.SSLError) as error:
+        return Door.open(site, listener, chain, directory=directory)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         problem = ConfigProblem(
             file="",
             line=None,

@@ -19,6 +19,7 @@ from gateway.smtp.each import named
 from gateway.smtp.extensions import Extension, Terms
 from gateway.smtp.extensions.base import UNKNOWN_PARAMETER
 from gateway.smtp.identifiers import transaction_id
+from gateway.smtp.origin import note_proxy
 from gateway.smtp.paths import Parameter, Path
 from gateway.smtp.replies import MAX_LINE, Reply, passed_on, reply
 from gateway.smtp.states import State
@@ -130,6 +131,11 @@ class Conversation:
         return self.handover.next_hop if self.handover is not None else ""
 
     @property
+    def has_certificate(self) -> bool:
+        """The client showed a certificate, and it was verified."""
+        return self.session.tls is not None and bool(self.session.tls.peer_fingerprint)
+
+    @property
     def trusted(self) -> bool:
         """Authenticated or in a trusted network."""
         return self.session.client_class is not ClientClass.STRANGER
@@ -188,6 +194,8 @@ class Conversation:
             deadline=self.loop.time() + self.door.site.config.limits.transaction_time,
             trace=Trace(),
         )
+        if self.session.proxy is not None:
+            note_proxy(self.transaction)
         if self.session.findings:
             hand_on(self.transaction, self.session.findings)
         self.refused = []

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.content import Octets
+    from gateway.session import Tls
     from gateway.transaction import Transaction
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]+")
+_UNPRINTED = re.compile(r"""[^ !#-'*-\[\]-~]""")
+"""What may not stand in a quoted name inside a comment."""
 MAX_OWN = 5
 """Received fields of our own name in a message, more is a loop: forwarded mail may rightly pass us in and out."""
 
@@ -43,7 +46,7 @@ def received(transaction: Transaction, *, server_name: str, now: float) -> bytes
     literal = f"[IPv6:{address}]" if ":" in address else f"[{address or 'unknown'}]"
     if session.is_local:
         literal = "UNIX socket"  # RFC 5321 4.4 has no form for it: a comment, which nobody takes for an address
-    tls = f"\r\n\t(using {session.tls.version} with cipher {session.tls.cipher})" if session.tls else ""
+    tls = _tls(session.tls) if session.tls is not None else ""
     only = transaction.recipients[0].forward_path if len(transaction.recipients) == 1 else None
     for_whom = (
         f"\r\n\tfor {only.octets.decode()}" if only is not None and only.octets.isascii() and len(only.octets) < 200 else ""
@@ -53,6 +56,16 @@ def received(transaction: Transaction, *, server_name: str, now: float) -> bytes
         f"\tby {server_name} (mailgateway) with {protocol(transaction)} id {transaction.id}{for_whom};\r\n"
         f"\t{date(int(now))}\r\n"
     ).encode()
+
+
+def _tls(tls: Tls) -> str:
+    """As Postfix writes it, in comments (RFC 5322 3.2.2): what reads its fields reads ours."""
+    bits = f" ({tls.bits}/{tls.bits} bits)" if tls.bits else ""
+    text = f"\r\n\t(using {tls.version} with cipher {tls.cipher}{bits})"
+    if tls.peer_subject:
+        subject, issuer = (_UNPRINTED.sub("?", name)[:200] for name in (tls.peer_subject, tls.peer_issuer))
+        text += f'\r\n\t(Client "{subject}", Issuer "{issuer}" (verified OK))'
+    return text
 
 
 def hops(octets: Octets, body_offset: int, server_name: str) -> tuple[int, int]:

@@ -27,14 +27,15 @@ from aiosmtpd.smtp import SMTP, TLSSetupException
 from gateway import metrics
 from gateway.errors import LinkError
 from gateway.faults import reach
-from gateway.session import Session, Tls
+from gateway.session import Tls
+from gateway.smtp.certificates import facts, handshake_failed
 from gateway.smtp.chunks import Dropped
 from gateway.smtp.connections import Full, Seat
 from gateway.smtp.conversation import Conversation, Pending
 from gateway.smtp.discipline import ENDS_GROUP, IMPROPER_PIPELINING, Pace, note, octets_wait, turned_away
 from gateway.smtp.each import named, to_all
-from gateway.smtp.identifiers import session_id
 from gateway.smtp.intake import Intake
+from gateway.smtp.origin import Origin
 from gateway.smtp.protocol import Chunk, Command, Content, EndOfContent, Engine, Event, LineTooLong, Response
 from gateway.smtp.replies import Reply, reply
 from gateway.smtp.sasl import MAX_LINE as AUTH_LINE
@@ -79,7 +80,7 @@ class _Gone(Exception):  # noqa: N818 - not an error: the client left, or its ti
 
 def prototype(door: Door, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
     """The settings that every connection of a door shares: aiosmtpd's constructor costs 0.2 ms, so it runs once."""
-    made = SMTP(object(), hostname=door.site.config.server.name, tls_context=door.tls, loop=loop)
+    made = SMTP(object(), hostname=door.site.config.server.name, loop=loop)
     return {
         name: value
         for name, value in made.__dict__.items()
@@ -94,13 +95,19 @@ class Server(SMTP):
     _paused: bool
     _drain_helper: Any
 
-    def __init__(self, door: Door, shared: dict[str, Any]) -> None:  # aiosmtpd's own constructor: see prototype()
+    def __init__(  # aiosmtpd's own constructor: see prototype()
+        self, door: Door, shared: dict[str, Any], origin: Origin | None = None, tls: Tls | None = None
+    ) -> None:
         self.__dict__.update(shared)
         FlowControlMixin.__init__(self, self.loop)
         limits = door.site.config.limits
         self._door = door
         self._limits = limits
         self._spoken = SPOKEN[door.config.protocol]
+        self._origin = origin
+        """What a trusted proxy said; None: the connection itself tells."""
+        self._tls = tls
+        """Facts of TLS that began before the session."""
         self._engine = Engine(command_line=limits.command_line, auth_line=AUTH_LINE if door.config.auth_route else 0)
         self._out: list[bytes] = []
         self._owed: deque[tuple[str, Pending]] = deque()
@@ -138,19 +145,8 @@ class Server(SMTP):
         if self._original_transport is not None:
             self._engine.forget()
             return
-        peer = transport.get_extra_info("peername")
-        address, port = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) and len(peer) >= 2 else ("", 0)
         door = self._door
-        session = Session(
-            id=session_id(),
-            listener=door.config.name,
-            protocol=door.config.protocol,
-            client_address=address.partition("%")[0],
-            client_port=port,
-            is_local=door.is_socket and not address,
-            started=door.site.clock(),
-        )
-        session.client_class = door.client_class(session)
+        session = (self._origin or Origin.of(transport)).session(door, self._tls)
         self._talk = Conversation(door=door, session=session, loop=self.loop, lenient=door.is_lenient(session))
         self._talk.ask_client, self._talk.end_session = self._ask_client, self._end_session
         door.enter(self)
@@ -251,8 +247,8 @@ class Server(SMTP):
                 await self._serve(talk)
         except _Gone:
             pass
-        except TLSSetupException:
-            log.debug("tls.handshake_failed", session=talk.session.id, client=talk.session.client_address)
+        except TLSSetupException as error:
+            handshake_failed(talk.session.listener, talk.session.client_address, error.__cause__ or error)
         except Exception:
             # protects the worker: one session's fault is 421 for that session (RFC 5321 3.8)
             log.exception("session.failed", session=talk.id)
@@ -783,12 +779,15 @@ class Server(SMTP):
             raise _Gone
         abandon(talk, why="starttls")
         talk.unbind()
-        await self.smtp_STARTTLS("")
-        ssl_object = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
-        version = ssl_object.version() if ssl_object is not None else None
-        cipher = ssl_object.cipher() if ssl_object is not None else None
+        tls = self._door.tls
+        self.tls_context = tls.context if tls is not None else None
+        try:
+            async with asyncio.timeout(self._limits.tls_handshake):
+                await self.smtp_STARTTLS("")
+        except TimeoutError as error:
+            raise TLSSetupException from error
         session = talk.session
-        session.tls = Tls(version=version or "TLS", cipher=cipher[0] if cipher else "unknown")
+        session.tls = facts(self.transport.get_extra_info("ssl_object") if self.transport is not None else None)
         session.helo = ""  # RFC 3207 4.2: all that was learnt before is forgotten
         session.esmtp = False
         talk.offered = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from gateway.relay.keyword_values import limits_of
 from gateway.relay.map_file import MapFile
 from gateway.relay.routes import has_lmtp
 from gateway.session import ClientClass, Session
+from gateway.smtp.certificates import ServerTls
 from gateway.smtp.connections import Connections, Full, Seat, network_of
 from gateway.smtp.extensions import Known, Terms
 from gateway.smtp.extensions.limits import promised
@@ -155,7 +155,8 @@ class Door:
     site: Site
     config: ListenerConfig
     chain: Chain
-    tls: ssl.SSLContext | None = None
+    tls: ServerTls | None = None
+    proxies: tuple[Network, ...] = ()
     trusted: tuple[Network, ...] = ()
     lenient: tuple[Network, ...] = ()
     is_socket: bool = False
@@ -167,15 +168,19 @@ class Door:
     sessions: set[Drained] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last session of a draining door has ended."""
+    requires_certificate: bool = False
+    """Of clients, before they may send mail."""
 
     @classmethod
-    def open(cls, site: Site, config: ListenerConfig, chain: Chain, tls: ssl.SSLContext | None) -> Door:
-        """A door with its networks read."""
+    def open(cls, site: Site, config: ListenerConfig, chain: Chain, *, directory: Path | None = None) -> Door:
+        """A door with its networks and certificates read. OSError, ssl.SSLError or ValueError when the latter cannot be used."""
         return cls(
             site=site,
             config=config,
             chain=chain,
-            tls=tls,
+            tls=ServerTls(config.tls, directory=directory) if config.tls is not None else None,
+            requires_certificate=config.tls is not None and config.tls.client_certificates == "require",
+            proxies=networks(config.trusted_proxies),
             trusted=networks(config.trusted_networks),
             lenient=networks(config.lenient_networks),
             is_socket=bool(socket_path(config.bind)),
@@ -244,13 +249,3 @@ class Door:
             domains=limits_of(next_hops.parameters("LIMITS")).get("RCPTDOMAINMAX", 0) if next_hops is not None else 0,
             limits=promised(next_hops, limits, several_routes=several),
         )
-
-
-def tls_context(config: ListenerConfig) -> ssl.SSLContext | None:
-    """The listener's TLS, or None. OSError or ssl.SSLError when certificate or key cannot be read."""
-    if config.tls is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3 if config.tls.minimum == "TLSv1.3" else ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(config.tls.certificate, config.tls.key)
-    return context

@@ -23,9 +23,9 @@ from gateway.ledger import Ledger
 from gateway.plugin_context import PluginContexts
 from gateway.quarantine import Quarantine
 from gateway.relay.pool import Relay
+from gateway.smtp.arrival import protocols
 from gateway.smtp.connections import Connections
-from gateway.smtp.server import Server, prototype
-from gateway.smtp.site import Door, Site, tls_context
+from gateway.smtp.site import Door, Site
 from gateway.testing.context import MemoryStore
 from gateway.testing.dns import FakeResolver
 from gateway.trace import Record
@@ -121,16 +121,16 @@ class InProcessGateway:
         await generation.startup()
         stack.push_async_callback(generation.shutdown)
         for listener in config.listener:
-            await self._listen(Door.open(site, listener, generation.chain(listener.name), tls_context(listener)))
+            await self._listen(Door.open(site, listener, generation.chain(listener.name), directory=state))
         return self
 
     async def _listen(self, door: Door) -> None:
         loop = asyncio.get_running_loop()
-        shared = prototype(door, loop)
+        made = protocols(door, loop)
         if path := socket_path(door.config.bind):
-            server = await loop.create_unix_server(lambda: Server(door, shared), path)
+            server = await loop.create_unix_server(made, path)
         else:
-            server = await loop.create_server(lambda: Server(door, shared), "127.0.0.1", 0)
+            server = await loop.create_server(made, "127.0.0.1", 0)
         self._doors[door.config.name] = (door, server)
         self._stack.push_async_callback(_close, door, server)
 

@@ -268,6 +268,7 @@ FACTS: dict[str, Callable[[_Played], Coroutine[Any, Any, object]]] = {
     "discard_records": _count(lambda gateway: len(gateway.journal.discards)),
     "link": _count(_link),
     "verdict": _count(lambda gateway: gateway.records[-1]["verdict"] if gateway.records else "none"),
+    "client": _count(lambda gateway: gateway.records[-1]["client"] if gateway.records else "none"),
     "reason": _count(lambda gateway: gateway.records[-1]["reason"] if gateway.records else "none"),
     "steps": _count(lambda gateway: _own_steps(gateway.records[-1]) if gateway.records else "none"),
     "fates": _count(
@@ -275,4 +276,4 @@ FACTS: dict[str, Callable[[_Played], Coroutine[Any, Any, object]]] = {
     ),
 }
 """Connections to the next hop so far; copies in the quarantine by state; decision records; of the last one how its link was set up
-(`_` for a space), its verdict, reason, the steps of the gateway itself, and the recipients' fates."""
+(`_` for a space), its verdict, client's address, reason, the steps of the gateway itself, and the recipients' fates."""

@@ -25,6 +25,8 @@ def mail(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
         address = parse_mail(command.argument, utf8=False, lenient=talk.lenient)
     except SyntaxFault as fault:
         return talk.ours(fault.code, fault.enhanced, fault.text)
+    if talk.door.requires_certificate and not talk.has_certificate:
+        return certificate_missing(talk)
     refusal = check_parameters(talk, address.parameters, rcpt=False)
     transaction = talk.begin(address.path, address.parameters)
     if refusal is not None:
@@ -53,6 +55,13 @@ def _go_on(talk: Conversation, transaction: Transaction) -> Reply | Pending | Co
     if "mail" in talk.door.chain.stages:
         return _ask_chain(talk, transaction)
     return _next_hop_or_later(talk, transaction)
+
+
+def certificate_missing(talk: Conversation) -> Reply:
+    """Where the listener requires a client's certificate, nothing is sent without (RFC 3207 4)."""
+    if talk.session.tls is None:
+        return talk.ours(530, "5.7.0", "Must issue a STARTTLS command first")
+    return talk.ours(530, "5.7.0", "A client certificate is required")
 
 
 async def _ask_chain(talk: Conversation, transaction: Transaction) -> Reply | Pending:

@@ -1,0 +1,72 @@
+"""Where a session comes from: the ends of its connection, or what a trusted proxy said instead of them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.session import Proxy, Session, Tls
+from gateway.smtp.identifiers import session_id
+
+if TYPE_CHECKING:
+    from gateway.smtp.site import Door
+    from gateway.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who is at the other end. Trust is judged on `address`; `` is nobody's, so its session is a stranger's."""
+
+    address: str = ""
+    port: int = 0
+    server_address: str = ""
+    server_port: int = 0
+    proxy: Proxy | None = None
+
+    @classmethod
+    def of(cls, transport: asyncio.BaseTransport) -> Origin:
+        """The connection's own ends."""
+        address, port = endpoint(transport, "peername")
+        server_address, server_port = endpoint(transport, "sockname")
+        return cls(address=address, port=port, server_address=server_address, server_port=server_port)
+
+    def session(self, door: Door, tls: Tls | None = None) -> Session:
+        """A session that begins now."""
+        session = Session(
+            id=session_id(),
+            listener=door.config.name,
+            protocol=door.config.protocol,
+            client_address=self.address,
+            client_port=self.port,
+            is_local=door.is_socket and self.proxy is None,
+            server_address=self.server_address,
+            server_port=self.server_port,
+            proxy=self.proxy,
+            tls=tls,
+            started=door.site.clock(),
+        )
+        session.client_class = door.client_class(session)
+        return session
+
+
+def endpoint(transport: asyncio.BaseTransport, name: str) -> tuple[str, int]:
+    """`peername` or `sockname` as address and port; `("", 0)` for a UNIX socket."""
+    found = transport.get_extra_info(name)
+    if not isinstance(found, tuple) or len(found) < 2:
+        return "", 0
+    return str(found[0]).partition("%")[0], int(found[1])
+
+
+def note_proxy(transaction: Transaction) -> None:
+    """Into the decision record: who said that the client is who it is."""
+    proxy = transaction.session.proxy
+    if proxy is None or transaction.trace is None:
+        return
+    evidence = f"through {proxy.address or 'a UNIX socket'}"
+    for name, value in (("TLS name", proxy.authority), ("unique id", proxy.unique_id)):
+        if value:
+            evidence += f", {name} {value[:255]}"
+    if proxy.tls is not None:
+        evidence += f", {proxy.tls.version} {proxy.tls.cipher} {proxy.tls.peer_subject}".rstrip()
+    transaction.trace.step(stage="session", plugin="", outcome="proxy", evidence=evidence)
