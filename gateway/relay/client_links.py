@@ -7,25 +7,30 @@ hop offers to hear, XFORWARD for each transaction. So nothing that is known of o
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from gateway.context import Resolver
 from gateway.errors import LinkError
 from gateway.relay.connect import introduce
 from gateway.relay.identity import ClientFacts, xforward
 from gateway.relay.link import Link
+from gateway.relay.reverse_names import reverse_name
 
 if TYPE_CHECKING:
     from gateway.relay.route import Route
 
 
 class OwnLinks:
-    """The links that belong to one session: by route, one each, while they are idle."""
+    """What belongs to one session: the client's name, and links, by route, one each, while they are idle."""
 
     def __init__(self) -> None:
         self.is_over = False
         """The session has ended."""
+        self.name: str | None = None
+        """The client's name, once it was looked up."""
         self._idle: dict[str, tuple[Link, Route, asyncio.TimerHandle]] = {}
 
     def take(self, route: Route) -> Link | None:
@@ -60,10 +65,13 @@ class OwnLinks:
 class ClientLinks:
     """Base: a route's links for one client."""
 
-    def __init__(self, route: Route, client: ClientFacts) -> None:
+    def __init__(self, route: Route, client: ClientFacts, own: OwnLinks, resolver: Resolver | None = None) -> None:
+        """`resolver`: to look the client's name up, where nobody did."""
         self.settings = route.settings
         self.route = route
         self.client = client
+        self._own = own
+        self._resolver = resolver
 
     def __str__(self) -> str:
         return str(self.route)
@@ -84,6 +92,14 @@ class ClientLinks:
         """Not to be used again."""
         self.route.discard(link)
 
+    async def _find_name(self) -> None:
+        """The client's name for the next hop, once a session."""
+        if self.client.name or self._resolver is None:
+            return
+        if self._own.name is None:
+            self._own.name = await reverse_name(self.client.address, self._resolver)
+        self.client = replace(self.client, name=self._own.name)
+
     def _unknown_client(self, link: Link | None, why: str) -> LinkError:
         """The next hop is to decide on relaying, and would not know for whom: nothing is said on this link."""
         if link is not None:
@@ -97,11 +113,14 @@ class ForwardedLinks(ClientLinks):
 
     @override
     def reuse(self) -> Link | None:
+        if not self.client.name and self._resolver is not None:
+            return None  # its name is looked up first
         link = self.route.reuse()
         return None if link is None else self._told(link)
 
     @override
     async def acquire(self, *, fresh: bool = False) -> Link:
+        await self._find_name()
         return self._told(await self.route.acquire(fresh=fresh))
 
     @override
@@ -120,6 +139,7 @@ class IntroducedLinks(ClientLinks):
 
     @override
     async def acquire(self, *, fresh: bool = False) -> Link:
+        await self._find_name()
         link = await self.route.acquire(fresh=fresh)
         if link.told == self.client.introduction:
             return link
@@ -144,10 +164,6 @@ class IntroducedLinks(ClientLinks):
 
 class ProxiedLinks(ClientLinks):
     """A connection of the session's own, which begins with a PROXY header."""
-
-    def __init__(self, route: Route, client: ClientFacts, own: OwnLinks) -> None:
-        super().__init__(route, client)
-        self._own = own
 
     @override
     def reuse(self) -> Link | None:

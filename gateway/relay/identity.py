@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 UNAVAILABLE = "[UNAVAILABLE]"
+TEMPORARILY_UNAVAILABLE = "[TEMPUNAVAIL]"
 MAX_LINE = 510
 """Octets of a command without CRLF (RFC 5321 4.5.3.1.4); what is longer is said in several."""
 MAX_VALUE = 400
@@ -109,13 +110,14 @@ def xtext(value: str) -> str:
 
 def _address(text: str) -> str:
     """An address as XCLIENT and XFORWARD have it; `` for what is none."""
-    found = _parsed(text)
+    found = parsed_address(text)
     if found is None:
         return ""
     return f"IPV6:{found}" if found.version == 6 else str(found)
 
 
-def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def parsed_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address, IPv4 where it is one in IPv6's clothes; None for what is none."""
     try:
         found = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -132,10 +134,10 @@ def proxy_header(client: ClientFacts | None, towards: tuple[str, int]) -> bytes:
     """
     if client is None:
         return _SIGNATURE + struct.pack("!BBH", _LOCAL, _UNSPECIFIED, 0)
-    source = _parsed(client.address)
+    source = parsed_address(client.address)
     if source is None:
         return _SIGNATURE + struct.pack("!BBH", _PROXY, _UNSPECIFIED, 0)
-    target = _parsed(towards[0])
+    target = parsed_address(towards[0])
     there = target.packed if target is not None and target.version == source.version else bytes(len(source.packed))
     addresses = source.packed + there + struct.pack("!HH", client.port, towards[1])
     return _SIGNATURE + struct.pack("!BBH", _PROXY, _TCP4 if source.version == 4 else _TCP6, len(addresses)) + addresses

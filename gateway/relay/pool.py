@@ -94,16 +94,16 @@ class Relay:
         """The route's links, on which the next hop is told who the client is."""
         if route.client_address == "received":
             return route
-        if route.client_address == "xforward":
-            return ForwardedLinks(route, client)
-        if route.client_address == "xclient":
-            return IntroducedLinks(route, client)
         own = self._own.get(client.session)
         if own is None:
             own = OwnLinks()
             own.is_over = not client.session
             if client.session:
                 self._own[client.session] = own
+        if route.client_address == "xforward":
+            return ForwardedLinks(route, client, own, self._resolver)
+        if route.client_address == "xclient":
+            return IntroducedLinks(route, client, own, self._resolver)
         return ProxiedLinks(route, client, own)
 
     def session_over(self, session: str) -> None:

@@ -14,6 +14,7 @@ from gateway.config.models import RelayConfig, RouteConfig
 from gateway.errors import LinkError
 from gateway.relay.identity import ClientFacts
 from gateway.relay.pool import Relay
+from gateway.testing.dns import FakeResolver
 from gateway.testing.next_hop import KEYWORDS, ScriptedNextHop
 
 XCLIENT = (*KEYWORDS, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT")
@@ -23,7 +24,12 @@ CONTENT = b"Subject: x\r\n\r\nx\r\n"
 
 @contextlib.asynccontextmanager
 async def relaying(
-    hop: ScriptedNextHop, client_address: str, *, decides: bool = False, **settings: float
+    hop: ScriptedNextHop,
+    client_address: str,
+    *,
+    decides: bool = False,
+    zones: dict[str, Any] | None = None,
+    **settings: float,
 ) -> AsyncIterator[Relay]:
     route = RouteConfig.model_validate(
         {
@@ -35,7 +41,8 @@ async def relaying(
         }
     )
     limits = {"connect_timeout": 10.0, "wait_limit": 60.0, **settings}
-    relay = Relay([route], RelayConfig.model_validate(limits), server_name="gw.test")
+    resolver = None if zones is None else FakeResolver(zones)
+    relay = Relay([route], RelayConfig.model_validate(limits), server_name="gw.test", resolver=resolver)
     try:
         yield relay
     finally:
@@ -256,3 +263,28 @@ async def test_all_places_are_taken_by_others_sessions() -> None:
         assert caught.value.enhanced == "4.3.2"
         relay.session_over("s1")
         assert await deliver(relay, client(2)) == [250, 250, 250]
+
+
+ZONES = {
+    "192.0.2.2": {"PTR": ["liar.test", "two.test"]},
+    "liar.test": {"A": ["192.0.2.99"]},
+    "two.test": {"A": ["192.0.2.98", "192.0.2.2"]},
+    "192.0.2.4": {"PTR": ["liar.test"]},
+    "192.0.2.6": "TEMPFAIL",
+    "2001:db8::8": {"PTR": ["eight.test"]},
+    "eight.test": {"AAAA": ["2001:db8:0::8"]},
+}
+
+
+@pytest.mark.parametrize("way", ["xclient", "xforward"])
+async def test_the_clients_name_is_looked_up_as_the_next_hop_would(way: str) -> None:
+    async with ScriptedNextHop(keywords=(*XCLIENT, XFORWARD[-1])) as hop, relaying(hop, way, zones=ZONES) as relay:
+        clients = [client(number) for number in (1, 2, 4, 6)] + [client(8, address="2001:db8::8"), client(10, address="")]
+        for who in (*clients, clients[1]):
+            assert await deliver(relay, who) == [250, 250, 250]
+        front = "" if way == "xclient" else "XFORWARD-"
+        names = ["n1.test", "two.test", "[UNAVAILABLE]", "[TEMPUNAVAIL]", "eight.test", "[UNAVAILABLE]", "two.test"]
+        assert [taken.told[f"{front}NAME"] for taken in hop.transactions] == names
+        resolver = relay._resolver
+        assert isinstance(resolver, FakeResolver)
+        assert [name for name, _ in resolver.queries].count("two.test") == 1  # once a session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from gateway.relay.link import Link
 from gateway.relay.pool import Relay
 from gateway.relay.routes import parse_server
 from gateway.relay.setup import LinkSetup, Mode
-from gateway.testing.next_hop import KEYWORDS, ScriptedNextHop
+from gateway.testing.next_hop import KEYWORDS, Answer, ScriptedNextHop
 from gateway.testing.wire import server_certificate, server_tls
 
 
@@ -169,3 +170,21 @@ def test_a_file_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
     route = RouteConfig(name="r", domains=("x.test",), servers=("a.test",), tls="verified", tls_ca="none.pem")
     with pytest.raises(ConfigError, match=r"none\.pem|No such file"):
         Relay([route], RelayConfig(), server_name="gw.test", directory=tmp_path)
+
+
+def test_on_uvloop_too(tmp_path: Path) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def scene() -> None:
+        async with ScriptedNextHop(tls=server_tls(tmp_path)) as hop:
+            certificate, _ = server_certificate(tmp_path)
+            link = await linked(hop, tls="verified", tls_ca=str(certificate), tls_name="localhost")
+            assert link.verified_tls
+            assert (await link.ask(b"NOOP", 5, last=True)).code == 250
+            await closed(link)
+            hop.script("STARTTLS", Answer(raw=b"220 2.0.0 Ready\r\n250 inj"))
+            with pytest.raises(LinkError, match="octets in the clear in front of the TLS handshake"):
+                await linked(hop, tls="opportunistic")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scene())
