@@ -155,7 +155,8 @@ class Handover:
                 self._outstanding += 1
                 link.transactions += 1
                 link.command(b"RSET", self._limits.reply_timeout, partial(self._own_answered, b"RSET", link))
-            self._tell(link)
+            if link.before_mail:
+                self._tell(link)
             for step in wanted.steps:
                 self._say(step, link)
         await self._quiet()
@@ -254,7 +255,8 @@ class Handover:
         self._outstanding = 0
         link.transactions += 1
         if self._envelope is not None and self._suits(link):
-            self._tell(link)
+            if link.before_mail:
+                self._tell(link)
             for step in self._envelope.standing:
                 self._say(step, link)
 

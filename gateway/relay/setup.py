@@ -6,7 +6,7 @@ Links that were set up differently are never shared: a pool is for one server an
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from gateway.relay.login import Credentials
 from gateway.relay.routes import Server
 
 Mode = Literal["off", "opportunistic", "required", "verified"]
+_ELSEWHERE = Server("mx.invalid", 25)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class LinkSetup:
     tls_minimum: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
     client_address: Literal["received", "xforward", "xclient", "proxy"] = "received"
     credentials: Credentials | None = None
+    _contexts: dict[Mode, ssl.SSLContext] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, route: RouteConfig, directory: Path | None = None) -> LinkSetup:
@@ -39,7 +41,7 @@ class LinkSetup:
         def path(text: str) -> str:
             return str(directory / text) if text and directory is not None else text
 
-        return cls(
+        setup = cls(
             tls=route.tls,
             tls_ca=path(route.tls_ca),
             tls_name=route.tls_name,
@@ -49,6 +51,8 @@ class LinkSetup:
             client_address=route.client_address,
             credentials=None if route.auth is None else _credentials(route.auth, path(route.auth.password_file)),
         )
+        setup.context(_ELSEWHERE)  # whose mistakes are told at the start, also where servers are found later
+        return setup
 
     def mode(self, server: Server) -> Mode:
         """How far TLS goes with this server; one with TLS from the first octet, or one elsewhere that we log in to, is never spoken to in
@@ -66,13 +70,21 @@ class LinkSetup:
         return (self.tls_name or server.mx_name or server.host).rstrip(".")
 
     def context(self, server: Server) -> ssl.SSLContext | None:
-        """TLS towards this server; None when there is none. ConfigError when a file cannot be used."""
+        """TLS towards this server, one context for all that are alike; None when there is none. ConfigError for an unusable file."""
         mode = self.mode(server)
         if mode == "off":
             return None
+        found = self._contexts.get(mode)
+        if found is None:
+            found = self._contexts[mode] = self._context(mode)
+        return found
+
+    def _context(self, mode: Mode) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(cafile=self.tls_ca or None)
-            if mode != "verified":
+            if mode == "verified":
+                context = ssl.create_default_context(cafile=self.tls_ca or None)
+            else:  # nothing is checked, and the system's authorities are a megabyte and take their time
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             context.minimum_version = ssl.TLSVersion.TLSv1_3 if self.tls_minimum == "TLSv1.3" else ssl.TLSVersion.TLSv1_2

@@ -166,6 +166,16 @@ def test_routes_that_are_set_up_differently_share_no_link() -> None:
     assert a is not c
 
 
+def test_servers_that_are_alike_share_what_tls_needs() -> None:
+    """The authorities are read once, not for each mail exchanger."""
+    setup = LinkSetup(tls="verified")
+    contexts = {setup.context(parse_server(f"mx{number}.test")) for number in range(3)}
+    assert len(contexts) == 1
+    assert setup.context(parse_server("smtps://mx.test")) in contexts
+    assert setup == LinkSetup(tls="verified")
+    assert hash(setup) == hash(LinkSetup(tls="verified"))
+
+
 def test_a_file_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
     route = RouteConfig(name="r", domains=("x.test",), servers=("a.test",), tls="verified", tls_ca="none.pem")
     with pytest.raises(ConfigError, match=r"none\.pem|No such file"):
