@@ -86,6 +86,17 @@ class RealPostfix:
         return f"{self.host}:{self.port}"
 
     @property
+    def config(self) -> Path:
+        """The directory of main.cf and master.cf."""
+        return self._config
+
+    @property
+    def pid(self) -> int:
+        """Of its master, which reads the configuration again at SIGHUP."""
+        assert self._master is not None
+        return self._master.pid
+
+    @property
     def is_running(self) -> bool:
         """Started and not stopped; paused counts as running."""
         return self._master is not None
