@@ -17,6 +17,7 @@ import pytest
 from gateway import quarantine
 from gateway.cli.config import load_all
 from gateway.config.load import load
+from gateway.config.route_map import parse_map
 from gateway.discovery import choose, site_files
 from gateway.discovery import load as load_plugin
 from gateway.testing import a_message, run_plugin
@@ -74,6 +75,11 @@ def test_every_configuration_loads_with_its_plugins(
     loaded = load_all(file)
     assert loaded.config.route
     assert set(tomllib.loads(block.text)) <= set(type(loaded.config).model_fields)
+
+
+def test_the_route_map_is_one() -> None:
+    [block] = [block for block in all_blocks("text") if block.page.name == "routes.md"]
+    assert len(parse_map(block.text.splitlines(), "routes.md", ("default", "archive"))) == 3
 
 
 @pytest.mark.parametrize("block", named([block for block in all_blocks("sh") if block.text.startswith("MAILGATEWAY__")]))
