@@ -84,6 +84,8 @@ class Link(SMTPProtocol):
         """The next hop said 421: no further transaction."""
         self.is_hung = False
         """It ended because an answer did not come in time."""
+        self.has_begun_content = False
+        """A message's content went out on it."""
         self.is_lost = False
         """It ended because the next hop closed or broke it."""
         self.final_due = 0.0
@@ -224,6 +226,7 @@ class Link(SMTPProtocol):
         answer: asyncio.Future[Reply] = self._loop.create_future()
         if self.error is not None:
             raise self._lost_in_content(self.error)
+        self.has_begun_content = True
         self._engine.begin_content((partial(settle, answer), final_limit), *((one, final_limit) for one in more))
         try:
             for block, is_last in _blocks(chunks) if in_one_chunk is None else counted(chunks, in_one_chunk):

@@ -143,9 +143,11 @@ class ServerPool:
     def failed(self, link: Link) -> None:
         """A link ended by the server's doing: it rests if that says something about it.
 
-        A link that lay idle is often closed by the other side, which means nothing (RFC 5321 4.5.3.2.7).
+        A link that lay idle is often closed by the other side, which means nothing (RFC 5321 4.5.3.2.7). Neither does what a
+        client's many unknown recipients or its content lead to: with them it could turn everybody's mail away from this server.
         """
-        if link.is_hung or (not link.idle_since and (link.is_lost or link.leaving)):
+        is_guiltless = link.refusals <= 1 and not link.has_begun_content
+        if link.is_hung or (not link.idle_since and is_guiltless and (link.is_lost or link.leaving)):
             self.rest()
 
     def rest(self) -> None:

@@ -242,6 +242,24 @@ async def test_a_server_that_greets_and_leaves_is_not_tried_again_and_again() ->
         assert (one.connections, pool.health.strikes) == (4, 2), "a greeting alone did not make it forget the failure"
 
 
+async def test_what_a_client_or_a_message_did_is_no_reason_to_rest() -> None:
+    """Else one that guesses recipients could turn everybody's mail away from a server."""
+    async with ScriptedNextHop() as one, ScriptedNextHop() as two, relaying(one.address, two.address, rest=60.0) as relay:
+        one.script("RCPT", "550 5.1.1 No", "550 5.1.1 No", Answer("421 4.7.0 Too many errors", drop=True), stay=False)
+        guessing = relay.handover("r", CLIENT)
+        await guessing.mail(b"<a@b>", [])
+        for number in range(3):
+            await guessing.rcpt(b"<%d@d>" % number, [])
+        assert relay.resting("r") == 0
+        guessing.abandon()
+        one.script("CONTENT", DROP, stay=False)
+        with pytest.raises(LinkError) as lost:
+            await deliver(relay)
+        assert (lost.value.unknown, relay.resting("r")) == (True, 0)
+        assert await deliver(relay) == 250
+        assert len(two.transactions) == 0
+
+
 async def test_a_probe_finds_a_place_among_idle_links() -> None:
     async with ScriptedNextHop() as one, relaying(one.address, max_links=1, rest=60.0) as relay:
         assert await deliver(relay) == 250
