@@ -12,7 +12,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 import structlog
@@ -45,6 +45,8 @@ class Opening:
     setup: LinkSetup = PLAIN
     context: ssl.SSLContext | None = None
     """TLS; None: none."""
+    failing: set[tuple[str, int]] = field(default_factory=set)
+    """Addresses that failed when they were tried last; at most MAX_ADDRESSES."""
 
     @classmethod
     def to(cls, server: Server, *, name: str, settings: RelayConfig, setup: LinkSetup) -> Opening:
@@ -55,15 +57,22 @@ class Opening:
 async def open_link(opening: Opening, *, on_lost: Callable[[Link], None], client: ClientFacts | None = None) -> Link:
     """A link that greeted us and knows our name, set up as the opening says.
 
-    All addresses of the server are tried in turn. LinkError says what the last of them did; `on_lost` is called only for
+    All addresses of the server are tried in turn, those that failed last after the others. LinkError says what the last of them did; `on_lost` is called only for
     a link that was returned. `client`: who a PROXY header tells of, where the set-up wants one.
     """
     error = LinkError(str(opening.server), "the name has no address", enhanced="4.4.3")
-    for address in await _addresses(opening.server, opening.settings.connect_timeout):
+    failing = opening.failing
+    addresses = await _addresses(opening.server, opening.settings.connect_timeout)
+    failing.intersection_update(addresses)  # what DNS has no more is forgotten
+    for address in sorted(addresses, key=failing.__contains__):
         try:
-            return await _open_at(opening, address, on_lost, client)
+            link = await _open_at(opening, address, on_lost, client)
         except LinkError as failed:
+            failing.add(address)
             error = failed
+        else:
+            failing.discard(address)
+            return link
     raise error
 
 

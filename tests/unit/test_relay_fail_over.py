@@ -10,7 +10,7 @@ import pytest
 
 from gateway.config.models import RelayConfig, RouteConfig
 from gateway.errors import LinkError
-from gateway.relay.handover import ClientFacts
+from gateway.relay.identity import ClientFacts
 from gateway.relay.pool import Relay
 from gateway.testing.dns import FakeResolver
 from gateway.testing.next_hop import DROP, SILENCE, Answer, ScriptedNextHop

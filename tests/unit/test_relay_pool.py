@@ -443,6 +443,29 @@ async def test_next_hop_back_on_another_address(monkeypatch: pytest.MonkeyPatch)
                 assert await deliver(relay) == 250
 
 
+async def test_an_address_that_failed_is_not_tried_first_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with several addresses is one server; each link goes to one that works."""
+    async with ScriptedNextHop() as one:
+        two = ScriptedNextHop()
+        two.host, two.port = "127.0.0.2", one.port
+        async with two, relaying(f"next-hop.test:{one.port}", max_messages=1) as relay:
+
+            async def found(*_: object, **__: object) -> list[tuple[object, ...]]:
+                return [(0, 0, 0, "", (hop.host, hop.port)) for hop in (one, two)]
+
+            with monkeypatch.context() as patch:
+                patch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", found)
+                one.script("GREETING", "421 4.3.2 Busy")
+                for _ in range(3):
+                    assert await deliver(relay) == 250
+                assert (one.connections, two.connections, relay.resting("r")) == (1, 3, 0)
+                one.script("GREETING", "220 one")
+                two.script("GREETING", "421 4.3.2 Busy")
+                for _ in range(3):
+                    assert await deliver(relay) == 250
+                assert (len(one.transactions), two.connections) == (3, 4)
+
+
 async def test_capabilities_are_the_intersection() -> None:
     async with (
         ScriptedNextHop(keywords=("SIZE 1000", "DSN", "PIPELINING")) as one,
