@@ -170,7 +170,11 @@ class ServerPool:
             return
         link = await self.acquire(fresh=fresh)
         if link.idle_since:
-            reply = await link.ask(b"NOOP", self.settings.connect_timeout, last=True)
+            try:
+                reply = await link.ask(b"NOOP", self.settings.connect_timeout, last=True)
+            except LinkError:
+                self.failed(link)
+                raise
             if not reply.is_positive:
                 self.discard(link)
                 raise LinkError(str(self.server), f"NOOP answered with {reply}")

@@ -513,7 +513,7 @@ async def test_learn_anew_after_its_age(monkeypatch: pytest.MonkeyPatch) -> None
 
 async def test_probe_sees_a_next_hop_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.relay.server_pool.HEALTH_AGE", 0.2)
-    async with ScriptedNextHop() as hop, relaying(hop.address, connect_timeout=0.1) as relay:
+    async with ScriptedNextHop() as hop, relaying(hop.address, connect_timeout=0.1, rest=60.0) as relay:
         await relay.probe()
         assert relay.healthy("r")
         await relay.probe()
@@ -526,6 +526,7 @@ async def test_probe_sees_a_next_hop_that_hangs(monkeypatch: pytest.MonkeyPatch)
         await asyncio.sleep(0.25)
         await relay.probe()
         assert not relay.healthy("r")
+        assert relay.resting("r") == 1, "no message has to find it out"
         hop.script("NOOP", Answer("500 5.5.1 What?"))
         await relay.probe()
         await asyncio.sleep(0.1)
