@@ -75,7 +75,7 @@ class Relay:
         self._resolver = resolver
         self._ourselves = Ourselves(server_name, listens)
         self._directory = directory
-        self._pools: weakref.WeakValueDictionary[tuple[Server, LinkSetup], ServerPool] = weakref.WeakValueDictionary()
+        self._pools: weakref.WeakValueDictionary[tuple[Server, LinkSetup, str], ServerPool] = weakref.WeakValueDictionary()
         """Held by the routes that lead there and by their links."""
         self._routes = {route.name: self._configured(route) for route in routes}
         self._others: dict[str, Route] = {}
@@ -281,7 +281,8 @@ class Relay:
             server = Server(*self._inbox)
         server = replace(server, source=terms.source) if terms.source else server
         setup = terms.setup
-        pool = self._pools.get((server, setup))
+        key = server, setup, server.mx_name if setup.tls == "verified" else ""  # a certificate is checked against one name
+        pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[server, setup] = ServerPool(server, self._settings, self._name, setup)
+            pool = self._pools[key] = ServerPool(server, self._settings, self._name, setup)
         return pool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 
 from gateway.config.addresses import is_loopback_host
@@ -32,7 +32,7 @@ class Server:
     """The development next hop, whose address the worker is told at its start."""
     is_lmtp: bool = False
     """It is greeted with LHLO and answers for each recipient (RFC 2033)."""
-    mx_name: str = ""
+    mx_name: str = field(default="", compare=False)
     """The mail exchanger whose address `host` is. DNS said so, which proves nothing: never verified TLS (design §5)."""
     implicit_tls: bool = False
     """TLS from the first octet (RFC 8314 3.3)."""
