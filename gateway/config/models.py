@@ -386,6 +386,8 @@ class LimitsConfig(Model):
     """From the greeting to the end, whatever the client does."""
     transaction_time: Duration = 1800.0
     """From MAIL to the reply after the content."""
+    envelope_reply: Duration = 285.0
+    """From MAIL or RCPT to our reply, whatever the next hops do. A client waits 5 minutes (RFC 5321 4.5.3.2.2, 4.5.3.2.3)."""
     final_reply: Duration = 570.0
     """From the final dot to our reply: what the hooks leave of it is the next hop's. A client waits 10 minutes (RFC 5321 4.5.3.2.6)."""
     check_budget: Duration = 60.0

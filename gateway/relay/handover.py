@@ -245,6 +245,11 @@ class Handover:
         elif self._error is None:
             self._over(LinkError(self.next_hop, "the transaction was given up"))
 
+    def give_up(self) -> None:
+        """Whoever waits for a reply to MAIL or RCPT, or comes later, gets a LinkError now: the client waits no longer."""
+        self._over(LinkError(self.next_hop, "no answer while the client waits", enhanced="4.4.1"))
+        self.abandon()
+
     # ---- inside: commands and answers -----------------------------------------------------------------------------
 
     def _begin(self, link: Link) -> None:

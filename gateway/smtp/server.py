@@ -215,6 +215,11 @@ class Server(SMTP):
         due = self._last + idle if waiting else now + idle
         if transaction is not None and transaction.deadline is not None:
             due = min(due, transaction.deadline)
+        if self._owed and self._talk is not None and self._talk.handover is not None:
+            if now >= self._last + self._limits.envelope_reply:
+                self._talk.handover.give_up()
+            else:
+                due = min(due, self._last + self._limits.envelope_reply)
         if waiting and (now >= due or now >= self._began + self._limits.session_time):
             self._timed_out = "Idle for too long" if now >= self._last + idle else "Time limit exceeded"
             self._wake()
@@ -224,14 +229,16 @@ class Server(SMTP):
         if self._paused and now >= self._last + idle:  # it does not read its replies
             self.transport.abort()  # type: ignore[union-attr] # the stubs know a base transport only
             return
-        later = max(0.01, min(due, now + self._turn, self._began + self._limits.session_time) - now)
-        self._timer = self.loop.call_later(later if later > 0.01 or waiting else idle, self._check_time)
+        due = min(due, self._began + self._limits.session_time)
+        if due < now and not waiting:  # it is the next hop's turn, or a hook's: said when the client is waited for
+            due = now + idle
+        self._timer = self.loop.call_later(max(0.01, min(due - now, self._turn)), self._check_time)
 
     @property
     def _turn(self) -> float:
         """Seconds after which the timer looks again at the latest: content may begin, or end, meanwhile."""
         limits = self._limits
-        return min(limits.idle, limits.content_idle, limits.session_time, limits.rate_window)
+        return min(limits.idle, limits.content_idle, limits.session_time, limits.rate_window, limits.envelope_reply)
 
     def _is_too_slow(self, intake: Intake, now: float) -> bool:
         if self._pace is None:

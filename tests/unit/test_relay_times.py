@@ -92,3 +92,19 @@ async def test_an_answer_in_time_is_the_client_s() -> None:
         handover.due = asyncio.get_running_loop().time() + 5
         assert [str(reply) for reply in await handover.send([CONTENT], size=len(CONTENT))] == ["250 2.0.0 at last"]
         handover.abandon()
+
+
+@pytest.mark.parametrize("verb", ["GREETING", "MAIL", "RCPT"])
+async def test_whoever_waits_is_told_when_the_client_waits_no_longer(verb: str) -> None:
+    async with ScriptedNextHop() as hop, relaying(hop, **LONG) as relay:
+        hop.script(verb, SILENCE)
+        handover = relay.handover("r", CLIENT)
+        asyncio.get_running_loop().call_later(0.1, handover.give_up)
+        with pytest.raises(LinkError, match="while the client waits") as caught:
+            async with asyncio.timeout(5):
+                await envelope(handover, b"<c@d>")
+        assert (caught.value.enhanced, caught.value.unknown) == ("4.4.1", False)
+        with pytest.raises(LinkError, match="while the client waits"):
+            await handover.rcpt(b"<e@f>", [])
+        handover.give_up()
+        handover.abandon()
