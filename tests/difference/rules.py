@@ -65,9 +65,14 @@ def _refused_here(pair: Pair, code: int, enhanced: str) -> bool:
 
 RULES = (
     Rule(
-        "VRFY is always 252, EXPN 502",
+        "VRFY is 252, EXPN and ETRN 502",
         "users are not told to strangers (RFC 5321 3.5.3), and the verbs are the gateway's own",
-        lambda pair: pair.verb in {"VRFY", "EXPN", "HELP"} and pair.gate.code in {252, 502, 214, 501},
+        lambda pair: pair.verb in {"VRFY", "EXPN", "ETRN", "HELP"} and pair.gate.code in {252, 502, 503, 214, 501},
+    ),
+    Rule(
+        "`x.0.0` in front of replies of a next hop",
+        "RFC 2034 4 wants an enhanced code in every reply; Postfix has none in some (459)",
+        lambda pair: not pair.bare.enhanced and _refused_here(pair, pair.bare.code, f"{pair.bare.code // 100}.0.0"),
     ),
     Rule(
         "A recipient that the server would relay",
@@ -147,6 +152,8 @@ class Tally:
     skipped: int = 0
     """Not compared, because an intended difference before them had parted the two sides."""
     applied: Counter[str] = field(default_factory=Counter)
+    ruled: Counter[str] = field(default_factory=Counter)
+    """The same, by verb."""
     differences: list[tuple[str, str]] = field(default_factory=list)
     """What differs, and the session up to there."""
 
@@ -179,6 +186,7 @@ def compare(bare: Sequence[Exchange], gate: Sequence[Exchange], tally: Tally) ->
                     tally.differences.append((what, _told(bare, gate, theirs)))
                     return False
                 tally.applied[rule.name] += 1
+                tally.ruled[pair.verb] += 1
             if pair.is_content and not pair.is_well_formed:  # where one of them sees two messages, replies do not belong together
                 tally.skipped += len(bare) - number - 1
                 return True

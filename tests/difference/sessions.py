@@ -61,7 +61,7 @@ _NOTIFY = rb"(?:NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY))*)"
 _RCPT_PARAMETER = rb" (?:NOTIFY=%s|ORCPT=rfc822;%s)" % (_NOTIFY, _XTEXT)
 _WELL_FORMED = re.compile(
     rb"(?:(?:EHLO|HELO) %s|MAIL FROM:<(?:%s)?>(?:%s)*|RCPT TO:<(?:%s|postmaster)>(?:%s)*|DATA|RSET|QUIT|NOOP(?: [!-~]+)?|HELP(?: [!-~]+)?"
-    rb"|(?:VRFY|EXPN) [!-~]+)\r\n" % (_HELLO_NAME, _MAILBOX, _MAIL_PARAMETER, _MAILBOX, _RCPT_PARAMETER),
+    rb"|(?:VRFY|EXPN|ETRN) [!-~]+)\r\n" % (_HELLO_NAME, _MAILBOX, _MAIL_PARAMETER, _MAILBOX, _RCPT_PARAMETER),
     re.IGNORECASE,
 )
 
@@ -206,7 +206,22 @@ _HELLO = st.sampled_from(
 )
 _EHLO = st.just(_line("EHLO client.test"))
 _SIMPLE = st.sampled_from(
-    [_line(text) for text in ("RSET", "NOOP", "NOOP x", "rset", "VRFY bob@example.test", "EXPN all", "HELP", "QUIT")]
+    [
+        _line(text)
+        for text in (
+            "RSET",
+            "NOOP",
+            "NOOP x",
+            "rset",
+            "VRFY bob@example.test",
+            "VRFY nobody@example.test",
+            "EXPN all",
+            "ETRN node.test",
+            "etrn [192.0.2.1]",
+            "HELP",
+            "QUIT",
+        )
+    ]
 )
 _PIECES = [b"", b"Subject: x\r\n\r\nbody\r\n", b"\r\n.\r\n", b"no end", b"QUIT\r\n", b"line\r\n" * 3000]
 _BDAT = st.builds(

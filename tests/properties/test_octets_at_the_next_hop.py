@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gateway.config.models import Config
@@ -187,7 +187,6 @@ def test_paths_and_their_parameters(
 @example("e\u0301@client.test", ["SMTPUTF8"], ["\u00e9@example.test", "e\u0301@example.test", "\u00c9@example.test"])
 def test_utf8_paths(between: Between, mail: str, parameters: list[str], rcpts: list[str]) -> None:
     """Neither NFC nor NFD is made of them, no case is folded, no domain is encoded."""
-    event(f"normalised: {sum(unicodedata.is_normalized('NFC', one) for one in rcpts)} of {len(rcpts)}")
     taken = between.transaction(line("MAIL FROM:", mail, parameters), [line("RCPT TO:", one, []) for one in rcpts])
     assert (taken.reverse_path, taken.parameters) == (f"<{mail}>".encode(), words(parameters))
     assert taken.paths == [f"<{one}>".encode() for one in rcpts]
