@@ -737,6 +737,8 @@ class Server(SMTP):
         await self._settle(talk)
         if self._closing:
             return
+        # RFC 3030 2: it may have been in the pipeline, so it is no error of its own.
+        is_behind_refused = talk.state is State.BDAT and talk.chunks is None
         answer = self._out_of_bounds(talk, chunk.command)
         if answer is None:
             after = advance(talk.state, "BDAT")
@@ -758,10 +760,10 @@ class Server(SMTP):
             self._flush()  # what is owed for the chunks before does not wait for the next hop
         began = self.loop.time()
         answer = await end_of_chunk(talk, answer, is_last=chunk.is_last, vanished=lambda: self._lost)
-        if not is_taken:
+        if not is_taken and not is_behind_refused:
             self._refuse(talk, answer)
             return
-        if not chunk.is_last:
+        if not is_taken or not chunk.is_last:
             self._write(answer)
             if self._commands % TURN == 0:
                 await asyncio.sleep(0)

@@ -88,3 +88,13 @@ def test_nothing_raises(octets: bytes) -> None:
         assert isinstance(field.value, str)
     _ = (message.text, message.urls, message.limits_hit, message.author_domains, message.date)
     assert all(part.end >= part.body_start for part in message.parts)
+
+
+@given(st.binary(max_size=400), st.booleans())
+def test_any_octets_stay_below_what_goes_on_top(octets: bytes, utf8: bool) -> None:
+    """Binary content too (RFC 3030 3): nothing is taken for a line that must be ended."""
+    top = b"Received: x\r\n\ty\r\n"
+    joined = b"".join(apply(Content(octets), (), on_top=top, utf8=utf8).chunks())
+    front, _, rest = joined.partition(top)
+    assert front == b"" or front.startswith(b"From "), "an mbox line"
+    assert octets in {front + rest, front + rest.removeprefix(b"\r\n")}
