@@ -143,7 +143,7 @@ class ListenerConfig(Model):
     tls: TlsConfig | None = None
     """`{ certificate, key }`: STARTTLS is offered; `implicit = true`: TLS from the first octet."""
     trusted_proxies: tuple[Network, ...] = ()
-    """Proxies that begin each connection with a PROXY header (version 1 or 2) and are believed. From anybody else it is a wrong command."""
+    """Proxies that begin each connection with a PROXY header (version 1 or 2) and are believed; `unix`: whoever connects to this listener's UNIX socket. From anybody else it is a wrong command."""
     trusted_networks: tuple[Network, ...] = ()
     """Clients that may relay to wherever the routes lead; `unix`: those at this listener's UNIX socket. Empty by default."""
     lenient_networks: tuple[Network, ...] = (*LOOPBACK, UNIX)

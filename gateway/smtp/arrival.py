@@ -30,7 +30,7 @@ log = structlog.get_logger("mailgateway.smtp")
 def protocols(door: Door, loop: asyncio.AbstractEventLoop) -> Callable[[], asyncio.BaseProtocol]:
     """What a door makes for each connection."""
     shared = prototype(door, loop)
-    if not door.proxies and (door.tls is None or not door.tls.config.implicit):
+    if not door.proxies and not door.is_behind_proxy and (door.tls is None or not door.tls.config.implicit):
         return lambda: Server(door, shared)
     return lambda: Arrival(door, lambda origin, tls: Server(door, shared, origin, tls), loop)
 
@@ -58,7 +58,7 @@ class Arrival(asyncio.BufferedProtocol):
         self._peer = endpoint(transport, "peername")
         door = self._door
         door.enter(self)
-        is_proxy = contains(door.proxies, self._peer[0])
+        is_proxy = door.is_behind_proxy or contains(door.proxies, self._peer[0])
         if is_proxy or (door.tls is not None and door.tls.config.implicit):  # else `Server` takes a seat at once
             exempt = is_proxy or contains(door.trusted, self._peer[0])
             seat = door.site.connections.take(None if exempt else network_of(self._peer[0], door.site.config.limits))

@@ -161,6 +161,8 @@ class Door:
     lenient: tuple[Network, ...] = ()
     is_socket: bool = False
     """It is a UNIX socket."""
+    is_behind_proxy: bool = False
+    """It is a UNIX socket at which trusted proxies connect, and nobody else."""
     answers_differ: bool = False
     """Recipients of one message may deserve different replies after the content, and SMTP is spoken."""
     loopback: tuple[Network, ...] = networks(LOOPBACK)
@@ -184,6 +186,7 @@ class Door:
             trusted=networks(config.trusted_networks),
             lenient=networks(config.lenient_networks),
             is_socket=bool(socket_path(config.bind)),
+            is_behind_proxy=bool(socket_path(config.bind)) and UNIX in config.trusted_proxies,
             answers_differ=config.protocol == "smtp" and ("judge" in chain.stages or has_lmtp(site.config.route)),
         )
 
