@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gateway.config.addresses import UNIX, is_loopback, parse_bind, parse_mx, parse_server
+from gateway.config.addresses import UNIX, is_loopback, parse_bind, parse_mx, parse_server, socket_path
 from gateway.config.lines import Key
 from gateway.config.models import Config, ListenerConfig, RouteConfig
 from gateway.config.problems import Locate, dotted, nearest, shown
@@ -265,6 +265,7 @@ def warnings(config: Config) -> list[str]:
     found: list[str] = []
     for listener in config.listener:
         found += _wide_trust(listener)
+        found += _socket_trust(listener)
         if listener.auth_route and listener.tls is None and not listener.bind.startswith("unix:"):
             found.append(
                 f"listener {listener.name!r}: auth_route without tls: AUTH is offered to clients on this host only, "
@@ -309,6 +310,8 @@ def _ways_out(route: RouteConfig, config: Config) -> Iterable[str]:
     for entry in route.entries:
         server = parse_server(entry.address)
         for listener in config.listener:
+            if server.path and server.path == socket_path(listener.bind):
+                yield f"route {route.name!r}: {entry.address} is the listener {listener.name!r} of this gateway: mail would go in a circle"
             with suppress(ValueError):
                 host, port = parse_bind(listener.bind)
                 if server.host and port == server.port and _is_same_host(server.host, host):
@@ -342,10 +345,24 @@ def _wide_trust(listener: ListenerConfig) -> Iterable[str]:
             )
 
 
+def _socket_trust(listener: ListenerConfig) -> Iterable[str]:
+    """What is said of a UNIX socket's clients, and who they can be."""
+    named = [name for name in ("trusted_networks", "trusted_proxies") if UNIX in getattr(listener, name)]
+    if not socket_path(listener.bind):
+        yield from (f'listener {listener.name!r}: {name} has "unix", and {listener.bind} is no UNIX socket' for name in named)
+    elif int(listener.socket_mode, 8) & 0o002:
+        yield from (
+            f'listener {listener.name!r}: {name} has "unix", and socket_mode = "{listener.socket_mode}" lets every user of this host connect'
+            for name in named
+        )
+
+
 def _wide_belief(listener: ListenerConfig) -> Iterable[str]:
     """Who may say that it is somebody else should be a few hosts."""
     for name, what in (("trusted_proxies", "a PROXY header"),):
         for text in getattr(listener, name):
+            if text == UNIX:
+                continue
             network = ipaddress.ip_network(text)
             if network.prefixlen < (8 if network.version == 4 else 32):
                 yield (

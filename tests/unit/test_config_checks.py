@@ -73,6 +73,21 @@ def test_trust_in_private_networks_is_warned_of(network: str) -> None:
     assert warned("bind = '0.0.0.0:25'\ntrusted_networks = ['192.0.2.0/24', '2001:db8::/32']") == []
 
 
+@pytest.mark.parametrize("key", ["trusted_networks", "trusted_proxies"])
+def test_trust_in_the_clients_of_a_unix_socket_is_warned_of_where_it_goes_too_far(key: str) -> None:
+    trust = f"{key} = ['unix']"
+    assert warned(f"bind = 'unix:/run/x'\n{trust}") == []
+    [text] = warned(f"bind = 'unix:/run/x'\nsocket_mode = '0666'\n{trust}")
+    assert "every user of this host" in text
+    [text] = warned(f"bind = '127.0.0.1:25'\n{trust}")
+    assert "no UNIX socket" in text
+
+
+def test_a_unix_socket_that_leads_back_to_us_is_warned_of() -> None:
+    [text] = warned("bind = 'unix:/run/x'", "[[route]]\ndomains = ['a.test']\nservers = ['unix:/run/x']")
+    assert "in a circle" in text
+
+
 def test_a_next_hop_without_client_address_is_warned_of() -> None:
     route = "[[route]]\ndomains = ['*']\nservers = ['a:25']\nnext_hop_decides = 'without client address'"
     [text] = warned("bind = '127.0.0.1:25'", route)
