@@ -227,10 +227,16 @@ class Door:
         return bool(session.identity) or contains(self.lenient, session.client_address)
 
     def is_private(self, session: Session) -> bool:
-        """Nobody reads on the way to this client: TLS, or it is on this host. Only then it may authenticate (design §5)."""
-        if session.tls is not None or contains(self.loopback, session.client_address):
+        """Nobody reads on the way to this client: TLS, or it is on this host. Only then it may authenticate (design §5).
+
+        Where a proxy on this host ended the client's TLS, that counts too; a proxy elsewhere has to come under TLS itself.
+        """
+        if session.tls is not None or session.is_local:
             return True
-        return not session.client_address and self.config.bind.startswith("unix:")
+        near, proxy = contains(self.loopback, session.client_address), session.proxy
+        if proxy is None:
+            return near
+        return (self.is_socket or contains(self.loopback, proxy.address)) and (near or proxy.tls is not None)
 
     async def terms(self, session: Session) -> Terms:
         """What extensions are offered on, now."""

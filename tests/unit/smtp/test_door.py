@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.config.models import ListenerConfig, RouteConfig
-from gateway.session import ClientClass, Session, Tls
+from gateway.session import ClientClass, Proxy, Session, Tls
 from gateway.smtp.paths import Path
 from gateway.smtp.relaying import route_of
 from gateway.smtp.site import Door
@@ -29,6 +29,34 @@ TLS = Tls(version="TLSv1.3", cipher="x")
 def test_passwords_are_taken_where_nobody_reads_them(bind: str, address: str, tls: Tls | None, is_private: bool) -> None:
     door = Door(site=cast("Any", None), config=ListenerConfig(bind=bind), chain=cast("Any", None))
     assert door.is_private(Session(id="x", client_address=address, tls=tls)) is is_private
+
+
+@pytest.mark.parametrize(
+    ("proxy", "client", "is_private"),
+    [
+        (Proxy(address="127.0.0.1", tls=TLS), "192.0.2.1", True),
+        (Proxy(address="127.0.0.1"), "192.0.2.1", False),
+        (Proxy(address="127.0.0.1"), "127.0.0.1", True),
+        (Proxy(address="127.0.0.1", tls=TLS), "", True),
+        (Proxy(address="198.51.100.1", tls=TLS), "192.0.2.1", False),
+        (Proxy(address="198.51.100.1"), "127.0.0.1", False),
+        (Proxy(address="", tls=TLS), "192.0.2.1", False),
+    ],
+)
+def test_behind_a_proxy_both_ways_count(proxy: Proxy, client: str, is_private: bool) -> None:
+    door = Door(site=cast("Any", None), config=ListenerConfig(bind="0.0.0.0:587"), chain=cast("Any", None))
+    session = Session(id="x", client_address=client, proxy=proxy)
+    assert door.is_private(session) is is_private
+    session.tls = TLS
+    assert door.is_private(session)
+
+
+def test_at_a_unix_socket() -> None:
+    bind = "unix:/run/mailgateway.sock"
+    door = Door(site=cast("Any", None), config=ListenerConfig(bind=bind), chain=cast("Any", None), is_socket=True)
+    assert door.is_private(Session(id="x", is_local=True))
+    assert door.is_private(Session(id="x", client_address="192.0.2.1", proxy=Proxy(address="", tls=TLS)))
+    assert not door.is_private(Session(id="x", client_address="192.0.2.1", proxy=Proxy(address="")))
 
 
 @pytest.mark.parametrize(
