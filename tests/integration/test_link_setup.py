@@ -1,4 +1,4 @@
-"""Links to a real Postfix: TLS with certificates of an authority and without, and Postfix judging by the client's own address."""
+"""Links to a real Postfix: TLS with certificates of an authority and without, our login, and Postfix judging by the client's address."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from typing_extensions import override
 
 from gateway.config.models import Config
 from gateway.testing.in_process import InProcessGateway
+from tests.integration.dovecot_auth import PASSWORD, USER, DovecotAuth
 from tests.integration.postfix import RealPostfix
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -246,3 +247,41 @@ async def test_proxy_in_front_of_tls(tmp_path: Path, proxied: RealPostfix, autho
     wanted = {"tls": "verified", "tls_ca": str(authority.certificate), "tls_name": "mail.test"}
     async with gateway(tmp_path, proxied, domains=["*"], next_hop_decides=True, client_address="proxy", **wanted) as running:
         await judged_by_the_clients_address(running)
+
+
+@pytest.fixture(scope="module")
+def with_passwords(authority: Authority, require: Callable[[str], str]) -> Iterator[RealPostfix]:
+    """It relays for nobody but those who authenticate, and a real Dovecot knows the passwords."""
+    require("postfix")
+    require("dovecot")
+    if os.geteuid() != 0:
+        pytest.skip("servers of the tests' own need root")
+    tls = {"smtpd_tls_security_level": "may", "smtpd_tls_chain_files": str(authority.server), "smtpd_tls_auth_only": "yes"}
+    with DovecotAuth() as dovecot, RealPostfix(settings=dovecot.postfix_settings | tls) as postfix:
+        yield postfix
+
+
+def login(authority: Authority, password: str, *mechanisms: str) -> dict[str, Any]:
+    """Inside TLS, the only place where this Postfix offers it."""
+    return {
+        "domains": ["elsewhere.test"],
+        "tls": "verified",
+        "tls_ca": str(authority.certificate),
+        "tls_name": "mail.test",
+        "auth": {"user": USER, "password": password, **({"mechanisms": mechanisms} if mechanisms else {})},
+    }
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "LOGIN"])
+async def test_our_own_login(tmp_path: Path, with_passwords: RealPostfix, authority: Authority, mechanism: str) -> None:
+    async with gateway(tmp_path, with_passwords, **login(authority, PASSWORD, mechanism)) as running:
+        assert (await said(running, "127.0.0.1", "x@elsewhere.test"))[0] == 250
+    assert f"sasl_method={mechanism}, sasl_username={USER}" in with_passwords.log()
+
+
+async def test_our_own_login_refused(tmp_path: Path, with_passwords: RealPostfix, authority: Authority) -> None:
+    async with gateway(tmp_path, with_passwords, **login(authority, "wrong")) as running:
+        code, text = await said(running, "127.0.0.1", "x@elsewhere.test")
+        assert (code, text[:5]) == (451, "4.3.5")
+        assert "uthentication" not in text
+    assert "SASL SCRAM-SHA-256 authentication failed" in with_passwords.log()
