@@ -51,6 +51,21 @@ class Proxy:
     """TLS between client and proxy, where it ended there. Between proxy and gateway: `Session.tls`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forwarded:
+    """Who sent a message to the host that sends it to us, as that host says by XFORWARD. Trust is never judged on it."""
+
+    address: str = ""
+    port: int = 0
+    name: str = ""
+    helo: str = ""
+    protocol: str = ""
+    ident: str = ""
+    """The message's identifier at that host."""
+    source: str = ""
+    """`LOCAL` or `REMOTE`."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Session:
     """One connection of a client. The server changes it; a plugin only reads."""
@@ -70,7 +85,11 @@ class Session:
     proxy: Proxy | None = None
     """Who told the client's address; None: it is the connection's own."""
     client_name: str = ""
-    """Verified reverse name, when something looked it up."""
+    """Verified reverse name, when something looked it up, or XCLIENT told it."""
+    client_reverse_name: str = ""
+    """Reverse name that nobody verified, as XCLIENT tells it."""
+    may_introduce: bool = False
+    """The connection comes from `trusted_xclient`: what it says of the client is believed."""
     helo: str = ""
     esmtp: bool = False
     tls: Tls | None = None

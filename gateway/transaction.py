@@ -11,7 +11,7 @@ from gateway.smtp.paths import NULL, Parameter, Path
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from gateway.session import Session
+    from gateway.session import Forwarded, Session
     from gateway.smtp.replies import Reply
     from gateway.trace import Trace
     from gateway.verdict import Decision
@@ -66,6 +66,8 @@ class Transaction:
     trace: Trace | None = None
     """The decision record in the making; not for plugins."""
     declared_size: int | None = None
+    forwarded: Forwarded | None = None
+    """Where the message came from before the client, if the client is believed and said so (XFORWARD)."""
 
     @property
     def undecided(self) -> list[Recipient]:

@@ -347,7 +347,7 @@ def _wide_trust(listener: ListenerConfig) -> Iterable[str]:
 
 def _socket_trust(listener: ListenerConfig) -> Iterable[str]:
     """What is said of a UNIX socket's clients, and who they can be."""
-    named = [name for name in ("trusted_networks", "trusted_proxies") if UNIX in getattr(listener, name)]
+    named = [name for name in ("trusted_networks", "trusted_proxies", "trusted_xclient") if UNIX in getattr(listener, name)]
     if not socket_path(listener.bind):
         yield from (f'listener {listener.name!r}: {name} has "unix", and {listener.bind} is no UNIX socket' for name in named)
     elif int(listener.socket_mode, 8) & 0o002:
@@ -359,7 +359,7 @@ def _socket_trust(listener: ListenerConfig) -> Iterable[str]:
 
 def _wide_belief(listener: ListenerConfig) -> Iterable[str]:
     """Who may say that it is somebody else should be a few hosts."""
-    for name, what in (("trusted_proxies", "a PROXY header"),):
+    for name, what in (("trusted_proxies", "a PROXY header"), ("trusted_xclient", "XCLIENT")):
         for text in getattr(listener, name):
             if text == UNIX:
                 continue

@@ -144,6 +144,8 @@ class ListenerConfig(Model):
     """`{ certificate, key }`: STARTTLS is offered; `implicit = true`: TLS from the first octet."""
     trusted_proxies: tuple[Network, ...] = ()
     """Proxies that begin each connection with a PROXY header (version 1 or 2) and are believed; `unix`: whoever connects to this listener's UNIX socket. From anybody else it is a wrong command."""
+    trusted_xclient: tuple[Network, ...] = ()
+    """Clients that may say who the client is, by XCLIENT and XFORWARD as Postfix has them, and are believed; `unix` as above."""
     trusted_networks: tuple[Network, ...] = ()
     """Clients that may relay to wherever the routes lead; `unix`: those at this listener's UNIX socket. Empty by default."""
     lenient_networks: tuple[Network, ...] = (*LOOPBACK, UNIX)

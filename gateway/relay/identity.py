@@ -11,6 +11,10 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.session import Forwarded
 
 UNAVAILABLE = "[UNAVAILABLE]"
 TEMPORARILY_UNAVAILABLE = "[TEMPUNAVAIL]"
@@ -43,6 +47,8 @@ class ClientFacts:
     """The client's session; `` for mail that belongs to none."""
     ident: str = ""
     """The transaction's identifier."""
+    forwarded: Forwarded | None = None
+    """Where the message came from before the client, as XFORWARD told us."""
     is_stranger: bool = False
 
     @property
@@ -71,14 +77,16 @@ def xclient(client: ClientFacts, offered: Sequence[str]) -> list[bytes]:
 
 def xforward(client: ClientFacts, offered: Sequence[str]) -> list[bytes]:
     """The XFORWARD commands, without CRLF, for a next hop that offers these attributes."""
+    before = client.forwarded
+    origin = client if before is None else before
     values = {
-        "NAME": client.name,
-        "ADDR": _address(client.address),
-        "PORT": str(client.port or ""),
-        "PROTO": client.protocol,
-        "HELO": client.helo,
-        "IDENT": client.ident,
-        "SOURCE": "REMOTE",
+        "NAME": origin.name,
+        "ADDR": _address(origin.address),
+        "PORT": str(origin.port or ""),
+        "PROTO": origin.protocol,
+        "HELO": origin.helo,
+        "IDENT": origin.ident,
+        "SOURCE": "REMOTE" if before is None else before.source,
     }
     return _commands(b"XFORWARD", _XFORWARD, offered, values)
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway.session import Proxy, Tls
-from gateway.smtp.certificates import facts, handshake_failed
+from gateway.smtp.certificates import handshake_failed
 from gateway.smtp.connections import Full, Seat, network_of
 from gateway.smtp.origin import Origin, endpoint
 from gateway.smtp.proxy_header import ProxyHeader, ProxyHeaderError, missing, parse
@@ -32,13 +33,15 @@ def protocols(door: Door, loop: asyncio.AbstractEventLoop) -> Callable[[], async
     shared = prototype(door, loop)
     if not door.proxies and not door.is_behind_proxy and (door.tls is None or not door.tls.config.implicit):
         return lambda: Server(door, shared)
-    return lambda: Arrival(door, lambda origin, tls: Server(door, shared, origin, tls), loop)
+    return lambda: Arrival(door, lambda origin, arrived: Server(door, shared, origin, arrived), loop)
 
 
 class Arrival(asyncio.BufferedProtocol):
     """One connection until its session begins."""
 
-    def __init__(self, door: Door, begin: Callable[[Origin | None, Tls | None], Server], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, door: Door, begin: Callable[[Origin | None, Callable[[], Seat | None]], Server], loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._door = door
         self._begin = begin
         self._loop = loop
@@ -48,7 +51,6 @@ class Arrival(asyncio.BufferedProtocol):
         self._space = bytearray()
         self._timer: asyncio.TimerHandle | None = None
         self._seat: Seat | None = None
-        self._handshake: asyncio.Task[None] | None = None
 
     # --- the transport's side
 
@@ -58,9 +60,9 @@ class Arrival(asyncio.BufferedProtocol):
         self._peer = endpoint(transport, "peername")
         door = self._door
         door.enter(self)
-        is_proxy = door.is_behind_proxy or contains(door.proxies, self._peer[0])
+        is_proxy = door.is_proxy(self._peer[0])
         if is_proxy or (door.tls is not None and door.tls.config.implicit):  # else `Server` takes a seat at once
-            exempt = is_proxy or contains(door.trusted, self._peer[0])
+            exempt = is_proxy or contains(door.trusted + door.lenient, self._peer[0])
             seat = door.site.connections.take(None if exempt else network_of(self._peer[0], door.site.config.limits))
             if isinstance(seat, Full):  # 421 cannot be said here
                 transport.abort()
@@ -108,6 +110,15 @@ class Arrival(asyncio.BufferedProtocol):
 
     # --- on the way to the session
 
+    def _arrived(self) -> Seat | None:
+        """The session begins: in this connection's seat, unless it is the proxy's and the client's network needs one."""
+        seat, self._seat = self._seat, None
+        if seat is not None and self._door.is_proxy(self._peer[0]):
+            self._door.site.connections.leave(seat)
+            seat = None
+        self._leave()
+        return seat
+
     def _leave(self) -> None:
         self._transport = None
         if self._seat is not None:
@@ -127,65 +138,34 @@ class Arrival(asyncio.BufferedProtocol):
             transport.abort()
 
     def _go_on(self, transport: asyncio.Transport, header: ProxyHeader | None) -> None:
-        origin = _origin(self._peer, header) if header is not None else None
+        """To the session, at once: between two turns of the loop octets could come that are not this protocol's."""
+        server = self._begin(_origin(self._peer, header) if header is not None else None, self._arrived)
         tls = self._door.tls
+        if header is not None:
+            transport.pause_reading()  # so that the loop asks the new protocol how it wants its octets
         if tls is not None and tls.config.implicit:
-            transport.pause_reading()  # what follows is not ours to read
-            self._handshake = self._loop.create_task(self._shake_hands(transport, origin, tls.context))
+            self._shake_hands(transport, server, tls.context)
         else:
-            self._hand_over(transport, self._begin(origin, None))
+            transport.set_protocol(server)
+            server.connection_made(transport)
+        if header is not None:
+            transport.resume_reading()
 
-    def _hand_over(self, transport: asyncio.Transport, server: Server, early: bytes = b"") -> None:
-        transport.pause_reading()  # so that the loop asks the new protocol how it wants its octets
-        transport.set_protocol(server)
-        server.connection_made(transport)
+    def _shake_hands(self, transport: asyncio.Transport, server: Server, context: ssl.SSLContext) -> None:
+        """As aiosmtpd does for STARTTLS, since `loop.start_tls` begins a turn later; `server` is told when there is TLS."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        limit = self._door.site.config.limits.tls_handshake
+        tls = SSLProtocol(self._loop, server, context, done, server_side=True, ssl_handshake_timeout=limit)  # type: ignore[arg-type] # seconds; the stubs want whole ones
+        transport.set_protocol(tls)
+        tls.connection_made(transport)
+        done.add_done_callback(lambda done: self._shaken(done, transport, server))
+
+    def _shaken(self, done: asyncio.Future[None], transport: asyncio.Transport, server: Server) -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            handshake_failed(self._door.config.name, server.client_address(self._peer[0]), error)
+            transport.abort()
         self._leave()
-        if early:
-            server.data_received(early)
-        transport.resume_reading()
-
-    async def _shake_hands(self, transport: asyncio.Transport, origin: Origin | None, context: ssl.SSLContext) -> None:
-        door = self._door
-        waiting = _Waiting()
-        try:
-            secured = await self._loop.start_tls(
-                transport,
-                waiting,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=door.site.config.limits.tls_handshake,
-            )
-        except (OSError, ssl.SSLError) as error:
-            transport.abort()
-            address = origin.address if origin is not None else self._peer[0]
-            handshake_failed(door.config.name, address, error)
-            secured = None
-        except BaseException:
-            transport.abort()
-            self._leave()
-            raise
-        if secured is None or waiting.has_left:
-            self._leave()
-            return
-        waiting.server = self._begin(origin, facts(secured.get_extra_info("ssl_object")))
-        self._hand_over(secured, waiting.server, bytes(waiting.early))
-
-
-class _Waiting(asyncio.Protocol):
-    """What the client does between the end of the handshake and the greeting: asyncio tells it before it says that there is TLS."""
-
-    def __init__(self) -> None:
-        self.early = bytearray()
-        self.has_left = False
-        self.server: Server | None = None
-
-    def data_received(self, data: bytes) -> None:
-        self.early += data
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.has_left = True
-        if self.server is not None:  # the loop had it in hand already when the server took over
-            self.server.connection_lost(error)
 
 
 def _origin(proxy: tuple[str, int], header: ProxyHeader) -> Origin:

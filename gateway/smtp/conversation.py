@@ -13,13 +13,13 @@ from gateway.errors import LinkError
 from gateway.outcome import Ability
 from gateway.relay.envelope import Whose, whose
 from gateway.relay.identity import ClientFacts
-from gateway.session import ClientClass, Session
+from gateway.session import ClientClass, Forwarded, Proxy, Session
 from gateway.smtp.discipline import hand_on
 from gateway.smtp.each import named
 from gateway.smtp.extensions import Extension, Terms
 from gateway.smtp.extensions.base import UNKNOWN_PARAMETER
 from gateway.smtp.identifiers import transaction_id
-from gateway.smtp.origin import note_proxy
+from gateway.smtp.origin import note_origin
 from gateway.smtp.paths import Parameter, Path
 from gateway.smtp.replies import MAX_LINE, Reply, passed_on, reply
 from gateway.smtp.states import State
@@ -96,6 +96,15 @@ class Conversation:
     """MAIL was answered 250 by us and then refused by the handover's next hop: what each of its recipients is told."""
     ended: list[tuple[Transaction, Outcome]] = field(default_factory=list)
     """Transactions that `done` is still owed for."""
+    introducer: Proxy | None = None
+    """The connection's own end, once it has said by XCLIENT that the client is somebody else."""
+    session_before: Session | None = None
+    """Which XCLIENT has just ended; `disconnect` is owed for it."""
+    introduced: dict[str, str] = field(default_factory=dict)
+    """What it said, over all XCLIENT commands."""
+    forwarded_attributes: dict[str, str] = field(default_factory=dict)
+    forwarded: Forwarded | None = None
+    """What XFORWARD said for the next transaction."""
     errors: int = 0
     lf_lines: bool = False
     """The last command ended in a bare LF."""
@@ -194,8 +203,10 @@ class Conversation:
             deadline=self.loop.time() + self.door.site.config.limits.transaction_time,
             trace=Trace(),
         )
-        if self.session.proxy is not None:
-            note_proxy(self.transaction)
+        if self.session.proxy is not None or self.forwarded is not None:
+            self.transaction.forwarded = self.forwarded
+            note_origin(self.transaction)
+            self.forget_forwarded()
         if self.session.findings:
             hand_on(self.transaction, self.session.findings)
         self.refused = []
@@ -212,6 +223,12 @@ class Conversation:
             self.refused.append(refused)
         return refused.reply
 
+    def forget_forwarded(self) -> None:
+        """XFORWARD is said anew for each transaction."""
+        if self.forwarded is not None:
+            self.forwarded = None
+            self.forwarded_attributes = {}
+
     def client_facts(self) -> ClientFacts:
         """What the next hop may be told of the client."""
         session = self.session
@@ -221,9 +238,10 @@ class Conversation:
             helo=session.helo,
             name=session.client_name,
             identity=session.identity,
-            protocol="ESMTP" if session.esmtp else "SMTP",
+            protocol=self.introduced.get("PROTO") or ("ESMTP" if session.esmtp else "SMTP"),
             session=session.id,
             ident=self.id,
+            forwarded=self.transaction.forwarded if self.transaction is not None else None,
             is_stranger=session.client_class is ClientClass.STRANGER,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ class Origin:
         server_address, server_port = endpoint(transport, "sockname")
         return cls(address=address, port=port, server_address=server_address, server_port=server_port)
 
-    def session(self, door: Door, tls: Tls | None = None) -> Session:
+    def session(self, door: Door, tls: Tls | None = None, *, identity: str = "") -> Session:
         """A session that begins now."""
         session = Session(
             id=session_id(),
@@ -44,9 +45,11 @@ class Origin:
             server_port=self.server_port,
             proxy=self.proxy,
             tls=tls,
+            identity=identity,
             started=door.site.clock(),
         )
         session.client_class = door.client_class(session)
+        session.may_introduce = door.may_introduce(session)
         return session
 
 
@@ -58,10 +61,16 @@ def endpoint(transport: asyncio.BaseTransport, name: str) -> tuple[str, int]:
     return str(found[0]).partition("%")[0], int(found[1])
 
 
-def note_proxy(transaction: Transaction) -> None:
-    """Into the decision record: who said that the client is who it is."""
+def note_origin(transaction: Transaction) -> None:
+    """Into the decision record: who said that the client is who it is, and where the message was before."""
     proxy = transaction.session.proxy
-    if proxy is None or transaction.trace is None:
+    if transaction.trace is None:
+        return
+    if transaction.forwarded is not None:
+        values = dataclasses.asdict(transaction.forwarded)
+        told = ", ".join(f"{name} {value}" for name, value in values.items() if value)
+        transaction.trace.step(stage="session", plugin="", outcome="forwarded", evidence=told)
+    if proxy is None:
         return
     evidence = f"through {proxy.address or 'a UNIX socket'}"
     for name, value in (("TLS name", proxy.authority), ("unique id", proxy.unique_id)):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from asyncio.streams import FlowControlMixin
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,6 @@ from aiosmtpd.smtp import SMTP, TLSSetupException
 from gateway import metrics
 from gateway.errors import LinkError
 from gateway.faults import reach
-from gateway.session import Tls
 from gateway.smtp.certificates import facts, handshake_failed
 from gateway.smtp.chunks import Dropped
 from gateway.smtp.connections import Full, Seat
@@ -96,7 +95,11 @@ class Server(SMTP):
     _drain_helper: Any
 
     def __init__(  # aiosmtpd's own constructor: see prototype()
-        self, door: Door, shared: dict[str, Any], origin: Origin | None = None, tls: Tls | None = None
+        self,
+        door: Door,
+        shared: dict[str, Any],
+        origin: Origin | None = None,
+        arrived: Callable[[], Seat | None] | None = None,
     ) -> None:
         self.__dict__.update(shared)
         FlowControlMixin.__init__(self, self.loop)
@@ -106,8 +109,8 @@ class Server(SMTP):
         self._spoken = SPOKEN[door.config.protocol]
         self._origin = origin
         """What a trusted proxy said; None: the connection itself tells."""
-        self._tls = tls
-        """Facts of TLS that began before the session."""
+        self._arrived = arrived
+        """Ends what came before the session; the connection's seat, where it has the right one."""
         self._engine = Engine(command_line=limits.command_line, auth_line=AUTH_LINE if door.config.auth_route else 0)
         self._out: list[bytes] = []
         self._owed: deque[tuple[str, Pending]] = deque()
@@ -121,6 +124,7 @@ class Server(SMTP):
         self._receiving: Intake | Dropped | None = None
         """Between 354 and the end of the content, and within a chunk."""
         self._tls_due = False
+        self._anew_due = False
         self._fault: Exception | None = None
         self._content_ended = False
         self._lost = False
@@ -146,12 +150,20 @@ class Server(SMTP):
             self._engine.forget()
             return
         door = self._door
-        session = (self._origin or Origin.of(transport)).session(door, self._tls)
+        if self._arrived is not None:
+            self._seat = self._arrived()
+        is_tls = door.tls is not None and door.tls.config.implicit
+        tls = facts(transport.get_extra_info("ssl_object")) if is_tls else None
+        session = (self._origin or Origin.of(transport)).session(door, tls)
         self._talk = Conversation(door=door, session=session, loop=self.loop, lenient=door.is_lenient(session))
         self._talk.ask_client, self._talk.end_session = self._ask_client, self._end_session
         door.enter(self)
         self._timer = self.loop.call_later(self._turn, self._check_time)
         self._handler_coroutine = self.loop.create_task(self._converse(self._talk))
+
+    def client_address(self, peer: str) -> str:
+        """The client's address before there is a session, for the log."""
+        return self._origin.address if self._origin is not None else peer
 
     def data_received(self, data: bytes) -> None:
         """Whole buffers to the engine; content goes on to the intake at once."""
@@ -292,11 +304,12 @@ class Server(SMTP):
             self._door.leave(self)
             metrics.count_session_end()
 
-    async def _greet(self, talk: Conversation) -> bool:
-        """The greeting: 220, or 421 and 554 (RFC 5321 3.1). False: the connection ends."""
+    async def _greet(self, talk: Conversation, *, is_anew: bool = False) -> bool:
+        """The greeting: 220, or 421 and 554 (RFC 5321 3.1). False: the connection ends. `is_anew`: after XCLIENT."""
         door = self._door
+        may_talk = is_anew or not talk.is_suspect
         metrics.count_session()
-        seat = door.admit(talk.session, is_suspect=talk.is_suspect)
+        seat = self._seat or door.admit(talk.session, is_suspect=talk.is_suspect)
         if isinstance(seat, Seat):
             self._seat = seat
         elif seat is Full.NETWORK:
@@ -308,7 +321,7 @@ class Server(SMTP):
         if door.draining or self._seat is None:
             self._end_with(talk, "4.3.2", "Too busy; try again later")
             return False
-        if talk.is_suspect and (answer := await self._early_talk(talk)) is not None:
+        if not may_talk and (answer := await self._early_talk(talk)) is not None:
             refuse_session(talk, None, answer, reason="early-talker")
             return self._turn_away(talk, answer)
         if "connect" in door.chain.stages:
@@ -317,7 +330,7 @@ class Server(SMTP):
                 answer = talk.refused_by(decision)
                 refuse_session(talk, decision, answer)
                 return self._turn_away(talk, answer)
-            if talk.is_suspect and self._engine.has_input and (answer := turned_away(talk)) is not None:  # during the hooks
+            if not may_talk and self._engine.has_input and (answer := turned_away(talk)) is not None:  # during the hooks
                 refuse_session(talk, None, answer, reason="early-talker")
                 return self._turn_away(talk, answer)
         spoken = "LMTP" if talk.session.protocol == "lmtp" else "ESMTP"
@@ -609,6 +622,9 @@ class Server(SMTP):
         if self._tls_due:
             self._tls_due = False
             await self._start_tls(talk)
+        if self._anew_due:
+            self._anew_due = False
+            await self._begin_anew(talk)
 
     def _after(self, talk: Conversation, verb: str, result: Reply, after: State) -> None:
         """What a reply changes."""
@@ -622,6 +638,9 @@ class Server(SMTP):
             return
         if verb == "STARTTLS" and result.code == 220:
             self._tls_due = True
+            return
+        if verb == "XCLIENT" and result.code == 220:
+            self._anew_due = True
             return
         if self._engine.has_input and (verb in ENDS_GROUP or not talk.session.esmtp):
             note(talk, IMPROPER_PIPELINING, value=verb)
@@ -781,6 +800,21 @@ class Server(SMTP):
                 intake.take(event.octets)
             elif isinstance(event, EndOfContent):
                 self._content_ended = True
+
+    async def _begin_anew(self, talk: Conversation) -> None:
+        """XCLIENT: what follows is another client's session, so it has a greeting, a seat and limits of its own."""
+        talk.lenient = self._door.is_lenient(talk.session)
+        talk.offered = {}
+        talk.errors = 0
+        if self._seat is not None:
+            self._door.site.connections.leave(self._seat)
+            self._seat = None
+        before, talk.session_before = talk.session_before, None
+        if before is not None and "disconnect" in self._door.chain.stages:
+            await self._door.chain.disconnect(before)
+        metrics.count_session_end()
+        if not await self._greet(talk, is_anew=True):
+            self._closing = True
 
     async def _start_tls(self, talk: Conversation) -> None:
         if self._engine.has_input:  # RFC 3207 4.2: nothing may stand behind STARTTLS

@@ -157,6 +157,7 @@ class Door:
     chain: Chain
     tls: ServerTls | None = None
     proxies: tuple[Network, ...] = ()
+    introducers: tuple[Network, ...] = ()
     trusted: tuple[Network, ...] = ()
     lenient: tuple[Network, ...] = ()
     is_socket: bool = False
@@ -183,6 +184,7 @@ class Door:
             tls=ServerTls(config.tls, directory=directory) if config.tls is not None else None,
             requires_certificate=config.tls is not None and config.tls.client_certificates == "require",
             proxies=networks(config.trusted_proxies),
+            introducers=networks(config.trusted_xclient),
             trusted=networks(config.trusted_networks),
             lenient=networks(config.lenient_networks),
             is_socket=bool(socket_path(config.bind)),
@@ -214,6 +216,15 @@ class Door:
             return ClientClass.AUTHENTICATED
         trusted = contains(self.trusted, session.client_address) or (session.is_local and UNIX in self.config.trusted_networks)
         return ClientClass.TRUSTED if trusted else ClientClass.STRANGER
+
+    def is_proxy(self, address: str) -> bool:
+        """A connection from there begins with a PROXY header; `` at a UNIX socket."""
+        return self.is_behind_proxy or contains(self.proxies, address)
+
+    def may_introduce(self, session: Session) -> bool:
+        """What is said there of other clients is believed."""
+        known = contains(self.introducers, session.client_address)
+        return known or (session.is_local and UNIX in self.config.trusted_xclient)
 
     def admit(self, session: Session, *, is_suspect: bool) -> Seat | Full:
         """A seat for this connection among all of the host, or the limit that is reached. Strangers' networks have one too."""
@@ -253,6 +264,7 @@ class Door:
             auth=passing(own.parameters("AUTH")) if own is not None and self.is_private(session) else (),
             passed_commands=self.config.passed_commands,
             own_commands=self.config.own_commands,
+            may_introduce=session.may_introduce,
             under_tls=session.tls is not None,
             several_routes=several,
             domains=limits_of(next_hops.parameters("LIMITS")).get("RCPTDOMAINMAX", 0) if next_hops is not None else 0,

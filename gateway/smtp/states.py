@@ -42,7 +42,14 @@ def _staying(state: State, **moves: State) -> dict[str, State]:
 
 
 ALLOWED: dict[State, dict[str, State]] = {
-    State.GREETING: _staying(State.GREETING, EHLO=State.READY, HELO=State.READY, RSET=State.GREETING),
+    State.GREETING: _staying(
+        State.GREETING,
+        EHLO=State.READY,
+        HELO=State.READY,
+        RSET=State.GREETING,
+        XCLIENT=State.GREETING,
+        XFORWARD=State.GREETING,
+    ),
     State.READY: _staying(
         State.READY,
         EHLO=State.READY,
@@ -52,6 +59,8 @@ ALLOWED: dict[State, dict[str, State]] = {
         ETRN=State.READY,
         MAIL=State.MAIL,
         STARTTLS=State.GREETING,
+        XCLIENT=State.GREETING,
+        XFORWARD=State.READY,
     ),
     State.MAIL: _staying(State.MAIL, EHLO=State.READY, HELO=State.READY, RSET=State.READY, RCPT=State.RCPT),
     State.RCPT: _staying(
@@ -73,6 +82,8 @@ _WANTED = {
     "AUTH": "AUTH comes after EHLO, outside of a transaction",
     "ETRN": "ETRN comes after EHLO, outside of a transaction",
     "BDAT": "need RCPT command",
+    "XCLIENT": "XCLIENT comes outside of a transaction",
+    "XFORWARD": "XFORWARD comes outside of a transaction",
     "STARTTLS": "STARTTLS comes after EHLO, outside of a transaction",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from gateway.testing.next_hop import Taken
 from tests.certificates import Authority, Pair
 from tests.integration.gateway_process import Gateway, running
 from tests.integration.peers import NextHopInThread
+from tests.integration.postfix import RealPostfix
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -37,6 +39,11 @@ bind = "127.0.0.1:{behind_tls}"
 trusted_proxies = ["127.0.0.1"]
 lenient_networks = []
 tls = {{ certificate = "{mx}.pem", key = "{mx}.key", implicit = true }}
+[[listener]]
+name = "told"
+bind = "127.0.0.1:{told}"
+trusted_xclient = ["127.0.0.1"]
+lenient_networks = []
 """
 HAPROXY = """
 defaults
@@ -58,7 +65,7 @@ listen through
   bind 127.0.0.1:{through}
   server gateway 127.0.0.1:{behind_tls} send-proxy-v2 proxy-v2-options crc32c
 """
-NAMES = ("smtps", "behind", "behind_tls", "first", "second", "ended", "through")
+NAMES = ("smtps", "told", "behind", "behind_tls", "first", "second", "ended", "through")
 
 
 @dataclass
@@ -84,6 +91,11 @@ class Site:
         """Its Received field, unfolded."""
         content = self.taken(name).content.decode()
         return re.sub(r"\s+", " ", content.partition("\r\nSubject")[0].partition("\r\nDate")[0])
+
+    def is_recorded(self, pattern: bytes) -> bool:
+        """The journal has it; records are written a moment after the reply."""
+        files = (self.gateway.state / "journal.sqlite", self.gateway.state / "journal.sqlite-wal")
+        return any(re.search(pattern, file.read_bytes()) for file in files if file.exists())
 
 
 def free_ports(count: int) -> list[int]:
@@ -211,9 +223,7 @@ def test_tls_that_ends_at_haproxy_and_tls_that_goes_through_it(site: Site, swaks
     assert "([127.0.0.9]) by" in site.trace("ended"), "TLS between client and proxy is not ours to claim"
     assert "queued as SCRIPTED" in swaks("through", "through", *options)
     assert "([127.0.0.9]) (using TLSv1.3" in site.trace("through")
-    wanted = re.compile(rb"TLS name ended\.test, TLSv1\.3 TLS_")
-    files = (site.gateway.state / "journal.sqlite", site.gateway.state / "journal.sqlite-wal")
-    site.gateway.until(lambda: any(wanted.search(file.read_bytes()) for file in files if file.exists()))
+    site.gateway.until(lambda: site.is_recorded(rb"TLS name ended\.test, TLSv1\.3 TLS_"))
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -236,12 +246,58 @@ def test_swaks_as_a_proxy_believed_and_not(site: Site, swaks: Callable[..., str]
     assert "500 5.5.2 Comm" in swaks(f"not {name}", "smtp", *header)
 
 
+def test_swaks_says_xclient_believed_and_not(site: Site, swaks: Callable[..., str]) -> None:
+    told = ("--xclient-addr", "192.0.2.7", "--xclient-name", "first.test", "--xclient-helo", "first.test")
+    assert "queued as SCRIPTED" in swaks("xclient", "told", *told, "--xclient-no-verify")
+    assert "from first.test ([192.0.2.7])" in site.trace("xclient")
+    assert "did not advertise XCLIENT" in swaks("not xclient", "behind", "--proxy", "TCP4 127.0.0.1 127.0.0.1 1 1", *told)
+
+
+def test_a_real_postfix_says_xforward(site: Site, swaks: Callable[..., str], require: Callable[[str], str]) -> None:
+    require("postfix")
+    if os.geteuid() != 0:
+        pytest.skip("a Postfix of the tests' own needs root")
+    transport = f"smtp:[127.0.0.1]:{site.ports['told']}"
+    with RealPostfix(settings={"default_transport": transport, "smtp_send_xforward_command": "yes"}) as postfix:
+        site.ports["postfix"] = postfix.port
+        assert "queued as" in swaks("xforward", "postfix", "--local-interface", "127.0.0.9")
+        site.taken("xforward")
+    site.gateway.until(
+        lambda: site.is_recorded(rb"address 127\.0\.0\.9, port \d+, .*helo client\.test, .*ident \w+, source REMOTE")
+    )
+
+
 def test_health_probes_leave_no_record_and_no_line(site: Site) -> None:
     """haproxy probes twice every 200 ms: each connects with a header or without, and leaves."""
     for port in ("behind", "behind_tls", "smtps"):
         with socket.create_connection(("127.0.0.1", site.ports[port]), timeout=5):
             pass
     assert [event for event in site.gateway.events("proxy.refused") if "none came" in event["problem"]] == []
+
+
+GARBAGE = {
+    "smtps": (b"EHLO client.test\r\n" * 50, b"\x16\x03\x01\xff\xff" + b"\0" * 4000, b"\x80" * 100),
+    "behind": (b"PROXY TCP4 " + b"1" * 4000, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff", b"PROXY TCP4 192.0.2.7 1"),
+    "behind_tls": (b"PROXY TCP4 192.0.2.7 198.51.100.1 1 1\r\n" + b"\x16\x03\x01\xff\xff" * 100, b"\x16\x03\x01\x02\0\x01"),
+}
+
+
+def test_garbage_costs_no_memory(site: Site) -> None:
+    [pid] = site.gateway.worker_pids()
+
+    def rounds(count: int) -> int:
+        """Resident kilobytes after so many of each."""
+        for _ in range(count):
+            for port, several in GARBAGE.items():
+                for octets in several:
+                    with socket.create_connection(("127.0.0.1", site.ports[port]), timeout=5) as sock:
+                        sock.sendall(octets)
+        status = Path(f"/proc/{pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
+
+    before = rounds(40)
+    assert rounds(120) - before < 4_000
+    assert site.gateway.worker_pids() == [pid]
 
 
 def test_a_renewed_certificate_is_shown_without_a_restart(site: Site) -> None:

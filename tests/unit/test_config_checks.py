@@ -382,3 +382,12 @@ def test_schema_is_a_json_schema() -> None:
     assert limits["additionalProperties"] is False
     assert limits["properties"]["message_size"]["examples"] == ["25MB"]
     assert limits["properties"]["idle"]["type"] == ["string", "number"]
+
+
+@pytest.mark.parametrize(
+    ("name", "network"), [("trusted_proxies", "0.0.0.0/0"), ("trusted_xclient", "::/0"), ("trusted_proxies", "10.0.0.0/7")]
+)
+def test_belief_in_half_the_world_is_warned_of(name: str, network: str) -> None:
+    [text] = warned(f"bind = '127.0.0.1:25'\n{name} = ['{network}']")
+    assert f"{name} has {network}" in text
+    assert warned(f"bind = '0.0.0.0:25'\n{name} = ['10.0.0.0/24', '2001:db8::5']") == []

@@ -19,6 +19,7 @@ from gateway.smtp.extensions.dsn import DSN
 from gateway.smtp.extensions.eightbitmime import EIGHTBITMIME
 from gateway.smtp.extensions.enhancedstatuscodes import ENHANCEDSTATUSCODES
 from gateway.smtp.extensions.futurerelease import FUTURERELEASE
+from gateway.smtp.extensions.introducing import XCLIENT, XFORWARD
 from gateway.smtp.extensions.limits import LIMITS
 from gateway.smtp.extensions.mtpriority import MT_PRIORITY
 from gateway.smtp.extensions.nosoliciting import NO_SOLICITING
@@ -54,6 +55,8 @@ EXTENSIONS: tuple[Extension, ...] = (
     EXPN,
     ETRN,
     STARTTLS,
+    XCLIENT,
+    XFORWARD,
 )
 
 

@@ -25,6 +25,8 @@ class Terms:
     """A certificate is configured and the session is not under TLS."""
     answers_differ: bool = False
     """The client speaks SMTP, and recipients of one message may deserve different replies here."""
+    may_introduce: bool = False
+    """What the client says of others is believed."""
     under_tls: bool = False
     passed_commands: frozenset[str] = frozenset()
     """Of VRFY, EXPN and ETRN those that the next hop answers."""

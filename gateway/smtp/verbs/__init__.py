@@ -17,6 +17,7 @@ from gateway.smtp.verbs.auth import auth
 from gateway.smtp.verbs.bdat import bdat
 from gateway.smtp.verbs.data import data
 from gateway.smtp.verbs.hello import ehlo, helo, lhlo
+from gateway.smtp.verbs.introducing import xclient, xforward
 from gateway.smtp.verbs.mail import mail
 from gateway.smtp.verbs.rcpt import rcpt
 from gateway.smtp.verbs.simple import help_, never, noop, quit_, rset, starttls
@@ -31,6 +32,8 @@ VERBS: dict[str, Verb] = {
     "RCPT": rcpt,
     "DATA": data,
     "BDAT": bdat,
+    "XCLIENT": xclient,
+    "XFORWARD": xforward,
     "RSET": rset,
     "NOOP": noop,
     "VRFY": vrfy,

@@ -47,8 +47,9 @@ async def _greet(talk: Conversation, command: Command, *, esmtp: bool) -> Reply 
     except SyntaxFault as fault:
         return talk.ours(fault.code, fault.enhanced, fault.text.replace("EHLO", command.verb))
     abandon(talk, why="hello")
-    talk.session.helo = name
+    talk.session.helo = talk.introduced.get("HELO") or name  # what XCLIENT said of the client stays
     talk.session.esmtp = esmtp
+    talk.forget_forwarded()
     if "helo" in talk.door.chain.stages:
         decision = await talk.door.chain.helo(talk.session)
         if decision is not None:

@@ -14,6 +14,7 @@ def rset(talk: Conversation, command: Command) -> Reply:
     if command.argument:
         return talk.ours(501, "5.5.4", "Syntax: RSET")
     abandon(talk, why="rset")
+    talk.forget_forwarded()
     return reply(250, "2.0.0", "Ok")
 
 

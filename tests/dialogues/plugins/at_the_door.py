@@ -7,13 +7,15 @@ from gateway import Plugin, PluginOptions, Session, Verdict, defer, hook, reject
 
 class Options(PluginOptions):
     refuse: str = ""
-    """`connect`, `connect-later`, `helo`, or `auth`: Joe for good, others for now."""
+    """`connect`, `connect-later`, a client's address, `helo`, or `auth`: Joe for good, others for now."""
 
 
 class AtTheDoor(Plugin[Options]):
     @hook
     async def connect(self, session: Session) -> Verdict | None:
         if self.options.refuse == "connect":
+            return reject("We do not know you", reason="stranger")
+        if self.options.refuse == session.client_address:
             return reject("We do not know you", reason="stranger")
         return defer("Come back later", reason="busy") if self.options.refuse == "connect-later" else None
 

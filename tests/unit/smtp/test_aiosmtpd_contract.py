@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from asyncio.sslproto import SSLProtocol
 from asyncio.streams import FlowControlMixin
 
 from aiosmtpd.smtp import SMTP
@@ -44,3 +45,14 @@ def test_the_methods_that_are_replaced_exist() -> None:
     for name in ("connection_made", "data_received", "eof_received", "connection_lost", "push"):
         assert callable(getattr(SMTP, name))
         assert name in Server.__dict__
+
+
+async def test_tls_that_begins_at_once_is_made_as_aiosmtpd_makes_it() -> None:
+    """`gateway.smtp.arrival` makes asyncio's SSLProtocol itself: the session must hear of it when there is TLS, and not before."""
+    source = inspect.getsource(SMTP.smtp_STARTTLS)
+    assert "sslproto.SSLProtocol(" in source
+    parameters = inspect.signature(SSLProtocol.__init__).parameters
+    assert list(parameters)[:5] == ["self", "loop", "app_protocol", "sslcontext", "waiter"]
+    assert parameters["call_connection_made"].default is True
+    assert {"server_side", "ssl_handshake_timeout"} <= set(parameters)
+    assert issubclass(SSLProtocol, asyncio.BufferedProtocol)

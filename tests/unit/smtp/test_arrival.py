@@ -280,6 +280,20 @@ def test_those_that_wait_count_as_sessions(run: Callable[..., Any], tmp_path: Pa
     run(config(tmp_path, connections=2), scenario)
 
 
+@pytest.mark.parametrize("header", [HEADER, b""], ids=["proxy", "no proxy"])
+def test_a_connection_keeps_to_one_seat(run: Callable[..., Any], tmp_path: Path, header: bytes) -> None:
+    async def scenario(gateway: InProcessGateway, _: object) -> None:
+        for _again in range(3):
+            reader, writer = await connect(gateway)
+            client = TlsByHand(reader, writer)
+            await client.shake(before=header)
+            assert (await client.replies(1)).startswith(b"220 ")
+            writer.close()
+            await gateway.quiet()
+
+    run(config(tmp_path, implicit=True, proxies=bool(header), connections=1, network_connections=1, network_rate=3), scenario)
+
+
 @pytest.mark.parametrize("implicit", [False, True])
 def test_a_worker_that_stops_does_not_wait_for_them(run: Callable[..., Any], tmp_path: Path, implicit: bool) -> None:
     async def scenario(gateway: InProcessGateway, _: object) -> None:
