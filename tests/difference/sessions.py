@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from gateway.testing.dialogue import Line, literal, read
 
 HELLO = "EHLO client.example"
+LONGEST = 1000
+"""Octets of a command line: 512, and what extensions add to that (RFC 5321 4.5.3.1.4, 3461 5.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Step:
         """A command of RFC 5321 and of the extensions that a usual server has, spelt as their grammar has it."""
         if self.verb == "BDAT":
             return _CHUNK.match(self.octets) is not None and not _BARE.search(self.octets)
-        if _WELL_FORMED.fullmatch(self.octets) is None:
+        if len(self.octets) > LONGEST or _WELL_FORMED.fullmatch(self.octets) is None:
             return False
         try:
             self.octets.decode("utf-8")
