@@ -88,4 +88,4 @@ def _route(talk: Conversation, argument: bytes) -> str:
     route = site.mapped(path) or (found.name if found is not None else "")
     if route:
         return site.relay.way(route, path.domain_key)
-    return listener.default_route or listener.auth_route or site.config.route[0].name
+    return site.relay.way(listener.default_route or listener.auth_route or site.config.route[0].name, "")
