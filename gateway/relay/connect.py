@@ -33,6 +33,13 @@ MAX_ADDRESSES = 8
 log = structlog.get_logger("mailgateway.relay")
 
 
+class NoConnectionError(LinkError):
+    """Nobody listens, or nobody answers: that is about the server, whoever the client is."""
+
+    def __init__(self, next_hop: str, what: str) -> None:
+        super().__init__(next_hop, what, enhanced="4.4.1")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """How links to one server are opened."""
@@ -158,9 +165,9 @@ async def _connect(server: Server, address: tuple[str, int], limit: float, lost:
             else:
                 _, link = await loop.create_connection(make, *address, local_addr=server.source_of(address[0]))
     except TimeoutError as error:
-        raise LinkError(str(server), f"no connection to {_shown(server, address)} in time", enhanced="4.4.1") from error
+        raise NoConnectionError(str(server), f"no connection to {_shown(server, address)} in time") from error
     except OSError as error:
-        raise LinkError(str(server), f"no connection to {_shown(server, address)}: {error}", enhanced="4.4.1") from error
+        raise NoConnectionError(str(server), f"no connection to {_shown(server, address)}: {error}") from error
     return link
 
 

@@ -35,6 +35,8 @@ class Route:
         self._draw = draw
         self._drawn: ServerPool | None = None
         """The server that `reuse` drew and that had no idle link: `acquire` goes on with it, so that weights hold."""
+        self._avoided: ServerPool | None = None
+        """The server whose new link failed last: a replay goes to another one, also where the server does not rest for it."""
         self._owners: dict[Link, ServerPool] = {}
         self._turns = turns
         self.client_address = "received"
@@ -91,8 +93,12 @@ class Route:
     async def _choose(self, until: float, *, fresh: bool, client: ClientFacts | None) -> tuple[ServerPool, Link]:
         """One with room, else the line of those without, else one that rests."""
         order = self._in_order(await self._find())
-        drawn = None if fresh else self._take_drawn()
-        if drawn in order:
+        if fresh:
+            avoided, self._avoided = self._avoided, None
+            if avoided in order:
+                order.remove(avoided)
+                order.append(avoided)
+        elif (drawn := self._take_drawn()) in order:
             order.remove(drawn)
             order.insert(0, drawn)
         error: LinkError | None = None
@@ -135,6 +141,8 @@ class Route:
         """Not to be used again. A server whose doing that was rests."""
         pool = self._owners.pop(link, None)
         if pool is not None:
+            if not link.idle_since and (link.is_lost or link.leaving):
+                self._avoided = pool
             pool.failed(link)
             pool.discard(link)
             self._give_turn()

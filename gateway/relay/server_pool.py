@@ -16,7 +16,7 @@ from gateway import metrics
 from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
 from gateway.relay.choosing import Standing
-from gateway.relay.connect import Opening, open_link
+from gateway.relay.connect import NoConnectionError, Opening, open_link
 from gateway.relay.health import Health
 from gateway.relay.identity import ClientFacts
 from gateway.relay.link import Link
@@ -144,9 +144,10 @@ class ServerPool:
         """A link ended by the server's doing: it rests if that says something about it.
 
         A link that lay idle is often closed by the other side, which means nothing (RFC 5321 4.5.3.2.7). Neither does what a
-        client's many unknown recipients or its content lead to: with them it could turn everybody's mail away from this server.
+        client's many unknown recipients, its content or its being known there lead to: with them it could turn everybody's mail
+        away from this server.
         """
-        is_guiltless = link.refusals <= 1 and not link.has_begun_content
+        is_guiltless = link.refusals <= 1 and not link.has_begun_content and link.told is None
         if link.is_hung or (not link.idle_since and is_guiltless and (link.is_lost or link.leaving)):
             self.rest()
 
@@ -194,19 +195,22 @@ class ServerPool:
     async def open(self, client: ClientFacts | None = None) -> Link:
         """A new link on a reserved place; a failure lets the server rest."""
         loop = asyncio.get_running_loop()
+        has_rested = self.health.is_resting
         try:
             link = await open_link(self._opening, on_lost=self._forget, client=client)
-        except LinkError:
+        except LinkError as error:
             metrics.count_link_error(str(self.server))
             self._vacate()
-            self.rest()
+            if client is None or isinstance(error, NoConnectionError):  # else it may be this client that is not wanted
+                self.rest()
             raise
         except BaseException:
             self._vacate()
             raise
         self.links.add(link)
         metrics.LINKS.inc()
-        self._wake()
+        if has_rested:  # what was begun before it failed says nothing
+            self._wake()
         self.capabilities = link.capabilities
         self.answered = self.learnt = loop.time()
         return link

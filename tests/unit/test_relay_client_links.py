@@ -15,7 +15,7 @@ from gateway.errors import LinkError
 from gateway.relay.identity import ClientFacts
 from gateway.relay.pool import Relay
 from gateway.testing.dns import FakeResolver
-from gateway.testing.next_hop import KEYWORDS, ScriptedNextHop
+from gateway.testing.next_hop import KEYWORDS, Answer, ScriptedNextHop
 
 XCLIENT = (*KEYWORDS, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT")
 XFORWARD = (*KEYWORDS, "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE")
@@ -288,3 +288,36 @@ async def test_the_clients_name_is_looked_up_as_the_next_hop_would(way: str) -> 
         resolver = relay._resolver
         assert isinstance(resolver, FakeResolver)
         assert [name for name, _ in resolver.queries].count("two.test") == 1  # once a session
+
+
+@pytest.mark.parametrize("how", ["xclient", "proxy"])
+async def test_a_client_that_is_not_wanted_lets_no_server_rest(how: str) -> None:
+    """The next hop knows it and turns it away: that says nothing about the next hop. A refused connection does."""
+    async with ScriptedNextHop(keywords=XCLIENT) as hop, relaying(hop, how, rest=60.0) as relay:
+        hop.expects_proxy = how == "proxy"
+        hop.script("MAIL", Answer("421 4.7.0 You are listed", drop=True))
+        with pytest.raises(LinkError):
+            await deliver(relay, client(1))
+        if how == "proxy":
+            hop.script("GREETING", "554 5.7.1 You are listed")
+            with pytest.raises(LinkError, match="greeting answered"):
+                await deliver(relay, client(2))
+        assert relay.resting("r") == 0
+        await hop.stop()
+        with pytest.raises(LinkError, match="no connection"):
+            await deliver(relay, client(3))
+        assert relay.resting("r") == 1
+
+
+@pytest.mark.parametrize("how", ["xclient", "proxy"])
+async def test_another_server_may_want_it(how: str) -> None:
+    async with ScriptedNextHop(keywords=XCLIENT) as one, ScriptedNextHop(keywords=XCLIENT) as two:
+        route = {"name": "r", "domains": ("*",), "client_address": how, "next_hop_decides": "without client address"}
+        servers = (one.address, two.address)
+        relay = Relay([RouteConfig.model_validate({**route, "servers": servers})], RelayConfig(), server_name="gw.test")
+        one.expects_proxy = two.expects_proxy = how == "proxy"
+        one.script("MAIL", Answer("421 4.3.2 Leaving", drop=True))
+        for number in range(3):
+            assert await deliver(relay, client(number)) == [250, 250, 250]
+        assert (len(two.transactions), relay.resting("r")) == (3, 0)
+        await relay.close()
