@@ -13,8 +13,10 @@ LIMIT_NAMES = ("RCPTMAX", "MAILMAX", "RCPTDOMAINMAX")
 """Of RFC 9422 4.1 to 4.3; another name in LIMITS is passed over (RFC 9422 3)."""
 
 
-def combined(keyword: str, mine: Values, theirs: Values) -> Values:
-    """The values for a keyword that both servers offer."""
+def combined(keyword: str, mine: Values, theirs: Values) -> Values | None:
+    """The values for a keyword that both servers offer; None: there are none that keep to both, so it is nothing they share."""
+    if mine == theirs:
+        return mine
     rule = _RULES.get(keyword)
     return rule(mine, theirs) if rule is not None else tuple(one for one in mine if one in theirs)
 
@@ -63,11 +65,11 @@ def _deliver_by(mine: Values, theirs: Values) -> Values:
     return (str(max(least)),) if least else ()
 
 
-def _future_release(mine: Values, theirs: Values) -> Values:
-    """The shorter interval and the earlier date (RFC 4865 4.1); nothing where one of them gives none that can be read."""
+def _future_release(mine: Values, theirs: Values) -> Values | None:
+    """The shorter interval and the earlier date (RFC 4865 4.1), which belong to the keyword: none, where one cannot be read."""
     one, other = _release(mine), _release(theirs)
     if one is None or other is None:
-        return ()
+        return None
     return str(min(one[0], other[0])), min(one, other, key=lambda release: release[1])[2]
 
 
@@ -93,7 +95,7 @@ def _limits(mine: Values, theirs: Values) -> Values:
     return limit_words(smaller_limits(limits_of(mine), limits_of(theirs)))
 
 
-_RULES: dict[str, Callable[[Values, Values], Values]] = {
+_RULES: dict[str, Callable[[Values, Values], Values | None]] = {
     "SIZE": _size,
     "DELIVERBY": _deliver_by,
     "FUTURERELEASE": _future_release,

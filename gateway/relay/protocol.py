@@ -62,7 +62,9 @@ class Capabilities:
         keywords: dict[str, tuple[str, ...]] = {}
         for keyword, mine in self.keywords.items():
             if keyword in other.keywords:
-                keywords[keyword] = combined(keyword, mine, other.keywords[keyword])
+                both = combined(keyword, mine, other.keywords[keyword])
+                if both is not None:
+                    keywords[keyword] = both
             elif keyword == "LIMITS":
                 keywords[keyword] = mine
         if "LIMITS" in other.keywords:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import os
 import smtplib
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,33 @@ def test_swaks_authenticates(submission: Gateway, next_hop: RealPostfix, mechani
     assert f'"mechanism": "{mechanism}"' in written or f"mechanism={mechanism}" in written
     for secret in (PASSWORD, base64.b64encode(PASSWORD.encode()).decode(), _plain()[8:]):
         assert secret not in written
+
+
+def test_scram_in_three_steps(submission: Gateway, next_hop: RealPostfix) -> None:
+    """RFC 5802 5: the server proves itself too, in the last challenge."""
+    nonce, bare = "rOprNGfwEbeRWgbNEkqO", f"n={USER},r=rOprNGfwEbeRWgbNEkqO"
+    with closing(Client(submission.smtp)) as client:
+        client.say(b"EHLO client.test\r\n")
+        first = client.say(b"AUTH SCRAM-SHA-256 " + base64.b64encode(f"n,,{bare}".encode()) + b"\r\n")
+        assert first.startswith(b"334 ")
+        server_first = base64.b64decode(first[4:]).decode()
+        said = dict(part.split("=", 1) for part in server_first.split(","))
+        assert said["r"].startswith(nonce)
+        salted = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), base64.b64decode(said["s"]), int(said["i"]))
+        key = hmac.digest(salted, b"Client Key", "sha256")
+        without_proof = f"c=biws,r={said['r']}"
+        message = f"{bare},{server_first},{without_proof}".encode()
+        signature = hmac.digest(hashlib.sha256(key).digest(), message, "sha256")
+        proof = base64.b64encode(bytes(a ^ b for a, b in zip(key, signature, strict=True))).decode()
+        second = client.say(base64.b64encode(f"{without_proof},p={proof}".encode()) + b"\r\n")
+        assert second.startswith(b"334 ")
+        server_key = hmac.digest(salted, b"Server Key", "sha256")
+        proven = base64.b64encode(hmac.digest(server_key, message, "sha256")).decode()
+        assert base64.b64decode(second[4:]).decode() == f"v={proven}"
+        assert client.say(b"\r\n").startswith(b"235 ")
+        client.say(b"MAIL FROM:<joe@example.test>\r\n")
+        assert client.say(b"RCPT TO:<somebody@elsewhere.test>\r\n").startswith(b"250 ")
+    assert next_hop.is_running
 
 
 def _plain(password: str = PASSWORD) -> str:

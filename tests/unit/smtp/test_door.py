@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.config.models import ListenerConfig, RouteConfig
+from gateway.config.models import Config, ListenerConfig, RouteConfig
+from gateway.relay.protocol import Capabilities
 from gateway.session import ClientClass, Proxy, Session, Tls
 from gateway.smtp.paths import Path
 from gateway.smtp.relaying import route_of
@@ -49,6 +50,34 @@ def test_behind_a_proxy_both_ways_count(proxy: Proxy, client: str, is_private: b
     assert door.is_private(session) is is_private
     session.tls = TLS
     assert door.is_private(session)
+
+
+class Learnt:
+    """A site that knows what its next hops offer."""
+
+    config = Config()
+    only_route = ""
+
+    async def learnt(self, route: str) -> Capabilities | None:
+        return Capabilities({"AUTH": ("PLAIN", "GSSAPI"), "DSN": (), "8BITMIME": ()}) if route == "knows" else None
+
+    async def common_capabilities(self) -> Capabilities | None:
+        return Capabilities({"8BITMIME": ()})
+
+
+async def test_a_known_client_is_offered_what_its_own_server_has() -> None:
+    door = Door(site=cast("Any", Learnt()), config=ListenerConfig(auth_route="knows"), chain=cast("Any", None))
+    session = Session(id="x", client_address="127.0.0.1")
+    before = await door.terms(session)
+    session.identity = "joe"
+    after = await door.terms(session)
+    assert before.next_hops is not None
+    assert after.next_hops is not None
+    assert not before.next_hops.offers("DSN")
+    assert after.next_hops.offers("DSN")
+    assert before.auth == after.auth == ("PLAIN",)
+    session.client_address = "192.0.2.1"
+    assert (await door.terms(session)).auth == ()
 
 
 def test_at_a_unix_socket() -> None:
