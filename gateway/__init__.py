@@ -19,7 +19,7 @@ from gateway.findings import AuthResult, Fact, Finding, Findings, Label, Score
 from gateway.message import Message
 from gateway.mime import Part
 from gateway.plugin import Plugin, PluginOptions, hook
-from gateway.session import ClientClass, Session, Tls
+from gateway.session import ClientClass, Forwarded, Proxy, Session, Tls
 from gateway.smtp.paths import Parameter, Path
 from gateway.smtp.replies import Reply
 from gateway.transaction import Recipient, Transaction
@@ -71,6 +71,7 @@ __all__ = [
     "Fact",
     "Finding",
     "Findings",
+    "Forwarded",
     "HeaderField",
     "Label",
     "Message",
@@ -81,6 +82,7 @@ __all__ = [
     "Plugin",
     "PluginError",
     "PluginOptions",
+    "Proxy",
     "Quarantine",
     "Recipient",
     "Redirect",
