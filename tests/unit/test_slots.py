@@ -77,12 +77,14 @@ def test_a_new_worker_begins_with_nothing() -> None:
     slots = Slots(1, ["r"])
     slot = slots[0]
     slot.take(pid=1)
-    slot.note_health("r", True)
+    slot.note_health("r", True, 3)
+    assert slot.resting("r") == 3
     slot.note_blocking("bad")
     slot.note_sessions(3)
     slot.take(pid=2)
     assert (slot.pid, slot.state, slot.sessions, slot.blocking) == (2, WorkerState.STARTING, 0, "")
     assert slot.answered("r") is None
+    assert slot.resting("r") == 0
     slot.empty()
     assert (slot.pid, slot.state) == (0, WorkerState.EMPTY)
 
