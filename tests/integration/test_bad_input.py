@@ -297,7 +297,9 @@ def test_starttls_and_mail_under_it(gateway: Gateway, require: Callable[[str], s
             b"250 2.0.0 Ok"
         )
     (found,) = [octets for octets in delivered(gateway) if b"Subject: secret" in octets]
-    assert re.search(rb"\(using TLSv1\.3 with cipher \S+\)\r?\n\tby localhost \(mailgateway\) with ESMTPS id", found)
+    assert re.search(
+        rb"\(using TLSv1\.3 with cipher \S+ \(256/256 bits\)\)\r?\n\tby localhost \(mailgateway\) with ESMTPS id", found
+    )
     command = [
         require("swaks"),
         "--server",

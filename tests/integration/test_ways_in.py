@@ -295,8 +295,8 @@ def test_garbage_costs_no_memory(site: Site) -> None:
         status = Path(f"/proc/{pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0])
 
-    before = rounds(40)
-    assert rounds(120) - before < 4_000
+    before = rounds(60)
+    assert rounds(120) - before < 8_000, "a session that stays has 20 KB and more, one under TLS 100"
     assert site.gateway.worker_pids() == [pid]
 
 
