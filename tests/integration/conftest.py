@@ -19,12 +19,13 @@ from tests.integration.postfix import RealPostfix
 def real_postfix(require: Callable[[str], str]) -> Iterator[RealPostfix]:
     """One Postfix for all tests; use `postfix`."""
     require("postfix")
-    _need_root("Postfix")
+    need_root("Postfix")
     with RealPostfix() as postfix:
         yield postfix
 
 
-def _need_root(server: str) -> None:
+def need_root(server: str) -> None:
+    """Skip without root, and fail where CI=true."""
     if os.geteuid() != 0:
         reason = f"a {server} of the tests' own needs root"
         if os.environ.get("CI") == "true":
@@ -36,7 +37,7 @@ def _need_root(server: str) -> None:
 def dovecot(require: Callable[[str], str]) -> Iterator[RealDovecot]:
     """One Dovecot for all tests; each test has markers of its own in its messages."""
     require("/usr/lib/dovecot/lmtp")
-    _need_root("Dovecot")
+    need_root("Dovecot")
     with RealDovecot() as dovecot:
         yield dovecot
 

@@ -14,8 +14,8 @@ from gateway.testing.next_hop import ScriptedNextHop
 class Client:
     """One connection, greeted. Replies are returned whole, as octets."""
 
-    def __init__(self, port: int, *, limit: float = 20) -> None:
-        self.sock: socket.socket = socket.create_connection(("127.0.0.1", port), limit)
+    def __init__(self, port: int, *, limit: float = 20, sock: socket.socket | None = None) -> None:
+        self.sock: socket.socket = sock or socket.create_connection(("127.0.0.1", port), limit)
         self.stream = self.sock.makefile("rb")
         self.greeting = self.read()
 
