@@ -41,6 +41,12 @@ class Exchange:
     content: Answer | None = None
 
 
+def has_hung_up(exchanges: Sequence[Exchange]) -> bool:
+    """The connection ended, and no reply had said so."""
+    at = next((number for number, one in enumerate(exchanges) if not one.answer.octets), 0)
+    return at > 0 and (exchanges[at - 1].content or exchanges[at - 1].answer).code not in {221, 421, 521}
+
+
 async def play(port: int, session: Session) -> list[Exchange]:
     """Say it to 127.0.0.1:port. TimeoutError names the step that got no reply."""
     async with asyncio.timeout(PATIENCE):

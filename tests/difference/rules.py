@@ -154,6 +154,8 @@ class Tally:
     applied: Counter[str] = field(default_factory=Counter)
     ruled: Counter[str] = field(default_factory=Counter)
     """The same, by verb."""
+    again: int = 0
+    """Sessions played once more, because the bare server hung up in the middle."""
     differences: list[tuple[str, str]] = field(default_factory=list)
     """What differs, and the session up to there."""
 
