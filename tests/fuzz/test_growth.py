@@ -50,6 +50,7 @@ async def settled(gateway: InProcessGateway, hop: ScriptedNextHop) -> Counter[st
     await asyncio.sleep(0.1)
     gateway.records.clear()
     hop.transactions.clear()
+    hop.begun.clear()
     hop.commands.clear()
     hop.reads.clear()
     gc.collect()
