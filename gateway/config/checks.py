@@ -132,8 +132,8 @@ def _server_name(data: Mapping[str, Any]) -> Iterator[Mistake]:
         return
     for place, listener in _tables(data, "listener"):
         bind = listener.get("bind", "127.0.0.1:2525")
-        with suppress(ValueError, TypeError):
-            if not is_loopback(bind):
+        with suppress(ValueError):
+            if isinstance(bind, str) and not is_loopback(bind):
                 yield Mistake(
                     key=("server", "name") if isinstance(server, dict) and "name" in server else ("listener", place, "bind"),
                     found=f"server.name = {shown(name)} with a listener on {bind}",
