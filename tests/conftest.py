@@ -35,7 +35,7 @@ def require() -> Callable[[str], str]:
     return find
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """`free_port()`: a TCP port on 127.0.0.1 that nobody listens on now."""
 

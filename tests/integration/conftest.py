@@ -12,7 +12,12 @@ import pytest
 
 from tests.integration.dovecot import RealDovecot
 from tests.integration.gateway_process import Gateway, running
+from tests.integration.opensmtpd import PROGRAM as OPENSMTPD
+from tests.integration.opensmtpd import RealOpenSMTPD
+from tests.integration.own_root import why_not
 from tests.integration.postfix import RealPostfix
+from tests.integration.sendmail import PROGRAM as SENDMAIL
+from tests.integration.sendmail import RealSendmail
 
 
 @pytest.fixture(scope="session")
@@ -27,10 +32,38 @@ def real_postfix(require: Callable[[str], str]) -> Iterator[RealPostfix]:
 def need_root(server: str) -> None:
     """Skip without root, and fail where CI=true."""
     if os.geteuid() != 0:
-        reason = f"a {server} of the tests' own needs root"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        _cannot(f"a {server} of the tests' own needs root")
+
+
+def _need_own_root(server: str) -> None:
+    """For a server in a root directory of its own: `own_root`."""
+    need_root(server)
+    if reason := why_not():
+        _cannot(f"a {server} of the tests' own needs mount, process and host name spaces: {reason}")
+
+
+def _cannot(reason: str) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def opensmtpd(require: Callable[[str], str]) -> Iterator[RealOpenSMTPD]:
+    """One OpenSMTPD for all tests; each test has markers of its own in its messages."""
+    require(str(OPENSMTPD))
+    _need_own_root("OpenSMTPD")
+    with RealOpenSMTPD() as opensmtpd:
+        yield opensmtpd
+
+
+@pytest.fixture(scope="session")
+def sendmail(require: Callable[[str], str]) -> Iterator[RealSendmail]:
+    """One Sendmail for all tests; each test has markers of its own in its messages."""
+    require(str(SENDMAIL))
+    _need_own_root("Sendmail")
+    with RealSendmail() as sendmail:
+        yield sendmail
 
 
 @pytest.fixture(scope="session")
