@@ -7,7 +7,7 @@ from asyncio.streams import FlowControlMixin
 
 from aiosmtpd.smtp import SMTP
 
-from gateway.smtp.server import Server
+from gateway.smtp.border import Border
 
 
 def test_starttls_is_a_coroutine_that_pushes_once_and_swaps_the_transport() -> None:
@@ -44,7 +44,7 @@ async def test_what_the_prototype_shares_is_no_connections_own() -> None:
 def test_the_methods_that_are_replaced_exist() -> None:
     for name in ("connection_made", "data_received", "eof_received", "connection_lost", "push"):
         assert callable(getattr(SMTP, name))
-        assert name in Server.__dict__
+        assert name in Border.__dict__
 
 
 async def test_tls_that_begins_at_once_is_made_as_aiosmtpd_makes_it() -> None:

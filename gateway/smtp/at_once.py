@@ -1,0 +1,205 @@
+"""Commands answered where their octets arrive, without the session's task: those that need neither a plugin nor a database.
+
+While the task waits for input, `_go_on` takes what came, asks the verb, and, where the next hop owes an answer, goes on when
+it is there. What has to be awaited is begun here and left to the task (`Later`), and so is everything out of the ordinary.
+"""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from gateway.smtp.border import Border, Later
+from gateway.smtp.conversation import Conversation, Pending
+from gateway.smtp.discipline import ENDS_GROUP, IMPROPER_PIPELINING, note
+from gateway.smtp.intake import Intake
+from gateway.smtp.protocol import Command
+from gateway.smtp.replies import Reply
+from gateway.smtp.states import ALLOWED, State
+from gateway.smtp.transactions import refuse_session
+from gateway.smtp.verbs import AT_ONCE, MAY_FOLLOW_PENDING, VERBS
+
+TURN = 64
+"""Commands that one client has answered before the others get their turn."""
+
+
+class AtOnce(Border):
+    """A connection that answers at once what it can."""
+
+    @override
+    def _go_on(self) -> None:
+        """Answer what can be answered at once, while the task waits for input; wake it for everything else."""
+        self._going = False
+        if not self._parked or self._talk is None or self._receiving is not None:
+            return
+        try:
+            if self._paused or not self._at_once(self._talk):
+                self._wake()
+        except Exception as error:  # noqa: BLE001 - protects the worker: the task tells the client and the log
+            self._fault = error
+            self._wake()
+
+    def _at_once(self, talk: Conversation) -> bool:
+        """False: the task is needed."""
+        if self._owed and not self._settle_at_once(talk):
+            return False
+        engine = self._engine
+        for _ in range(TURN):
+            event = engine.next_event()
+            if event is None:
+                self._flush()
+                if self._reading_paused and not self._owed:
+                    self._reading_paused = False
+                    self.transport.resume_reading()  # type: ignore[union-attr] # the stubs know a base transport only
+                is_over = self._door.draining and talk.transaction is None and not self._owed
+                return engine.dropped <= self._limits.text_line and not talk.ended and not is_over
+            after = None
+            if isinstance(event, Command):
+                after = ALLOWED[talk.state].get(event.verb)
+                if self._owed and not talk.session.esmtp:
+                    note(talk, IMPROPER_PIPELINING, value=event.verb)
+            if (
+                not isinstance(event, Command)
+                or after is None
+                or event.verb not in AT_ONCE
+                or (event.argument and event.verb not in {"MAIL", "RCPT"})
+                or (self._owed and event.verb not in MAY_FOLLOW_PENDING)
+                or (event.bare_lf and not talk.lenient)
+                or self._commands >= self._limits.commands
+            ):
+                engine.put_back(event)
+                self._flush()
+                return bool(self._owed)  # the next hop's answer brings us back
+            if not self._do_at_once(talk, event, after):
+                return False
+            if self._receiving is not None:
+                self._flush()
+                self._take_content(self._receiving)
+                return not (self._content_ended or self._receiving.must_close)
+        return False
+
+    def _do_at_once(self, talk: Conversation, command: Command, after: State) -> bool:
+        """One command; False when what it leads to is the task's."""
+        self._commands += 1
+        verb = self._verb = command.verb
+        talk.lf_lines = command.bare_lf
+        talk.owed = len(self._owed)
+        result = VERBS[verb](talk, command)
+        if isinstance(result, Pending):
+            self._owed.append((verb, result))
+            talk.state = after
+            result.theirs.on_answer = self._answered
+            if result.theirs.answer is not None:
+                return self._settle_at_once(talk)
+            return True
+        if not isinstance(result, Reply):
+            self._later = Later(verb, result, after)
+            return False
+        if self._owed:
+            self._later = Later(verb, _told(result), after)
+            return False
+        self._after(talk, verb, result, after)
+        return not (self._closing or talk.ended)
+
+    def _answered(self) -> None:
+        """The next hop has answered; not from within its link, which has more to do with what it read."""
+        if not self._going:
+            self._going = True
+            self.loop.call_soon(self._go_on)
+
+    def _settle_at_once(self, talk: Conversation) -> bool:
+        """Replies to which the next hop has answered, in the order of the commands. False: the task is needed."""
+        owed = self._owed
+        asked = self._verb
+        while owed:
+            verb, pending = owed[0]
+            answer = pending.theirs.answer
+            if answer is None:
+                self._flush()
+                break
+            owed.popleft()
+            self._verb = verb
+            result = pending.finish(answer)
+            if not isinstance(result, Reply):
+                self._later = Later(verb, result, None)
+                return False
+            self._write(result)
+            if verb == "RCPT" and self._after_rcpt(talk):
+                owed.clear()  # nothing follows a 421
+                return False
+        self._verb = asked
+        if not owed:
+            back_to_ready(talk)
+        return not talk.ended
+
+    # --- what a reply changes, at once or with the task
+
+    def _after(self, talk: Conversation, verb: str, result: Reply, after: State) -> None:
+        """What a reply changes."""
+        if result.first in {2, 3} or verb == "RCPT":
+            talk.state = after
+        if verb == "DATA" and result.code == 354:
+            if self._engine.has_input:
+                note(talk, IMPROPER_PIPELINING, value=verb)
+            self._write(result)
+            self._begin_content(talk)
+            return
+        if verb == "STARTTLS" and result.code == 220:
+            self._tls_due = True
+            return
+        if verb == "XCLIENT" and result.code == 220:
+            self._anew_due = True
+            return
+        if self._engine.has_input and (verb in ENDS_GROUP or not talk.session.esmtp):
+            note(talk, IMPROPER_PIPELINING, value=verb)
+        if verb == "QUIT":
+            self._closing = True
+        if result.first in {4, 5} and verb != "RCPT":
+            self._refuse(talk, result)
+        else:
+            self._write(result)
+        self._after_rcpt(talk)
+        back_to_ready(talk)
+
+    def _begin_content(self, talk: Conversation) -> None:
+        """354 was said: what comes is content."""
+        site = self._door.site
+        stream = self._engine.begin_content(lines_end_in_lf=talk.lf_lines and talk.lenient, line_limit=self._limits.text_line)
+        self._receiving = Intake(stream, self._limits, directory=site.spool, lenient=talk.lenient)
+        self._content_ended = False
+
+    def _refuse(self, talk: Conversation, answer: Reply) -> None:
+        """Write a refusal and count it; too many end the session."""
+        talk.errors += 1
+        self._closing = self._closing or answer.code == 421
+        self._write(answer)
+        if talk.errors >= self._limits.errors and not self._closing:
+            self._end_with(talk, "4.7.0", "Too many errors")
+
+    def _after_rcpt(self, talk: Conversation) -> bool:
+        """True: too many were unknown, and the session ends."""
+        if talk.session.unknown_recipients < self._limits.unknown_recipients or self._closing:
+            return False
+        self._end_with(talk, "4.7.0", "Too many unknown recipients")
+        return True
+
+    def _end_with(self, talk: Conversation, enhanced: str, text: str) -> None:
+        self._write(self._final(talk, enhanced, text))
+
+    def _final(self, talk: Conversation, enhanced: str, text: str) -> Reply:
+        """The 421 after which the session ends, with a record behind its identifier."""
+        self._closing = True
+        answer = talk.ours(421, enhanced, text)
+        if talk.transaction is None:  # the record of a transaction under way is written when the session is left
+            refuse_session(talk, None, answer, reason=text.partition(";")[0].lower().replace(" ", "-"))
+        return answer
+
+
+async def _told(result: Reply) -> Reply:
+    """A reply that has to wait for those before it."""
+    return result
+
+
+def back_to_ready(talk: Conversation) -> None:
+    """A transaction that has ended, for whatever reason, is no state of the session any more."""
+    if talk.transaction is None and (talk.state is State.MAIL or talk.state is State.RCPT):
+        talk.state = State.READY

@@ -1,0 +1,265 @@
+"""The border of the server side: a subclass of aiosmtpd's `SMTP` that feeds the engine with whole buffers.
+
+Kept of aiosmtpd: its transport life cycle and STARTTLS. Replaced: the stream reader, the command loop and all verbs
+(one task switch and one write for each line is what made such proxies slow). Here is what the transport and the clock
+call, and the way out; `at_once` answers what needs no waiting, `server` is the session's task.
+
+The private names of aiosmtpd that this leans on (`_original_transport`, `_tls_protocol`, `_handler_coroutine`, and
+FlowControlMixin's `_paused`, `_drain_helper`) are pinned by tests/unit/test_aiosmtpd_contract.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from asyncio.streams import FlowControlMixin
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiosmtpd.smtp import SMTP
+
+from gateway import metrics
+from gateway.smtp.certificates import facts
+from gateway.smtp.chunks import Dropped
+from gateway.smtp.connections import Seat
+from gateway.smtp.conversation import Conversation, Pending
+from gateway.smtp.discipline import Pace
+from gateway.smtp.intake import Intake
+from gateway.smtp.origin import Origin
+from gateway.smtp.protocol import Content, EndOfContent, Engine
+from gateway.smtp.replies import Reply, reply
+from gateway.smtp.sasl import MAX_LINE as AUTH_LINE
+from gateway.smtp.site import Door
+from gateway.smtp.states import SPOKEN, State
+
+if TYPE_CHECKING:
+    from asyncio import BaseTransport
+
+PAUSE_AT = 256 * 1024
+"""Octets of unread commands at which the client has to wait."""
+
+
+@dataclass(slots=True)
+class Later:
+    """A command or an owed reply that was begun at once and has to be awaited."""
+
+    verb: str
+    work: Coroutine[Any, Any, Reply | Pending]
+    after: State | None
+    """The state after the command; None: it is the reply to an earlier one."""
+
+
+def prototype(door: Door, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    """The settings that every connection of a door shares: aiosmtpd's constructor costs 0.2 ms, so it runs once."""
+    made = SMTP(object(), hostname=door.site.config.server.name, loop=loop)
+    return {
+        name: value
+        for name, value in made.__dict__.items()
+        if name not in {"_stream_reader_wr", "_client_connected_cb", "_closed"}
+    }
+
+
+class Border(SMTP):
+    """One connection of a client, as its transport and the clock see it."""
+
+    loop: asyncio.AbstractEventLoop
+    _paused: bool
+    _drain_helper: Any
+
+    def __init__(  # aiosmtpd's own constructor: see prototype()
+        self,
+        door: Door,
+        shared: dict[str, Any],
+        origin: Origin | None = None,
+        arrived: Callable[[], Seat | None] | None = None,
+    ) -> None:
+        self.__dict__.update(shared)
+        FlowControlMixin.__init__(self, self.loop)
+        limits = door.site.config.limits
+        self._door = door
+        self._limits = limits
+        self._spoken = SPOKEN[door.config.protocol]
+        self._origin = origin
+        """What a trusted proxy said; None: the connection itself tells."""
+        self._arrived = arrived
+        """Ends what came before the session; the connection's seat, where it has the right one."""
+        self._engine = Engine(command_line=limits.command_line, auth_line=AUTH_LINE if door.config.auth_route else 0)
+        self._out: list[bytes] = []
+        self._owed: deque[tuple[str, Pending]] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._parked = False
+        """The task waits for input, and nobody has woken it: `_go_on` may act."""
+        self._going = False
+        """A call of `_go_on` is due."""
+        self._later: Later | None = None
+        """What `_go_on` left for the task."""
+        self._receiving: Intake | Dropped | None = None
+        """Between 354 and the end of the content, and within a chunk."""
+        self._tls_due = False
+        self._anew_due = False
+        self._fault: Exception | None = None
+        self._content_ended = False
+        self._lost = False
+        self._eof = False
+        self._closing = False
+        self._reading_paused = False
+        self._timed_out = ""
+        self._last = self._began = self.loop.time()
+        self._commands = 0
+        self._verb = "CONNECT"
+        """Whose reply is next; for the metrics."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._seat: Seat | None = None
+        self._pace: Pace | None = None
+        self._talk: Conversation | None = None
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """A connection, or the same one again after the TLS handshake."""
+        self.transport = transport
+        if self._original_transport is not None:
+            self._engine.forget()
+            return
+        door = self._door
+        if self._arrived is not None:
+            self._seat = self._arrived()
+        is_tls = door.tls is not None and door.tls.config.implicit
+        tls = facts(transport.get_extra_info("ssl_object")) if is_tls else None
+        session = (self._origin or Origin.of(transport)).session(door, tls)
+        self._talk = Conversation(door=door, session=session, loop=self.loop, lenient=door.is_lenient(session))
+        self._talk.ask_client, self._talk.end_session = self._ask_client, self._end_session
+        door.enter(self)
+        self._timer = self.loop.call_later(self._turn, self._check_time)
+        self._handler_coroutine = self.loop.create_task(self._converse(self._talk))
+
+    def client_address(self, peer: str) -> str:
+        """The client's address before there is a session, for the log."""
+        return self._origin.address if self._origin is not None else peer
+
+    def data_received(self, data: bytes) -> None:
+        """Whole buffers to the engine; content goes on to the intake at once."""
+        self._last = self.loop.time()
+        self._engine.feed(data)
+        intake = self._receiving
+        if intake is not None and not self._content_ended:
+            self._take_content(intake)
+            if self._content_ended or intake.must_close:
+                self._wake()
+        elif self._parked and (b"\n" in data or self._engine.pending > self._limits.command_line):
+            self._go_on()
+        if self._engine.pending > PAUSE_AT and (self._owed or not self._parked) and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()  # type: ignore[union-attr] # the stubs know a base transport only
+
+    def eof_received(self) -> bool | None:
+        """The client sends no more; what it sent is still answered."""
+        self._eof = True
+        self._wake()
+        return self._talk is not None and self._talk.session.tls is None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection is gone. Nothing is cancelled: a message under way to the next hop ends as it ends."""
+        self._lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._original_transport is not None:
+            self._original_transport.close()
+        FlowControlMixin.connection_lost(self, error)
+        self._wake()
+
+    async def push(self, status: str | bytes) -> None:
+        """Called by aiosmtpd's STARTTLS for its 220: ours goes out instead."""
+        del status
+        self._write(reply(220, "2.0.0", "Ready to start TLS"))
+        self._flush()
+
+    def drain(self) -> None:
+        """The worker is stopping: a session between transactions ends now, another after its transaction."""
+        if self._talk is not None and self._talk.transaction is None and self._parked and not self._owed:
+            self._timed_out = "Service is shutting down"
+            self._wake()
+
+    def _end_session(self, why: str) -> None:
+        """421 as soon as nothing is under way."""
+        self._timed_out = why
+        self._wake()
+
+    def _wake(self) -> None:
+        self._parked = False
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _check_time(self) -> None:
+        """Idle, session and transaction limits, on one lazy timer."""
+        now = self.loop.time()
+        waiting = self._waiter is not None and not self._owed
+        transaction = self._talk.transaction if self._talk is not None else None
+        idle = self._limits.idle if self._receiving is None else self._limits.content_idle
+        due = self._last + idle if waiting else now + idle
+        if transaction is not None and transaction.deadline is not None:
+            due = min(due, transaction.deadline)
+        if self._owed and self._talk is not None and self._talk.handover is not None:
+            if now >= self._last + self._limits.envelope_reply:
+                self._talk.handover.give_up()
+            else:
+                due = min(due, self._last + self._limits.envelope_reply)
+        if waiting and (now >= due or now >= self._began + self._limits.session_time):
+            self._timed_out = "Idle for too long" if now >= self._last + idle else "Time limit exceeded"
+            self._wake()
+        if waiting and isinstance(self._receiving, Intake) and self._is_too_slow(self._receiving, now):
+            self._timed_out = "Content comes too slowly"
+            self._wake()
+        if self._paused and now >= self._last + idle:  # it does not read its replies
+            self.transport.abort()  # type: ignore[union-attr] # the stubs know a base transport only
+            return
+        due = min(due, self._began + self._limits.session_time)
+        if due < now and not waiting:  # it is the next hop's turn, or a hook's: said when the client is waited for
+            due = now + idle
+        self._timer = self.loop.call_later(max(0.01, min(due - now, self._turn)), self._check_time)
+
+    @property
+    def _turn(self) -> float:
+        """Seconds after which the timer looks again at the latest: content may begin, or end, meanwhile."""
+        limits = self._limits
+        return min(limits.idle, limits.content_idle, limits.session_time, limits.rate_window, limits.envelope_reply)
+
+    def _is_too_slow(self, intake: Intake, now: float) -> bool:
+        if self._pace is None:
+            self._pace = Pace(self._limits.minimum_rate, self._limits.rate_window)
+        return self._pace.is_too_slow(intake, intake.size, now)
+
+    def _take_content(self, intake: Intake | Dropped) -> None:
+        engine = self._engine
+        while not self._content_ended and (event := engine.next_event()) is not None:
+            if isinstance(event, Content):
+                intake.take(event.octets)
+            elif isinstance(event, EndOfContent):
+                self._content_ended = True
+
+    def _write(self, answer: Reply) -> None:
+        metrics.count_reply(self._verb, answer.code)
+        self._out.append(answer.render())
+
+    def _flush(self) -> None:
+        out = self._out
+        if not out:
+            return
+        if self.transport is not None and not self._lost:
+            try:  # noqa: SIM105 - with every reply: suppress() costs as much as a short write
+                self.transport.write(out[0] if len(out) == 1 else b"".join(out))  # type: ignore[attr-defined] # see above
+            except (OSError, RuntimeError):
+                pass  # the connection is gone, which connection_lost says
+        out.clear()
+
+    @abstractmethod
+    def _go_on(self) -> None:
+        """Input came, or an answer, while the task waits."""
+
+    @abstractmethod
+    async def _converse(self, talk: Conversation) -> None:
+        """The session."""
+
+    @abstractmethod
+    async def _ask_client(self, challenge: Reply) -> bytes | None:
+        """The client's line in answer to a challenge of AUTH."""
