@@ -94,7 +94,7 @@ def _laid_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         mine = result.get(name)
         if isinstance(mine, dict) and isinstance(value, dict):
             result[name] = _laid_over(mine, value)
-        elif isinstance(mine, list) and isinstance(value, list) and mine and isinstance(mine[0], dict):
+        elif isinstance(mine, list) and isinstance(value, list) and mine and value and isinstance(mine[0], dict):
             result[name] = [_laid_over(mine[0], value[0]), *value[1:]]
         else:
             result[name] = value

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.config.models import Config
 from gateway.content import Content
+from gateway.errors import StorageError
 from gateway.smtp import server
 from gateway.smtp.intake import Intake
 from gateway.testing.in_process import InProcessGateway
@@ -62,7 +63,7 @@ async def test_a_spool_that_cannot_be_read_is_451_and_the_session_goes_on(
     monkeypatch.setattr(Content, "from_file", fails)
     async with InProcessGateway(config(tmp_path), directory=tmp_path) as gateway:
         client, answer = await sent(gateway)
-        assert answer.startswith("451 4.3.0 ")
+        assert answer.startswith("451 4.3.0 Spool failed; try again later ")
         client.say(b"NOOP\r\n")
         assert await client.line() == "250 2.0.0 Ok"
         client.close()
@@ -78,12 +79,43 @@ async def test_a_fault_of_ours_is_421_with_a_record_that_says_so(tmp_path: Path,
     monkeypatch.setattr(server, "finish_content", fails)
     async with InProcessGateway(config(tmp_path), directory=tmp_path) as gateway:
         client, answer = await sent(gateway)
-        assert answer.startswith("421 4.3.0 ")
+        assert answer.startswith("421 4.3.0 Internal fault; try again later ")
         assert await client.line() is None
         client.close()
     assert [record["verdict"] for record in gateway.records] == ["deferred"]
     assert gateway.records[0]["id"] in answer
     assert gateway.records[0]["reply"] == answer
+
+
+@pytest.mark.parametrize(
+    ("full", "reply"),
+    [(True, "452 4.3.1 Insufficient storage, try again later "), (False, "451 4.3.0 Try again later ")],
+)
+async def test_what_cannot_be_recorded_is_not_promised(tmp_path: Path, full: bool, reply: str) -> None:
+    async def fails(_: object) -> None:
+        raise StorageError("the discard's record", full=full)
+
+    async with InProcessGateway(config(tmp_path), directory=tmp_path) as gateway:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gateway.journal, "commit", fails)
+            client, answer = await sent(gateway)
+        assert answer.startswith(reply)
+        client.close()
+        assert gateway.records[0]["verdict"] == "deferred"
+
+
+async def test_a_network_that_comes_too_often(tmp_path: Path) -> None:
+    wanted = config(tmp_path)
+    limits = wanted.limits.model_copy(update={"network_rate": 1})
+    listener = wanted.listener[0].model_copy(update={"lenient_networks": ()})
+    wanted = wanted.model_copy(update={"limits": limits, "listener": (listener,)})
+    async with InProcessGateway(wanted, directory=tmp_path) as gateway:
+        first, second = await connect(gateway.port()), await connect(gateway.port())
+        heard = sorted([str(await first.line())[:3], str(await second.line())])
+        assert heard[0] == "220"
+        assert heard[1].startswith("421 4.7.0 Connections from your network come too fast")
+        first.close()
+        second.close()
 
 
 async def test_a_connection_that_does_not_close_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
