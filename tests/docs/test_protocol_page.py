@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from gateway.smtp.states import ALLOWED
+from gateway.testing.dialogue import literal, read
 from tests.docs import protocol_page as page
+
+ONE_SIDED = {"Authentication-Results": ("a field of the message; no reply depends on it", "success", "refusal")}
+"""Rows without a conversation for a success or a refusal: why, and what is missing."""
 
 
 def test_the_generated_half_is_up_to_date() -> None:
@@ -28,12 +33,39 @@ def test_lists_of_sections_are_taken_apart() -> None:
     assert list(page.of_dialogue(" 5321 3.3, 4.2, 2034 4")) == [(5321, "3.3"), (5321, "4.2"), (2034, "4")]
 
 
-def test_each_row_names_what_shows_it() -> None:
-    rows = [
+def main_rows() -> list[str]:
+    """The rows of the table by hand."""
+    return [
         row
         for row in page.written_by_hand().partition("## Clients and next hops")[0].splitlines()
         if row.startswith("| ") and not row.startswith("| subject")
     ]
+
+
+def first_digits(dialogue: Path) -> str:
+    """Of all that the gateway says to the client after its greeting; a connection that it ends counts as 4."""
+    digits = ""
+    for line in read(dialogue).lines:
+        if (line.who, line.how) == ("S", "^"):
+            digits += "4"
+        elif line.who == "S":
+            said = literal(line, dialogue).decode("utf-8", "replace") if line.how == "!" else line.text
+            digits += "".join(one[:1] for one in said.split("\r\n"))
+    return digits
+
+
+def test_each_row_is_proved_by_a_success_and_by_a_refusal() -> None:
+    """In conversations; a row that has only one of them says why here."""
+    for row in main_rows():
+        _, subject, _, shown, _ = row.split("|")
+        digits = "".join(first_digits(page.TOP / "tests" / "dialogues" / name) for name in re.findall(r"`(\w+\.smtp)`", shown))
+        kinds = {"success" for one in digits if one in "23"} | {"refusal" for one in digits if one in "45"}
+        missing = {"success", "refusal"} - kinds
+        assert missing == set(ONE_SIDED.get(subject.strip(), ("",))[1:]), f"{subject}: missing {missing or 'nothing'}"
+
+
+def test_each_row_names_what_shows_it() -> None:
+    rows = main_rows()
     assert len(rows) > 25
     for row in rows:
         named = re.findall(r"`([\w/]+\.(?:smtp|py))`", row.split("|")[3])
