@@ -130,6 +130,7 @@ def test_every_client_reaches(hop: Hop, tmp_path: Path, require: Callable[[str],
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.usefixtures("exim")  # which asks for what it needs as client too
 def test_exim_sends_by_chunks(hop: Hop) -> None:
     marker = f"Exim-to-{hop.marker}"
     with RealExim() as sender:
@@ -141,6 +142,7 @@ def test_exim_sends_by_chunks(hop: Hop) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.usefixtures("real_postfix")
 def test_postfix_sends_pipelined(hop: Hop, tmp_path: Path) -> None:
     marker = f"Postfix-to-{hop.marker}"
     onward = {
@@ -162,6 +164,7 @@ def test_postfix_sends_pipelined(hop: Hop, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.usefixtures("opensmtpd", "sendmail")
 @pytest.mark.parametrize("mta", [RealOpenSMTPD, RealSendmail], ids=lambda mta: mta.name)
 def test_opensmtpd_and_sendmail_send_with_tls(mta: type[RealOpenSMTPD | RealSendmail], hop: Hop, tmp_path: Path) -> None:
     marker = f"{mta.name}-to-{hop.marker}"
