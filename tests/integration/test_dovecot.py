@@ -118,8 +118,8 @@ def test_a_real_postfix_in_front(start: Start, dovecot: RealDovecot, postfix: Re
         settings = {
             "default_transport": "smtp",
             "relayhost": f"[127.0.0.1]:{gateway.smtp}",
-            "minimal_backoff_time": "1s",
-            "maximal_backoff_time": "1s",
+            "minimal_backoff_time": "2s",
+            "maximal_backoff_time": "2s",
             "queue_run_delay": "1s",
         }
         with postfix.with_settings(**settings):
