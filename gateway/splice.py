@@ -12,17 +12,17 @@ The rules, in one place:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from gateway.content import CHUNK, Content, Form
 from gateway.edits import AddHeader, Edit, RemoveHeader, ReplaceHeader, TagSubject
 from gateway.fields import HeaderField, HeaderSection, scan
+from gateway.values import value
 from gateway.words import decode_octets, decode_words, encode_words, encoded_run
 
 _LINE = 78  # RFC 5322 2.1.1
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class _Cut:
     """The octets from start to end become others."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from gateway.content import Content, Form
@@ -15,6 +15,7 @@ from gateway.smtp.paths import Parameter
 from gateway.smtp.replies import Reply
 from gateway.trace import Record
 from gateway.transaction import Transaction
+from gateway.values import value
 
 Envelope = tuple[bytes, Sequence[bytes]]
 """A path with its parameters."""
@@ -100,7 +101,7 @@ class Memory(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Parcel:
     """Everything one delivery needs beside the plan. The plan's indexes are those of `transaction.recipients`."""
 

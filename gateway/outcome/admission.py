@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Hashable
-from dataclasses import dataclass
 
 from gateway.outcome.values import ALONE, Ability
 from gateway.outcome.wording import separate
 from gateway.smtp.replies import Reply
+from gateway.values import value
 
 _LATER = re.compile(r"later (\d{1,4}) ?")
 """In front of a hint: so often it is not the first of a transaction."""
@@ -20,7 +20,7 @@ _LATER = re.compile(r"later (\d{1,4}) ?")
 _MOST_WAITS = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Arrival:
     """A recipient that the client just named."""
 

@@ -8,6 +8,7 @@ from enum import Enum, StrEnum
 from types import MappingProxyType
 
 from gateway.smtp.replies import Reply
+from gateway.values import value
 from gateway.verdict import Accept, Decision, Defer, Discard, Quarantine, Redirect, Reject
 
 ALONE = "alone"
@@ -51,7 +52,7 @@ class Fate(StrEnum):
         return self is not Fate.REJECTED and self is not Fate.DEFERRED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Wish:
     """What the chain wants for one recipient. `index` is its place in `transaction.recipients`."""
 
@@ -121,7 +122,7 @@ class Keep:
     recipients: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is to be done with one message. Nothing in it has happened yet."""
 
@@ -145,7 +146,7 @@ class Plan:
     """Set when nothing is sent, held or discarded: the reply is known already."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Settlement:
     """How a message ended."""
 

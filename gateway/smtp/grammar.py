@@ -7,9 +7,9 @@ Two things are taken that the letter of the grammar refuses, as every MTA does: 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from gateway.smtp.paths import Parameter, Path
+from gateway.values import value
 
 MAX_PATH = 512  # with the brackets; RFC 5321 4.5.3.1 asks for 64 + 255 at least, and addresses of bounces are longer
 MAX_DOMAIN = 255  # RFC 5321 4.5.3.1.2
@@ -48,7 +48,7 @@ class SyntaxFault(Exception):  # noqa: N818 - the word of this house for what a 
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Address:
     """The argument of MAIL or RCPT."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from gateway.values import value
 
 _ENHANCED = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
 _USUAL = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}(?: [ -~]*)?")
@@ -15,7 +16,7 @@ MAX_LINE = 512
 MAX_LINES = 100
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Reply:
     """A reply: code and the text of each line (without code, separator and CRLF)."""
 
