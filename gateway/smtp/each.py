@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
 from gateway.outcome import Ability
 from gateway.smtp.replies import Reply
+from gateway.values import value
 
 if TYPE_CHECKING:
     from gateway.outcome import Plan, Settlement
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BEGINS = Reply(353, (b"A reply for each recipient follows",))
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Answers(Reply):
     """The replies to the content as one: by itself it is the summary for record and metrics; on the wire it is all of them."""
 
