@@ -52,12 +52,12 @@ class Links(Protocol):
 class Handover:
     """One transaction towards one next hop. Made by `Relay.handover`; ended by `abandon`, in every case."""
 
-    def __init__(self, links: Links, client: ClientFacts) -> None:
+    def __init__(self, links: Links, client: ClientFacts, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.client = client
         self.due = math.inf
         """Loop time at which the answer to the content must be there: the client waits for its own."""
         self._links = links
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop or asyncio.get_running_loop()
         self._limits = links.settings
         self._link: Link | None = None
         self._envelope: Envelope | None = None

@@ -78,6 +78,7 @@ class Relay:
         self._pools: weakref.WeakValueDictionary[tuple[Server, LinkSetup, str], ServerPool] = weakref.WeakValueDictionary()
         """Held by the routes that lead there and by their links."""
         self._routes = {route.name: self._configured(route) for route in routes}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._others: dict[str, Route] = {}
         self._own: dict[str, OwnLinks] = {}
         """By session."""
@@ -88,7 +89,9 @@ class Relay:
 
         `bound`: the client's own link to it. LinkError when it is neither. The caller ends it with `abandon` in every case.
         """
-        return Handover(bound or self._links_for(self._find(route), client), client)
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return Handover(bound or self._links_for(self._find(route), client), client, self._loop)
 
     def _links_for(self, route: Route, client: ClientFacts) -> Links:
         """The route's links, on which the next hop is told who the client is."""

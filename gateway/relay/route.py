@@ -65,7 +65,7 @@ class Route:
             return None
         candidates = self._candidates
         pool = candidates[0].server if len(candidates) == 1 else self._take_drawn() or self._in_order(candidates)[0]
-        link = pool.reuse(asyncio.get_running_loop().time())
+        link = pool.reuse(pool.now())
         if link is not None:
             self._owners[link] = pool
             return link

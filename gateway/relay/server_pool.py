@@ -56,6 +56,13 @@ class ServerPool:
         """Takes the rest out of the metrics, also when the pool is forgotten while it rests."""
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def now(self) -> float:
+        """Loop time. The loop is looked up once: Python 3.11 asks the kernel for the process each time."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.time()
 
     def reuse(self, now: float) -> Link | None:
         """The link used last, if one is idle."""
@@ -120,8 +127,7 @@ class ServerPool:
         """A link comes back clean: for the next transaction, or it has served enough."""
         if link not in self.links:
             return
-        loop = asyncio.get_running_loop()
-        now = link.idle_since = self.answered = loop.time()
+        now = link.idle_since = self.answered = self.now()
         if link.transactions:
             self.health.served()
         has_served = link.is_spent or self._slots.has_served(link, now)
@@ -133,7 +139,7 @@ class ServerPool:
                 waiter.set_result((self, link))
                 return
         if self._sweep is None:
-            self._sweep = loop.call_later(self.settings.idle_limit, self._close_expired)
+            self._sweep = asyncio.get_running_loop().call_later(self.settings.idle_limit, self._close_expired)
 
     def discard(self, link: Link) -> None:
         """A link that is not used again: QUIT if that is possible, and its place is free."""
