@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from types import MappingProxyType
 
 from gateway.outcome.settling import settle, split_up
-from gateway.outcome.values import Ability, Fate, History, Hold, Keep, Plan, Settlement, Wish
+from gateway.outcome.values import NOTHING, Ability, Fate, History, Hold, Keep, Plan, Settlement, Wish
 from gateway.outcome.wording import merged, naming, ours, refusal
 from gateway.smtp.replies import Reply
 from gateway.verdict import Defer, Quarantine, Reject
 
 _REFUSED = frozenset({Fate.REJECTED, Fate.DEFERRED})
-_NOTHING = History()
 
 
-def plan(wishes: Sequence[Wish], ability: Ability, history: History = _NOTHING, *, transaction_id: str = "") -> Plan:
+def plan(wishes: Sequence[Wish], ability: Ability, history: History = NOTHING, *, transaction_id: str = "") -> Plan:
     """What is to be done. ValueError when there is no recipient that the client named.
 
     A plan with `verdict` set does nothing but answer (and keep evidence copies).
