@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 MAX_EXPLANATION = 250
 """Characters of an explanation that are shown; it is a stranger's text (RFC 7208 11.5.3)."""
 _DOTS = str.maketrans(dict.fromkeys("\u3002\uff0e\uff61", "."))
@@ -30,6 +32,13 @@ def a_labels(domain: str) -> str | None:
             return None
     name = ".".join(result)
     return name if len(name) <= 253 else None
+
+
+def unquoted(local_part: str) -> str:
+    """A local part as it is meant: `"a b"` is `a b`; the quotes are not part of it (RFC 5321 4.1.2)."""
+    if len(local_part) < 2 or local_part[0] != '"' or local_part[-1] != '"':
+        return local_part
+    return re.sub(r"\\(.)", r"\1", local_part[1:-1], flags=re.DOTALL)
 
 
 def clean(explanation: str) -> str:

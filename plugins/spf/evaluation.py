@@ -17,7 +17,7 @@ import spf
 
 from gateway import DnsError, Resolver
 from gateway.plugins.spf.bridge import run, wait
-from gateway.plugins.spf.domains import a_labels, clean
+from gateway.plugins.spf.domains import a_labels, clean, unquoted
 
 MAX_RECORD = 4_096
 """Octets of an SPF record (RFC 7208 3.4 asks for 450)."""
@@ -64,7 +64,7 @@ class _Query(spf.query):
     ) -> None:
         super().__init__(address, f"postmaster@{domain}", helo, receiver=receiver)
         # pyspf splits a sender at its first @, which may stand in a quoted local part.
-        self.l, self.o, self.d = local_part or "postmaster", domain, domain  # RFC 7208 4.3
+        self.l, self.o, self.d = unquoted(local_part) or "postmaster", domain, domain  # RFC 7208 4.3
         self.s = f"{self.l}@{domain}"
         self.set_default_explanation("")
         self._resolver = resolver

@@ -107,6 +107,15 @@ async def test_an_at_sign_in_a_quoted_local_part_splits_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("local_part", "shown"),
+    [('"a b"', "a b"), ('"a\\"b"', 'a"b'), ("ab", "ab"), ('"', '"'), ('""', "postmaster"), ("", "postmaster")],
+)
+async def test_macros_have_a_quoted_local_part_without_its_quotes(local_part: str, shown: str) -> None:
+    zones = {"why.example": {"TXT": ["%{l}!"]}}
+    assert (await of(["v=spf1 -all exp=why.example"], zones=zones, local_part=local_part)).explanation == f"{shown}!"
+
+
+@pytest.mark.parametrize(
     ("domain", "enhanced"), [("fail.example", "5.7.23"), ("soft.example", "5.7.23"), ("wrong.example", "5.7.24")]
 )
 async def test_reject_by_option(domain: str, enhanced: str) -> None:
