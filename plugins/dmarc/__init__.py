@@ -12,8 +12,11 @@ from pydantic import Field
 
 from gateway import AuthResult, DnsError, Message, Plugin, PluginOptions, Transaction, Verdict, defer, hook, quarantine, reject
 from gateway.plugins.dmarc.evaluate import Answer, Answers, Evaluation, Identifier, Questions, evaluate
+from gateway.plugins.dmarc.record import Record
 
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*")
+MAX_REPORTED = 40
+"""Results of SPF and DKIM that a finding carries for reports."""
 _SEVERITY = ("none", "quarantine", "reject")
 
 
@@ -40,6 +43,19 @@ class DmarcFinding(AuthResult):
     """What the domain asks for, `t=y` taken into account; counts only when the result is `fail`."""
     policy_domain: str = ""
     organizational_domain: str = ""
+    # What an aggregate report says beside it (RFC 9990): the journal reads these by name.
+    requested: Literal["none", "quarantine", "reject"] = "none"
+    """What p, sp or np says, before t=y makes it milder."""
+    published: tuple[tuple[str, str], ...] = ()
+    """The record's tags, defaults filled in: (`p`, `reject`), (`adkim`, `r`), …; nothing where there is no record."""
+    rua: tuple[str, ...] = ()
+    """Where the domain's owner wants aggregate reports: URIs as written."""
+    aligned: tuple[str, ...] = ()
+    """Of `dkim` and `spf` those with an aligned pass."""
+    authenticated: tuple[tuple[str, str, str, str], ...] = ()
+    """What was evaluated: (method, domain, selector, result), as SPF and DKIM gave it."""
+    override: tuple[str, str] = ("", "")
+    """Why a failure costs nothing here: (`trusted_forwarder`, `mailing_list`, `local_policy` or `other`; a comment)."""
 
 
 class Dmarc(Plugin[Options]):
@@ -58,12 +74,13 @@ class Dmarc(Plugin[Options]):
             # Nobody writes so; it would be a way around the policy of the last of them.
             reason = f"{len(domains)} different author domains, at most {self.options.max_author_domains} are evaluated"
             return DmarcFinding(method="dmarc", result="permerror", reason=reason, policy="reject")
-        identifiers = _identifiers(transaction.findings.of(AuthResult))
+        results = transaction.findings.of(AuthResult)
+        identifiers = _identifiers(results)
         evaluations = await asyncio.gather(*(self._evaluate(domain, identifiers) for domain in domains if domain))
         if "" in domains:
             evaluations.append(Evaluation(result="permerror", domain="", reason="an author's domain is not a domain name"))
         worst = max(evaluations, key=_severity)
-        return _finding(worst, several=len(domains) if len(domains) > 1 else 0)
+        return _finding(worst, several=len(domains) if len(domains) > 1 else 0, authenticated=_authenticated(results))
 
     @hook(cheap=True)
     def judge(self, transaction: Transaction) -> Verdict | None:
@@ -143,12 +160,32 @@ def _identifiers(results: Sequence[AuthResult]) -> list[Identifier]:
     return found
 
 
+def _authenticated(results: Sequence[AuthResult]) -> tuple[tuple[str, str, str, str], ...]:
+    """The same for reports, domains as they were written. A signature without a domain cannot be reported."""
+    found = []
+    for one in results:
+        mail_from, signer = one.property("smtp.mailfrom"), one.property("header.d")
+        if one.method == "spf" and mail_from is not None:
+            found.append(("spf", mail_from.rpartition("@")[2].lower(), "", one.result))
+        elif one.method == "dkim" and signer:
+            found.append(("dkim", signer.lower(), one.property("header.s") or "", one.result))
+    return tuple(found[:MAX_REPORTED])
+
+
+def _published(record: Record | None) -> tuple[tuple[str, str], ...]:
+    """RFC 9990: the policy that was discovered, unspecified tags with their defaults."""
+    if record is None:
+        return ()
+    tags = {"p": record.p, "sp": record.sp, "np": record.np, "adkim": record.adkim, "aspf": record.aspf, "fo": record.fo}
+    return (*((name, value) for name, value in tags.items() if value), ("t", "y" if record.is_test else "n"))
+
+
 def _severity(evaluation: Evaluation) -> tuple[int, int]:
     order = ("pass", "none", "permerror", "temperror", "fail")
     return order.index(evaluation.result), _SEVERITY.index(evaluation.policy)
 
 
-def _finding(evaluation: Evaluation, *, several: int) -> DmarcFinding:
+def _finding(evaluation: Evaluation, *, several: int, authenticated: tuple[tuple[str, str, str, str], ...]) -> DmarcFinding:
     properties = [("header.from", evaluation.domain)] if evaluation.domain else []
     if evaluation.record is not None:  # RFC 9989 9.1
         properties.append(("polrec.p", evaluation.record.p))
@@ -169,4 +206,9 @@ def _finding(evaluation: Evaluation, *, several: int) -> DmarcFinding:
         policy=evaluation.policy,
         policy_domain=evaluation.policy_domain,
         organizational_domain=evaluation.organizational_domain,
+        requested=evaluation.published,
+        published=_published(evaluation.record),
+        rua=evaluation.record.rua if evaluation.record is not None else (),
+        aligned=tuple(sorted({one.method for one in evaluation.aligned})),
+        authenticated=authenticated,
     )

@@ -10,6 +10,10 @@ from typing import Literal, cast
 Policy = Literal["none", "quarantine", "reject"]
 MAX_RECORD = 4096
 """Octets of one TXT record; a longer one is no DMARC record."""
+MAX_URIS = 10
+"""Reporting URIs that are remembered of one record."""
+MAX_URI = 500
+"""Octets of one."""
 _VERSION = re.compile(r"v[ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)", re.IGNORECASE)
 _TAG = re.compile(r"[ \t]*([A-Za-z]+)[ \t]*=[ \t]*([\x20-\x3a\x3c-\x7e]*?)[ \t]*")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s,;!]+(?:![0-9]+[kmgt]?)?", re.IGNORECASE)
@@ -28,6 +32,10 @@ class Record:
     psd: Literal["y", "n", "u"] = "u"
     is_test: bool = False
     """t=y: the policy is one level milder."""
+    rua: tuple[str, ...] = ()
+    """Where aggregate reports are wanted: URIs as written, a size limit (`!10m`) included."""
+    fo: str = ""
+    """When failure reports are wanted, as written. We send none."""
     is_usable: bool = True
     """False: p, sp or np is wrong and nobody wants reports, so DMARC does not apply (RFC 9989 4.10.1)."""
     text: str = ""
@@ -47,9 +55,8 @@ def parse_record(text: str) -> Record | None:
     policies = {name: tags[name].lower() for name in ("p", "sp", "np") if name in tags}
     if any(value not in _POLICIES for value in policies.values()):
         # RFC 9989 4.10.1: with somebody to report to it counts as p=none
-        uris = [uri.strip() for uri in tags.get("rua", "").split(",")]
-        usable = any(_URI.fullmatch(uri) is not None for uri in uris)
-        return Record(psd=_psd(tags), is_usable=usable, text=text)
+        rua = _uris(tags)
+        return Record(psd=_psd(tags), rua=rua, is_usable=bool(rua), text=text)
     return Record(
         p=cast("Policy", policies.get("p", "none")),
         sp=cast("Policy | None", policies.get("sp")),
@@ -58,6 +65,8 @@ def parse_record(text: str) -> Record | None:
         aspf=_mode(tags, "aspf"),
         psd=_psd(tags),
         is_test=tags.get("t", "n").lower() == "y",
+        rua=_uris(tags),
+        fo=tags.get("fo", "")[:20],
         text=text,
     )
 
@@ -70,6 +79,12 @@ def select_record(texts: Sequence[str]) -> Record | None:
 
 def _mode(tags: dict[str, str], name: str) -> Literal["r", "s"]:
     return "s" if tags.get(name, "r").lower() == "s" else "r"
+
+
+def _uris(tags: dict[str, str]) -> tuple[str, ...]:
+    """RFC 9989 4.7: reporting URIs in their order; what is no URI is ignored."""
+    found = [uri.strip() for uri in tags.get("rua", "").split(",")]
+    return tuple(dict.fromkeys(uri for uri in found if len(uri) <= MAX_URI and _URI.fullmatch(uri) is not None))[:MAX_URIS]
 
 
 def _psd(tags: dict[str, str]) -> Literal["y", "n", "u"]:

@@ -171,3 +171,31 @@ async def test_look_ups_are_few() -> None:
     message = a_message(b"From: a@" + b"x." * 60 + b"example.org\r\n\r\n")
     await run_plugin(Dmarc(), message=message, transaction=transaction, context=context)
     assert len(resolver.queries) <= 9
+
+
+async def test_what_an_aggregate_report_needs() -> None:
+    dkim = AuthResult(method="dkim", result="fail", properties=(("header.d", "News.example.org"), ("header.s", "k1")))
+    helo = AuthResult(method="spf", result="pass", properties=(("smtp.helo", "mx.example.org"),))
+    record = "v=DMARC1; p=reject; sp=quarantine; t=y; aspf=s; fo=1; rua=mailto:a@example.org!10m , nonsense,mailto:b@example.net"
+    finding, _ = await run("From: a@sub.example.org", {"example.org": record}, PASS, helo, dkim)
+    assert (finding.result, finding.requested, finding.policy) == ("fail", "quarantine", "none")
+    assert finding.published == (
+        ("p", "reject"), ("sp", "quarantine"), ("adkim", "r"), ("aspf", "s"), ("fo", "1"), ("t", "y"),
+    )  # fmt: skip
+    assert finding.rua == ("mailto:a@example.org!10m", "mailto:b@example.net")
+    assert finding.authenticated == (("spf", "example.org", "", "pass"), ("dkim", "news.example.org", "k1", "fail"))
+    assert finding.aligned == ()
+    aligned, _ = await run("From: a@example.org", {"example.org": record}, PASS)
+    assert aligned.aligned == ("spf",)
+
+
+async def test_reports_are_wanted_although_the_policy_is_wrong() -> None:
+    finding, _ = await run("From: a@example.org", {"example.org": "v=DMARC1; p=wrong; rua=mailto:a@example.org"})
+    assert (finding.rua, finding.published[0]) == (("mailto:a@example.org",), ("p", "none"))
+
+
+async def test_nobody_wants_reports() -> None:
+    finding, _ = await run("From: a@example.org", {"example.org": REJECT})
+    assert finding.rua == ()
+    nowhere, _ = await run("From: a@example.org", {})
+    assert (nowhere.rua, nowhere.published) == ((), ())
