@@ -9,6 +9,7 @@ import re
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from typing import Any
 
 from gateway.authors import addresses, domain_of
 from gateway.content import Content, Octets
@@ -57,6 +58,11 @@ class Message:
     def body_offset(self) -> int:
         """Offset of the first octet behind the blank line."""
         return self.header.body_offset
+
+    @cached_property
+    def shared(self) -> dict[Any, Any]:
+        """What was computed from these octets and others may ask for too, under a key of whoever computed it."""
+        return {}
 
     @cached_property
     def _by_name(self) -> dict[str, list[HeaderField]]:

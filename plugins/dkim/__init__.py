@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Iterable
 from typing import ClassVar
 
 from pydantic import Field
 
-from gateway import AuthResult, DnsError, Message, Plugin, PluginOptions, hook
-from gateway.plugins.dkim.canonical import BodyHash, BodyHashWanted, body_hashes, relaxed_field
-from gateway.plugins.dkim.key import Key, read_key
-from gateway.plugins.dkim.signature import Refused, Signature, parse_signature, read_tags, shown_properties, without_signature
-
-INLINE = 256 * 1024
-"""Octets of a body that are hashed on the spot; larger ones go to the process pool."""
+from gateway import AuthResult, DnsError, HeaderField, Message, Plugin, PluginOptions, hook
+from gateway.mailauth import (
+    BodyHash,
+    BodyHashWanted,
+    KeyRecord,
+    KeyRefusedError,
+    header_hash,
+    read_key,
+    select_fields,
+    shared_body_hashes,
+)
+from gateway.plugins.dkim.signature import Refused, Signature, parse_signature, read_tags, shown_properties
 
 
 class Options(PluginOptions):
@@ -41,12 +44,13 @@ class Dkim(Plugin[Options]):
         if not fields:
             return [AuthResult(method="dkim", result="none", reason="no signature")]
         checked = fields[: self.options.max_signatures]
-        attempts = [_Attempt(field.raw, now=self.context.clock()) for field in checked]
+        attempts = [_Attempt(field, now=self.context.clock()) for field in checked]
         if message.header.is_cut:
             for attempt in attempts:
                 attempt.refuse("permerror", "too many header fields")
         await asyncio.gather(*(self._fetch_key(attempt) for attempt in attempts if attempt.is_open))
-        hashes = await self._body_hashes(message, [attempt.wanted for attempt in attempts if attempt.is_open])
+        wanted = {attempt.wanted for attempt in attempts if attempt.is_open}
+        hashes = await shared_body_hashes(message, wanted, self.context)
         for attempt in attempts:
             if attempt.is_open:
                 attempt.verify(message, hashes[attempt.wanted])
@@ -68,34 +72,31 @@ class Dkim(Plugin[Options]):
         records = [b"".join(strings) for strings in answer.records]
         options = self.options
         try:
-            attempt.key = read_key(
-                records, signature, minimum_bits=options.minimum_key_bits, maximum_bits=options.maximum_key_bits
+            attempt.key = key = read_key(
+                records,
+                algorithm=signature.algorithm,
+                minimum_bits=options.minimum_key_bits,
+                maximum_bits=options.maximum_key_bits,
             )
-        except Refused as refused:
+        except KeyRefusedError as refused:
             attempt.refuse(refused.result, refused.reason)
-
-    async def _body_hashes(self, message: Message, wanted: Iterable[BodyHashWanted]) -> dict[BodyHashWanted, BodyHash]:
-        each = tuple(dict.fromkeys(wanted))
-        if not each:
-            return {}
-        body = message.octets[message.body_offset :]
-        if len(body) <= INLINE:
-            return body_hashes(body, each)
-        return await self.context.run_in_process(body_hashes, body, each)
+            return
+        if key.is_strict and signature.identity.rpartition("@")[2].lower() != signature.domain:
+            attempt.refuse("permerror", "key does not allow a subdomain in i=")
 
 
 class _Attempt:
     """One signature on its way to a result."""
 
-    def __init__(self, raw: bytes, *, now: float) -> None:
-        self.raw = raw
+    def __init__(self, field: HeaderField, *, now: float) -> None:
+        self.field = field
         self.result = ""
         self.reason = ""
         self.properties: tuple[tuple[str, str], ...] = ()
         self.signature: Signature | None = None
-        self.key: Key | None = None
+        self.key: KeyRecord | None = None
         try:
-            tags = read_tags(raw)
+            tags = read_tags(field.raw)
             self.properties = shown_properties(tags)
             self.signature = parse_signature(tags, now=now)
         except Refused as refused:
@@ -125,7 +126,7 @@ class _Attempt:
             self.refuse("permerror", "l= is larger than the body")  # RFC 6376 3.5
         elif body.digest != signature.body_hash:
             self.refuse("fail", "body hash does not match")
-        elif not key.verifies(signature.signature, header_hash(message, signature, self.raw)):
+        elif not key.verifies(signature.signature, self._header_hash(message, signature)):
             self.refuse("fail", "signature does not match")
         else:
             notes = [f"{key.bits}-bit key"]
@@ -139,36 +140,7 @@ class _Attempt:
         """The result for Authentication-Results, dmarc and rules."""
         return AuthResult(method="dkim", result=self.result, reason=self.reason, properties=self.properties)
 
-
-def header_hash(message: Message, signature: Signature, raw: bytes) -> bytes:
-    """SHA-256 of the signed fields and of the signature's own field (RFC 6376 3.7)."""
-    left = {}
-    hasher = hashlib.sha256()
-    # One From more than named: an added From breaks the signature, as dkimpy has it.
-    for name in (*signature.headers, b"from"):
-        key = name.decode("ascii", "replace")
-        if key not in left:
-            left[key] = list(message.fields_named(key))
-        if not left[key]:
-            continue
-        field = left[key].pop()  # RFC 6376 5.4.2: from the bottom up
-        octets = field.octets
-        if signature.is_header_relaxed:
-            hasher.update(relaxed_field(field.name.encode(), field.raw))
-        else:
-            hasher.update(octets if octets.endswith(b"\n") else octets + b"\r\n")
-    own = without_signature(raw)
-    if signature.is_header_relaxed:
-        hasher.update(relaxed_field(b"dkim-signature", own).removesuffix(b"\r\n"))
-    else:
-        name = _own_name(message, raw)
-        hasher.update(name + b":" + own)
-    return hasher.digest()
-
-
-def _own_name(message: Message, raw: bytes) -> bytes:
-    """The field name as this signature's field spells it: simple canonicalization keeps its case."""
-    for field in message.fields_named("dkim-signature"):
-        if field.raw == raw:
-            return field.octets[: field.colon - field.start]
-    return b"DKIM-Signature"
+    def _header_hash(self, message: Message, signature: Signature) -> bytes:
+        # One From more than named: an added From breaks the signature, as dkimpy has it.
+        fields = select_fields(message, (*signature.headers, b"from"))
+        return header_hash(fields, self.field.octets, is_relaxed=signature.is_header_relaxed)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import dkim
-from dkim.util import parse_tag_value
+
+from gateway.mailauth import TagListError, parse_tags, without_white
 
 MAX_FIELD = 8192
 """Octets of one DKIM-Signature field body; more is not looked at."""
@@ -61,9 +62,9 @@ def read_tags(raw: bytes) -> dict[bytes, bytes]:
     if len(raw) > MAX_FIELD:
         raise Refused("permerror", f"signature field of more than {MAX_FIELD} octets")
     try:
-        return parse_tag_value(raw)
-    except Exception as error:  # dkimpy leaks untyped exceptions on hostile fields
-        raise Refused("permerror", f"malformed signature ({type(error).__name__})") from error
+        return parse_tags(raw)
+    except TagListError as error:
+        raise Refused("permerror", f"malformed signature: {error}") from error
 
 
 def shown_properties(tags: dict[bytes, bytes]) -> tuple[tuple[str, str], ...]:
@@ -76,7 +77,7 @@ def shown_properties(tags: dict[bytes, bytes]) -> tuple[tuple[str, str], ...]:
     if b"i" not in tags and b"d" in tags:
         found.insert(min(2, len(found)), ("header.i", f"@{text(b'd')}"))
     if tags.get(b"b"):
-        found.append(("header.b", bytes(_without_white(tags[b"b"])[:8]).decode("ascii", "replace")))  # RFC 6008 3
+        found.append(("header.b", bytes(without_white(tags[b"b"])[:8]).decode("ascii", "replace")))  # RFC 6008 3
     return tuple(found)
 
 
@@ -86,7 +87,7 @@ def parse_signature(tags: dict[bytes, bytes], *, now: float) -> Signature:
     rest = {tag: value for tag, value in tags.items() if tag not in (b"t", b"x", b"l")}
     for tag in (b"b", b"bh"):
         if tag in rest:
-            rest[tag] = _without_white(rest[tag])
+            rest[tag] = without_white(rest[tag])
     try:
         dkim.validate_signature_fields(rest)
     except dkim.ValidationError as error:
@@ -120,21 +121,6 @@ def parse_signature(tags: dict[bytes, bytes], *, now: float) -> Signature:
     )
     _check_times(tags, now)
     return signature
-
-
-def without_signature(raw: bytes) -> bytes:
-    """The field body with the value of b= deleted, surrounding white space too (RFC 6376 3.7)."""
-    segments = raw.split(b";")
-    for place, segment in enumerate(segments):
-        name, equals, _ = segment.partition(b"=")
-        if equals and name.strip(_WHITE) == b"b":
-            segments[place] = name + equals
-            break
-    return b";".join(segments)
-
-
-def _without_white(value: bytes) -> bytes:
-    return value.translate(None, _WHITE)
 
 
 def _reason(error: Exception) -> str:

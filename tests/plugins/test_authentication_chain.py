@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from gateway import AddHeader, AuthResult, Message, Reject
 from gateway.content import Content
+from gateway.mailauth import BodyHashWanted, body_hashes
 from gateway.plugins.authres import AuthRes
 from gateway.plugins.dkim import Dkim
-from gateway.plugins.dkim.canonical import BodyHashWanted, body_hashes
 from gateway.plugins.dmarc import Dmarc
 from gateway.plugins.dmarc import Options as DmarcOptions
 from gateway.plugins.spf import Spf

@@ -8,8 +8,7 @@ from dkim.canonicalization import Relaxed, Simple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.plugins.dkim import canonical
-from gateway.plugins.dkim.canonical import BodyHashWanted, body_hashes, canonical_body, relaxed_field
+from gateway.mailauth import BodyHashWanted, body_hashes, canonical, canonical_body, relaxed_field
 
 pieces = st.sampled_from([b" ", b"\t", b"\r\n", b"\r", b"\n", b"a", b"bc", b".", b"\x00", b"\xff", b"  ", b" \r\n", b"\r\n\r\n"])
 bodies = st.lists(pieces, max_size=60).map(b"".join)

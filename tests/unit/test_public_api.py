@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import gateway
+import gateway.mailauth
 import gateway.testing
 
 HEAVY = [
@@ -39,7 +40,7 @@ def test_the_pytest_plugin_pulls_in_nothing_until_it_is_used() -> None:
 
 
 def test_every_name_of_the_public_api_exists_and_is_documented() -> None:
-    for module in (gateway, gateway.testing):
+    for module in (gateway, gateway.mailauth, gateway.testing):
         assert sorted(set(module.__all__)) == sorted(module.__all__)
         for name in module.__all__:
             value = getattr(module, name)

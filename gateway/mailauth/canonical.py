@@ -1,7 +1,7 @@
 """Canonicalization and body hashes: RFC 6376 3.4, 3.7. Linear in the octets, whatever they are; no regular expressions.
 
-dkimpy's own canonicalizer is quadratic for runs of spaces; this one gives the same octets (a property test compares
-them) in one pass of `bytes.replace` for each piece of the body.
+Each canonicalization of a body is computed once and hashed once, however many lengths (`l=`) are asked for. SHA-256 is the only
+hash there is: RFC 8301 3.1 took SHA-1 away.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class BodyHashWanted:
     """One body hash: relaxed or simple, and how many octets of the canonical body (`l=`); None: all."""
 
     is_relaxed: bool
-    length: int | None
+    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +85,28 @@ def _without_line_ends(text: bytes) -> tuple[bytes, int]:
 def body_hashes(body: bytes, wanted: Iterable[BodyHashWanted]) -> dict[BodyHashWanted, BodyHash]:
     """Each hash once, each canonicalization once; runs in the process pool when the body is large."""
     found: dict[BodyHashWanted, BodyHash] = {}
+    each = tuple(dict.fromkeys(wanted))
     for is_relaxed in (False, True):
-        hashers = {one: hashlib.sha256() for one in wanted if one.is_relaxed == is_relaxed}
-        if not hashers:
-            continue
-        size = 0
-        for piece in canonical_body(body, is_relaxed=is_relaxed):
-            for one, hasher in hashers.items():
-                if one.length is None:
-                    hasher.update(piece)
-                elif size < one.length:
-                    hasher.update(piece[: one.length - size])
-            size += len(piece)
-        found.update({one: BodyHash(hasher.digest(), size) for one, hasher in hashers.items()})
+        lengths = [one.length for one in each if one.is_relaxed == is_relaxed]
+        if lengths:
+            found.update(_hashes(body, is_relaxed=is_relaxed, lengths=lengths))
     return found
+
+
+def _hashes(body: bytes, *, is_relaxed: bool, lengths: list[int | None]) -> dict[BodyHashWanted, BodyHash]:
+    """All lengths by one pass: where one ends, the hash so far is copied."""
+    stops = sorted((length for length in lengths if length is not None), reverse=True)
+    digests: dict[int | None, bytes] = {}
+    hasher = hashlib.sha256()
+    size = 0
+    for piece in canonical_body(body, is_relaxed=is_relaxed):
+        at = 0
+        while stops and stops[-1] <= size + len(piece):
+            stop = stops.pop()
+            hasher.update(piece[at : stop - size])
+            at = stop - size
+            digests[stop] = hasher.digest()
+        hasher.update(piece[at:] if at else piece)
+        size += len(piece)
+    digests.update(dict.fromkeys([*stops, None], hasher.digest()))  # l= beyond the end: all there is
+    return {BodyHashWanted(is_relaxed, length): BodyHash(digests[length], size) for length in lengths}

@@ -1,0 +1,54 @@
+"""Signatures on messages: what DKIM (RFC 6376), ARC (RFC 8617) and their successors share. Public API beside `gateway`.
+
+| module | what |
+|---|---|
+| `tags` | tag lists, their base64, and a list with the value of b= deleted |
+| `canonical` | canonicalization of fields and bodies, body hashes |
+| `fields` | which fields `h=` names, and the hash over them |
+| `key` | public key records: read, bounded, used to verify |
+| `private` | private keys: loaded, used to sign |
+| `scheme` | what a scheme is: it asks for keys and body hashes and comes to a result |
+| `asking` | carries the questions of any scheme; shares body hashes among plugins |
+
+All of it is pure and works on values, save `asking`, which waits for the resolver and the process pool it is handed.
+"""
+
+from gateway.mailauth.asking import carry_out, shared_body_hashes
+from gateway.mailauth.canonical import BodyHash, BodyHashWanted, body_hashes, canonical_body, relaxed_field
+from gateway.mailauth.fields import canonical_field, header_hash, own_field, select_fields
+from gateway.mailauth.key import ALGORITHMS, KeyRecord, KeyRefusedError, read_key
+from gateway.mailauth.private import PrivateKey, PrivateKeyError, load_private_key, sign
+from gateway.mailauth.scheme import Answers, KeyAnswer, Questions, Scheme
+from gateway.mailauth.tags import TagListError, decode_base64, parse_tags, parts, without_value, without_white
+
+__all__ = [
+    "ALGORITHMS",
+    "Answers",
+    "BodyHash",
+    "BodyHashWanted",
+    "KeyAnswer",
+    "KeyRecord",
+    "KeyRefusedError",
+    "PrivateKey",
+    "PrivateKeyError",
+    "Questions",
+    "Scheme",
+    "TagListError",
+    "body_hashes",
+    "canonical_body",
+    "canonical_field",
+    "carry_out",
+    "decode_base64",
+    "header_hash",
+    "load_private_key",
+    "own_field",
+    "parse_tags",
+    "parts",
+    "read_key",
+    "relaxed_field",
+    "select_fields",
+    "shared_body_hashes",
+    "sign",
+    "without_value",
+    "without_white",
+]

@@ -1,0 +1,99 @@
+"""Carry a scheme's questions to DNS and to the process pool, and the answers back. The one module here that waits.
+
+Body hashes are kept with the message and shared by all who ask, whichever plugin they are: a large body is canonicalized
+once for a message, in the process pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from gateway.context import Context
+from gateway.errors import DnsError
+from gateway.mailauth.canonical import BodyHash, BodyHashWanted, body_hashes
+from gateway.mailauth.key import MAX_RECORDS
+from gateway.mailauth.scheme import Answers, KeyAnswer, Scheme
+from gateway.message import Message
+
+INLINE = 256 * 1024
+"""Octets of a body that are hashed on the spot; larger ones go to the process pool."""
+R = TypeVar("R")
+
+
+async def carry_out(scheme: Scheme[R], message: Message, context: Context) -> R:
+    """The scheme's result for a message."""
+    work = scheme.evaluate(message, now=context.clock())
+    try:
+        questions = next(work)
+        while True:
+            answers = Answers()
+            if questions.names or questions.bodies:
+                names = sorted(questions.names)
+                found, bodies = await asyncio.gather(
+                    asyncio.gather(*(_ask(context, name) for name in names)),
+                    shared_body_hashes(message, questions.bodies, context),
+                )
+                answers = Answers(dict(zip(names, found, strict=True)), bodies)
+            else:
+                await asyncio.sleep(0)
+            questions = work.send(answers)
+    except StopIteration as done:
+        result: R = done.value
+        return result
+
+
+async def _ask(context: Context, name: str) -> KeyAnswer:
+    try:
+        answer = await context.resolver.query(name, "TXT")
+    except DnsError:
+        return KeyAnswer(failed=True)
+    return KeyAnswer(tuple(b"".join(strings) for strings in answer.records[:MAX_RECORDS]))
+
+
+@dataclass(slots=True)
+class _Bodies:
+    """The body hashes of one message: those there are, and those that are being computed."""
+
+    known: dict[BodyHashWanted, BodyHash] = field(default_factory=dict)
+    pending: dict[BodyHashWanted, asyncio.Task[None]] = field(default_factory=dict)
+
+
+async def shared_body_hashes(
+    message: Message, wanted: Collection[BodyHashWanted], context: Context
+) -> dict[BodyHashWanted, BodyHash]:
+    """The hashes, each computed once for this message whoever asks for it, and at the same time too.
+
+    PluginError when the process pool is full or broke; who asks later begins anew.
+    """
+    bodies: _Bodies = message.shared.setdefault(_Bodies, _Bodies())
+    missing = frozenset(wanted) - bodies.known.keys() - bodies.pending.keys()
+    if missing:
+        body = message.octets[message.body_offset :]
+        if len(body) <= INLINE:
+            bodies.known.update(body_hashes(body, missing))
+        else:
+            # A task of its own: the one who asked first may be cancelled while others wait for it too.
+            task = asyncio.get_running_loop().create_task(_compute(bodies, body, missing, context))
+            task.add_done_callback(_seen)
+            bodies.pending.update(dict.fromkeys(missing, task))
+    for one in wanted:
+        if one in bodies.pending:
+            await asyncio.shield(bodies.pending[one])
+    return {one: bodies.known[one] for one in wanted}
+
+
+async def _compute(bodies: _Bodies, body: bytes, wanted: frozenset[BodyHashWanted], context: Context) -> None:
+    try:
+        bodies.known.update(await context.run_in_process(body_hashes, body, wanted))
+    finally:
+        for one in wanted:
+            bodies.pending.pop(one, None)
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """An error is told to those who wait; when nobody waits any more it is nobody's."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,60 @@
+"""What a scheme of signatures is: DKIM, ARC, and whatever comes after them. Pure: it asks, is answered, and comes to a result.
+
+A scheme does no I/O. Its `evaluate` yields questions, public keys by DNS name and body hashes, and is sent the answers;
+`gateway.mailauth.asking` carries them for all schemes alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from gateway.mailauth.canonical import BodyHash, BodyHashWanted
+from gateway.message import Message
+
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What is needed next, all at once. None at all lets other work on the loop go first."""
+
+    names: frozenset[str] = frozenset()
+    """DNS names whose TXT records are wanted."""
+    bodies: frozenset[BodyHashWanted] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAnswer:
+    """The TXT records at a name, the strings of each joined."""
+
+    records: tuple[bytes, ...] = ()
+    failed: bool = False
+    """DNS failed for now: nothing is known (RFC 6376 6.1.2, a temporary failure)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """To each question its answer."""
+
+    names: Mapping[str, KeyAnswer] = field(default_factory=dict)
+    bodies: Mapping[BodyHashWanted, BodyHash] = field(default_factory=dict)
+
+
+class Scheme(Protocol[Result_co]):
+    """A scheme, as a plugin uses it."""
+
+    @property
+    def name(self) -> str:
+        """The method of Authentication-Results (RFC 8601 2.7): `dkim`, `arc`."""
+        ...
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Names of the header fields that make it up, in lower case."""
+        ...
+
+    def evaluate(self, message: Message, *, now: float) -> Generator[Questions, Answers, Result_co]:
+        """Verify the message, `now` in seconds since the epoch. Raises nothing, whatever the message is."""
+        ...

@@ -1,0 +1,70 @@
+"""Tag lists: RFC 6376 3.2, as DKIM and ARC fields and key records have them. Linear, bounded; case of names counts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+WHITE = b" \t\r\n"
+"""What folding white space is made of (RFC 6376 2.8)."""
+_TAG_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]*")
+_NO_VALUE = bytes([*range(9), 11, 12, *range(14, 32), 127])
+"""Control characters: no VALCHAR. Octets above 127 are UTF-8 of RFC 6532, which header fields may have."""
+
+
+class TagListError(ValueError):
+    """Not a tag list; the text says what is wrong, without octets of the sender."""
+
+
+def parse_tags(octets: bytes) -> dict[bytes, bytes]:
+    """Names and values, white space around both removed. Raises TagListError: one fault spoils the whole list (RFC 6376 3.2)."""
+    if octets.translate(None, _NO_VALUE) != octets:
+        raise TagListError("control characters in it")
+    specs = octets.split(b";")
+    if not specs[-1].strip(WHITE):
+        specs.pop()  # the list may end in a semicolon
+    tags: dict[bytes, bytes] = {}
+    for spec in specs:
+        name, equals, value = spec.partition(b"=")
+        name = name.strip(WHITE)
+        if not equals or _TAG_NAME.fullmatch(name) is None:
+            raise TagListError("something in it is no tag")
+        if name in tags:
+            raise TagListError(f"{name[:20].decode('ascii')}= is there twice")
+        tags[name] = value.strip(WHITE)
+    return tags
+
+
+def parts(value: bytes) -> list[bytes]:
+    """The items of a colon-separated value, white space around them removed; case is kept."""
+    return [item.strip(WHITE) for item in value.split(b":")]
+
+
+def without_white(value: bytes) -> bytes:
+    """The value without any white space, as it may stand anywhere in base64 and in names."""
+    return value.translate(None, WHITE)
+
+
+def decode_base64(value: bytes) -> bytes:
+    """RFC 6376 2.10: white space anywhere, the padding may be missing. Raises TagListError."""
+    text = without_white(value)
+    bare = text.rstrip(b"=")
+    missing = -len(bare) % 4
+    if missing == 3 or len(text) - len(bare) not in {0, missing}:
+        raise TagListError("not base64")
+    try:
+        return base64.b64decode(bare + b"=" * missing, validate=True)
+    except binascii.Error as error:
+        raise TagListError("not base64") from error
+
+
+def without_value(octets: bytes, name: bytes = b"b") -> bytes:
+    """The list with the value of one tag deleted, white space around the value too (RFC 6376 3.7, the b= of a signature)."""
+    specs = octets.split(b";")
+    for place, spec in enumerate(specs):
+        found, equals, _ = spec.partition(b"=")
+        if equals and found.strip(WHITE) == name:
+            specs[place] = found + equals
+            break
+    return b";".join(specs)
