@@ -8,6 +8,7 @@
 | `key` | public key records: read, bounded, used to verify |
 | `private` | private keys: loaded, used to sign |
 | `scheme` | what a scheme is: it asks for keys and body hashes and comes to a result |
+| `results` | Authentication-Results (RFC 8601): read, written, and whose they are |
 | `asking` | carries the questions of any scheme; shares body hashes among plugins |
 
 All of it is pure and works on values, save `asking`, which waits for the resolver and the process pool it is handed.

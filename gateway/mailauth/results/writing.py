@@ -1,0 +1,93 @@
+"""Write Authentication-Results (RFC 8601 2.2): whatever the values are, one field that says what it is to say, folded.
+
+`render_results` makes the payload; in ARC-Authentication-Results `i=1; ` stands in front of it (RFC 8617 4.1.1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from gateway.findings import AuthResult
+
+MAX_RESULTS = 50
+"""Results written into one field."""
+MAX_VALUE = 200
+"""Characters of one value or reason."""
+_LINE = 77  # shorter than the 78 of RFC 5322 2.1.1
+_KEYWORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
+_PROPERTY = re.compile(r"[A-Za-z0-9-]{1,32}\.[A-Za-z0-9-]{1,64}")
+_TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")  # RFC 2045 5.1
+_ATOM = r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+"
+_NO_SPACE = re.compile(r"[^\s\"();,<>\\]+")
+_ADDRESS = re.compile(rf"(?:{_ATOM}(?:\.{_ATOM})*)?@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")  # RFC 8601 2.2, pvalue
+
+
+def render_results(authserv_id: str, results: Sequence[AuthResult], *, utf8: bool = False) -> str:
+    """The field body, folded; `none` without results. With `utf8` (an SMTPUTF8 message, RFC 8616 5) other scripts stay."""
+    name = authserv_id if utf8 else _in_ascii(authserv_id)
+    if not _TOKEN.fullmatch(name):
+        name = _quoted(name, utf8=utf8)
+    clauses = [list(_clause(result, utf8=utf8)) for result in results if _is_writable(result)][:MAX_RESULTS]
+    if not clauses:
+        return f"{name}; none"
+    return f"{name};\r\n\t" + ";\r\n\t".join(_folded(clause) for clause in clauses)
+
+
+def _is_writable(result: AuthResult) -> bool:
+    return _KEYWORD.fullmatch(result.method) is not None and _KEYWORD.fullmatch(result.result) is not None
+
+
+def _clause(result: AuthResult, *, utf8: bool) -> Iterable[list[str]]:
+    """The resinfo of RFC 8601 2.2 in pieces that may stand on lines of their own, each in words that may, too."""
+    yield [f"{result.method}={result.result}"]
+    if result.reason:
+        yield f"reason={_quoted(result.reason, utf8=utf8)}".split(" ")
+    for name, value in result.properties:
+        if _PROPERTY.fullmatch(name) and value:
+            yield f"{name}={_value(value, utf8=utf8)}".split(" ")
+
+
+def _folded(pieces: Iterable[list[str]]) -> str:
+    """The pieces with spaces between them, folded before a line is too long.
+
+    Within quotes the space itself begins the next line: there it is text (RFC 5322 2.2.3, 3.2.4).
+    """
+    text = ""
+    width = 1  # the tab in front
+    for piece in pieces:
+        for place, word in enumerate(piece):
+            if text and width + 1 + len(word) > _LINE - 1:  # the `;` behind
+                text += "\r\n " if place else "\r\n\t"
+                width = 1
+            elif text:
+                text += " "
+                width += 1
+            text += word
+            width += len(word)
+    return text
+
+
+def _value(value: str, *, utf8: bool) -> str:
+    shown = value if utf8 else _in_ascii(value)
+    if len(shown) <= MAX_VALUE and (_TOKEN.fullmatch(shown) or _ADDRESS.fullmatch(shown)):
+        return shown
+    return _quoted(shown, utf8=utf8)
+
+
+def _in_ascii(value: str) -> str:
+    """A domain, or the domain of an address, with A-labels where that is possible (RFC 8616 5)."""
+    if value.isascii() or len(value) > MAX_VALUE or not _NO_SPACE.fullmatch(value):
+        return value
+    local_part, at, domain = value.rpartition("@")
+    try:
+        return f"{local_part}{at}{domain.encode('idna').decode('ascii')}"
+    except UnicodeError:
+        return value
+
+
+def _quoted(text: str, *, utf8: bool) -> str:
+    """A quoted-string in which nothing ends the line, the field or the string: printable characters only."""
+    shown = "".join(c if " " <= c <= "~" or (utf8 and c.isprintable()) else "?" for c in text[:MAX_VALUE])
+    words = " ".join(shown.split())
+    return '"' + words.replace("\\", "\\\\").replace('"', '\\"') + '"'
