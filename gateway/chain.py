@@ -15,6 +15,7 @@ import structlog
 
 from gateway import judging
 from gateway.answers import SPECIFICATIONS
+from gateway.dns_account import ACCOUNT, DnsAccount
 from gateway.runner import Run, Runner
 from gateway.stages import NO_MAIL_ANSWER, NO_RCPT_ANSWER, MailAnswer, RcptAnswer, StageDeferredError
 from gateway.steps import Step
@@ -279,7 +280,12 @@ class Chain:
             trace.step(stage=step.hook, plugin=step.plugin, outcome="skipped", mode=step.mode, recipient=about)
             return _SKIPPED, None
         deadline = min(asyncio.get_running_loop().time() + step.timeout, end)
-        run = await self._runner.run(step, facts, deadline)
+        before = ACCOUNT.get()
+        ACCOUNT.set(_account(session, transaction))
+        try:
+            run = await self._runner.run(step, facts, deadline)
+        finally:
+            ACCOUNT.set(before)
         if run.values and (objection := judging.object_to(step.hook, run.values, transaction, self._routes)):
             run = Run((), run.duration, "error", objection)
         outcome = judging.record_run(trace, step, run, about)
@@ -299,3 +305,15 @@ class Chain:
         if step.is_monitor or step.ignores_errors(session.client_class):
             return run, None
         return run, judging.fault_decision(step, run)
+
+
+def _account(session: Session, transaction: Transaction | None) -> DnsAccount:
+    """Who pays for the look-ups of a hook: its transaction; the session where there is none."""
+    if transaction is None:
+        account = session.state.get("dns account")
+        if not isinstance(account, DnsAccount):
+            account = session.state["dns account"] = DnsAccount()
+        return account
+    if transaction.dns_account is None:
+        transaction.dns_account = DnsAccount()
+    return transaction.dns_account

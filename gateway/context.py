@@ -22,8 +22,10 @@ class DnsAnswer:
     exists: bool = True
     """False for NXDOMAIN; True with empty records for NODATA."""
     authenticated: bool = False
-    """The AD bit."""
+    """The AD bit: the name server has validated the answer (DNSSEC). Only from a name server that `[dns] trust_ad` believes."""
     cached: bool = False
+    stale: bool = False
+    """Its time to live is over, and no name server gives a newer one (RFC 8767)."""
     canonical: str = ""
     """The name at the end of the CNAME chain, or ``."""
 
@@ -32,7 +34,7 @@ class Resolver(Protocol):
     """Shared, cached DNS."""
 
     async def query(self, name: str, kind: str) -> DnsAnswer:
-        """Look up. Raises DnsError for a temporary failure; never anything else."""
+        """Look up. Raises DnsError for a temporary failure, and when the transaction's budget is spent; never anything else."""
         ...
 
 

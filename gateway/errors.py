@@ -86,8 +86,11 @@ class StorageError(GatewayError):
 class DnsError(GatewayError):
     """A temporary failure of DNS: time-out, SERVFAIL, no server. Absence is an answer, not an error."""
 
-    def __init__(self, name: str, kind: str, what: str) -> None:
+    def __init__(self, name: str, kind: str, what: str, *, cause: str = "other") -> None:
         super().__init__(f"{name} {kind}: {what}")
         self.name = name
         self.kind = kind
         self.what = what
+        self.cause = cause
+        """`timeout`, `unreachable`, `servfail`, `refused`, `answer` (none that can be used), `budget` (the transaction has spent its
+        look-ups or its time), `overload`, `closed`, `static` (the configuration says so) or `other`."""

@@ -57,6 +57,14 @@ SERVERS_RESTING = Gauge(
     "mailgateway_next_hop_resting", "Workers for which a server rests after a failure.", ["next_hop"], multiprocess_mode="livesum"
 )
 DUPLICATES = Counter("mailgateway_duplicates", "Recipients that may have got a message twice (a lost reply, a crash).")
+DNS_QUERIES = Counter(
+    "mailgateway_dns_queries", "Questions of plugins and routes: static, cached, asked, stale, failed.", ["outcome"]
+)
+DNS_FAILURES = Counter("mailgateway_dns_failures", "Questions that failed, by cause.", ["cause"])
+DNS_SECONDS = Histogram("mailgateway_dns_seconds", "Time of look-ups that needed a name server.", buckets=_SECONDS)
+DNS_SERVER_FAILURES = Counter(
+    "mailgateway_dns_server_failures", "Tries that a name server did not answer, or refused.", ["server"]
+)
 WORKERS_ENDED = Counter("mailgateway_workers_ended", "Workers that ended unasked: exited, killed, blocked.", ["reason"])
 
 
@@ -79,6 +87,7 @@ class BoundedLabel:
 _plugin = BoundedLabel()
 _next_hop = BoundedLabel()
 _verdict = BoundedLabel(30)
+_name_server = BoundedLabel()
 
 
 # Noted for every message here, counted by `flush`: one count in a shared file costs as much as ten notes.
@@ -87,6 +96,8 @@ _verdicts: Tally[str] = Tally()
 _octets: Tally[None] = Tally()
 _sessions: Tally[str] = Tally()
 """`begun`, and by how many there are more `open`."""
+_dns_queries: Tally[str] = Tally()
+_dns_failures: Tally[str] = Tally()
 _times: Tally[int] = Tally()
 """By bucket."""
 _time: list[float] = []
@@ -119,6 +130,27 @@ def count_content(octets: int) -> None:
     _octets[None] += octets
 
 
+def count_dns_query(outcome: str) -> None:
+    """A plugin or a route has asked the resolver: static, cached, asked, stale."""
+    _dns_queries[outcome] += 1
+
+
+def count_dns_failure(cause: str) -> None:
+    """It was told that the look-up failed; `cause` is one of DnsError's."""
+    _dns_queries["failed"] += 1
+    _dns_failures[cause] += 1
+
+
+def observe_dns(seconds: float) -> None:
+    """A look-up that needed a name server took so long."""
+    DNS_SECONDS.observe(seconds)
+
+
+def count_name_server_failure(server: str) -> None:
+    """A name server did not answer a try, or refused it."""
+    DNS_SERVER_FAILURES.labels(_name_server(server)).inc()
+
+
 def observe_transaction(seconds: float) -> None:
     """From the end of the content to the reply for it."""
     _times[bisect_left(_SECONDS, seconds)] += 1
@@ -132,6 +164,10 @@ def flush() -> None:
         REPLIES.labels(command, str(code) if 200 <= code <= 599 else OTHER).inc(amount)
     for verdict in tuple(_verdicts):
         TRANSACTIONS.labels(verdict).inc(_verdicts.pop(verdict))
+    for outcome in tuple(_dns_queries):
+        DNS_QUERIES.labels(outcome).inc(_dns_queries.pop(outcome))
+    for cause in tuple(_dns_failures):
+        DNS_FAILURES.labels(cause).inc(_dns_failures.pop(cause))
     OCTETS.inc(_octets.pop(None, 0))
     SESSIONS.inc(_sessions.pop("begun", 0))
     SESSIONS_OPEN.inc(_sessions.pop("open", 0))

@@ -409,14 +409,40 @@ class DnsConfig(Model):
 
     nameservers: tuple[NameServer, ...] = ()
     """`host:port` each; default: the system's."""
-    timeout: Duration = 5.0
+    trust_ad: Literal["loopback", "always", "never"] = "loopback"
+    """Whose word that an answer was validated (AD, DNSSEC) is believed: name servers at loopback addresses, all, or none."""
+    timeout: Duration = Field(default=5.0, gt=0)
     """For one look-up with all its tries."""
+    transaction_look_ups: int = Field(default=200, ge=1)
+    """Look-ups that the plugins may cause for one message; what is cached costs none."""
+    transaction_time: Duration = Field(default=20.0, gt=0)
+    """Time that one message may wait for DNS in its plugins, all together. Past either: a temporary failure of each further look-up."""
     cache_size: int = Field(default=10_000, ge=0)
     """Answers kept, for each worker."""
+    min_ttl: Duration = 0.0
+    """An answer is kept at least so long, whatever it says itself."""
+    max_ttl: Duration = 3_600.0
+    """And at most so long: a mistake in a zone is repaired within the hour."""
+    min_negative_ttl: Duration = 0.0
+    """That there is no such name or record is kept at least so long."""
+    max_negative_ttl: Duration = 900.0
+    """And at most so long."""
+    failure_ttl: Duration = Field(default=1.0, ge=1, le=300)
+    """A failed look-up is not tried again for so long (RFC 9520 3.2); each failure that follows doubles it, up to 30 s."""
+    stale_limit: Duration = 86_400.0
+    """While name servers fail, an answer may be used so long past its time (RFC 8767); 0: never."""
+    stale_wait: Duration = 1.8
+    """Such an answer is used when a name server has not given a newer one after this long."""
     demo: bool = False
     """Answer for the `.test` domains of `mailgateway demo`."""
     zones: dict[str, dict[str, list[Any]]] = {}
-    """Static answers: `"name" = { A = ["192.0.2.1"], TXT = ["v=spf1 -all"] }`."""
+    """Static answers: `"name" = { A = ["192.0.2.1"], TXT = ["v=spf1 -all"] }`; `"*.name"` for all names below."""
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> DnsConfig:
+        if self.min_ttl > self.max_ttl or self.min_negative_ttl > self.max_negative_ttl:
+            raise ValueError("min_ttl up to max_ttl, min_negative_ttl up to max_negative_ttl")
+        return self
 
 
 class QuarantineConfig(Model):

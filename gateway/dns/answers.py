@@ -31,14 +31,22 @@ class Reading:
 
 
 class BadAnswerError(Exception):
-    """The server failed, refused, or said what cannot be."""
+    """The server failed, refused, or said what cannot be. `cause` is one of DnsError's."""
+
+    def __init__(self, what: str, cause: str = "answer") -> None:
+        super().__init__(what)
+        self.cause = cause
+
+
+CAUSES = {"SERVFAIL": "servfail", "REFUSED": "refused"}
 
 
 def read(message: dns.message.Message, kind: str) -> Reading:
     """Raises BadAnswerError for SERVFAIL, REFUSED and the like, and for a message that contradicts itself."""
     rcode = message.rcode()
     if rcode not in {dns.rcode.NOERROR, dns.rcode.NXDOMAIN}:
-        raise BadAnswerError(dns.rcode.to_text(rcode))
+        what = dns.rcode.to_text(rcode)
+        raise BadAnswerError(what, CAUSES.get(what, "answer"))
     if not isinstance(message, dns.message.QueryMessage):
         raise BadAnswerError("not an answer to a query")
     try:

@@ -22,7 +22,11 @@ _MAX_STRAYS = 100
 
 
 class ExchangeError(Exception):
-    """No usable answer from this server: closed, unreachable, garbage, too large."""
+    """No usable answer from this server: closed, unreachable, garbage, too large. `cause` is one of DnsError's."""
+
+    def __init__(self, what: str, cause: str = "unreachable") -> None:
+        super().__init__(what)
+        self.cause = cause
 
 
 def read_answer(wire: bytes, query: dns.message.Message) -> dns.message.Message | None:
@@ -64,7 +68,7 @@ class _Ear(asyncio.DatagramProtocol):
             return
         self._strays += 1
         if self._strays >= _MAX_STRAYS:
-            self.answer.set_exception(ExchangeError("too many answers to other questions"))
+            self.answer.set_exception(ExchangeError("too many answers to other questions", "answer"))
 
     def error_received(self, exc: Exception) -> None:
         self._fail(exc)
@@ -112,12 +116,12 @@ async def _ask_tcp(server: tuple[str, int], query: dns.message.Message, wire: by
         writer.write(struct.pack("!H", len(wire)) + wire)
         (length,) = struct.unpack("!H", await reader.readexactly(2))
         if length > MAX_TCP:
-            raise ExchangeError(f"an answer of {length} octets")
+            raise ExchangeError(f"an answer of {length} octets", "answer")
         answer = read_answer(await reader.readexactly(length), query)
     except (OSError, EOFError) as error:
         raise ExchangeError(str(error) or type(error).__name__) from error
     finally:
         writer.transport.abort()
     if answer is None or answer.flags & dns.flags.TC:
-        raise ExchangeError("no usable answer over TCP")
+        raise ExchangeError("no usable answer over TCP", "answer")
     return answer

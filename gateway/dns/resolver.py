@@ -1,7 +1,7 @@
-"""The shared resolver of a worker: static zones, cache, one look-up at a time for each question, tries over all name servers.
+"""The shared resolver of a worker: static zones, cache, one look-up at a time for each question, budgets, stale answers.
 
 Absence is an answer; everything that goes wrong is DnsError and nothing else. There is no search list: names are whole names.
-It is a stub: it asks recursive name servers (RFC 1034 5.3.1) and follows a CNAME only where their answer leaves it open.
+What goes over the wire is `asking`'s.
 """
 
 from __future__ import annotations
@@ -12,38 +12,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import dns.exception
-import dns.flags
-import dns.message
-import dns.rcode
-
 from gateway.context import DnsAnswer
-from gateway.dns.answers import KINDS, BadAnswerError, Reading, read
-from gateway.dns.cache import AnswerCache
+from gateway.dns.answers import KINDS, BadAnswerError, Reading
+from gateway.dns.asking import MAX_CHAIN, Asker, DnspythonBackend
+from gateway.dns.cache import AnswerCache, Key
 from gateway.dns.demo import ZONES as DEMO
-from gateway.dns.exchange import ExchangeError, ask
-from gateway.dns.names import canonical, wire_name
+from gateway.dns.exchange import ExchangeError
+from gateway.dns.names import canonical
 from gateway.dns.servers import Servers
 from gateway.dns.zones import Zones
+from gateway.dns_account import ACCOUNT, DnsAccount
 from gateway.errors import DnsError
+from gateway.metrics import count_dns_failure, count_dns_query, observe_dns
 
 if TYPE_CHECKING:
     from gateway.config.models import DnsConfig
 
-MAX_TTL = 3_600.0
-"""Seconds an answer is kept at most: a mistake in a zone is repaired within the hour."""
-MAX_NEGATIVE_TTL = 900.0
-FAILURE_TTL = 1.0
-"""Seconds a failure is remembered (RFC 9520 3.2: at least one)."""
-MAX_CHAIN = 8
-"""CNAMEs followed by questions of our own."""
 MAX_IN_FLIGHT = 2_000
 """Look-ups under way in a worker."""
-MAX_QUESTIONS = 256
-"""Questions on the wire at once; a burst beyond it would only overflow the name server's socket."""
-_ROUNDS = (0.25, 0.75)
-"""Shares of the time limit: a lost datagram is noticed early, a slow name server gets its time."""
-_UDP_PAYLOAD = 1_232  # RFC 9715: fits every path without fragments
 
 
 class CachingResolver:
@@ -52,37 +38,37 @@ class CachingResolver:
     def __init__(
         self, settings: DnsConfig, *, clock: Callable[[], float] = time.monotonic, servers: Servers | None = None
     ) -> None:
-        self._timeout = settings.timeout
+        self._settings = settings
+        self._clock = clock
         self._zones = Zones({**DEMO, **settings.zones} if settings.demo else settings.zones)
-        self._servers = Servers(settings.nameservers, clock=clock) if servers is None else servers
-        self._cache = AnswerCache(settings.cache_size, clock=clock)
-        self._slots = asyncio.Semaphore(MAX_QUESTIONS)
-        self._in_flight: dict[tuple[str, str], asyncio.Task[DnsAnswer]] = {}
+        self._asker = Asker(
+            Servers(settings.nameservers, clock=clock) if servers is None else servers,
+            DnspythonBackend(),
+            timeout=settings.timeout,
+            trust_ad=settings.trust_ad,
+        )
+        self._cache = AnswerCache(
+            settings.cache_size, clock=clock, stale_limit=settings.stale_limit, failure_ttl=settings.failure_ttl
+        )
+        self._in_flight: dict[Key, asyncio.Task[DnsAnswer]] = {}
         self._closed = False
 
     async def query(self, name: str, kind: str) -> DnsAnswer:
         """Look up. A name that cannot exist (empty or overlong label) is answered as absent, without asking anybody.
 
-        Raises DnsError for a temporary failure; never anything else.
+        Raises DnsError for a temporary failure and for a spent budget; never anything else.
         """
-        kind = kind.upper()
-        if kind not in KINDS:
-            raise DnsError(name, kind, f"not one of {', '.join(KINDS)}")
-        known = canonical(name)
-        if known is None:
-            return DnsAnswer(name=name, kind=kind, exists=False)
-        if (static := await self._from_zones(known, kind)) is not None:
-            return static
-        key = (known, kind)
-        kept = self._cache.get(key)
-        if isinstance(kept, DnsError):
-            raise DnsError(kept.name, kept.kind, f"{kept.what} (a moment ago)")
-        if kept is not None:
-            return replace(kept, cached=True)
-        task = self._in_flight.get(key)
-        if task is None:
-            task = self._start(key)
-        return await self._wait(task, key)
+        answer = self._cache.fresh((name, kind))  # names are canonical more often than not
+        if answer is not None:
+            count_dns_query("cached")
+            return answer
+        try:
+            answer, outcome = await self._query(name, kind.upper())
+        except DnsError as error:
+            count_dns_failure(error.cause)
+            raise
+        count_dns_query(outcome)
+        return answer
 
     async def close(self) -> None:
         """End every look-up under way; later ones fail."""
@@ -91,28 +77,83 @@ class CachingResolver:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._asker.close()
 
-    async def _from_zones(self, name: str, kind: str) -> DnsAnswer | None:
-        answer = self._zones.answer(name, kind)
-        if answer is None or not answer.canonical:
-            return answer
-        target = answer.canonical
-        for _ in range(MAX_CHAIN):
-            known = canonical(target)
-            if known is None:
-                return DnsAnswer(name=name, kind=kind, exists=False, canonical=target)
-            found = self._zones.answer(known, kind)
-            if found is None:
-                return replace(await self.query(known, kind), name=name, canonical=target)
-            if not found.canonical:
-                return replace(found, name=name, canonical=target)
-            target = found.canonical
-        raise DnsError(name, kind, "CNAME chain too long")
+    async def _query(self, name: str, kind: str) -> tuple[DnsAnswer, str]:
+        """The answer, and where it is from."""
+        if kind not in KINDS:
+            raise DnsError(name[:1_000], kind[:100], f"not one of {', '.join(KINDS)}")
+        known = canonical(name)
+        if known is None:
+            return DnsAnswer(name=name, kind=kind, exists=False), "static"
+        if not self._zones.is_empty and (static := await self._from_zones(known, kind)) is not None:
+            return static
+        key = (known, kind)
+        if (answer := self._cache.fresh(key)) is not None:
+            return answer, "cached"
+        entry, now = self._cache.entry(key), self._clock()
+        stale = None if entry is None else entry.stale(now)
+        if entry is not None and entry.error is not None and entry.quiet_until > now:
+            if stale is None:
+                raise DnsError(known, kind, f"{entry.error.what} (a moment ago)", cause=entry.error.cause)
+            return stale, "stale"
+        try:
+            return await self._ask(key, None if stale is None else self._settings.stale_wait), "asked"
+        except DnsError:
+            if stale is None:
+                raise
+            return stale, "stale"
 
-    def _start(self, key: tuple[str, str]) -> asyncio.Task[DnsAnswer]:
+    async def _ask(self, key: Key, limit: float | None) -> DnsAnswer:
+        """Join or begin a look-up, and wait for it as long as budget and limit allow."""
+        account, loop = ACCOUNT.get(), asyncio.get_running_loop()
+        if account is None:
+            return await self._wait(key, limit, "no newer answer yet", "timeout")
+        left = self._left(key, account, loop.time())
+        account.begin(loop.time())
+        try:
+            if limit is not None and limit < left:
+                return await self._wait(key, limit, "no newer answer yet", "timeout")
+            return await self._wait(key, left, self._spent, "budget")
+        finally:
+            account.end(loop.time())
+
+    def _left(self, key: Key, account: DnsAccount, now: float) -> float:
+        """Seconds that the account still has. DnsError when it has nothing."""
+        left = self._settings.transaction_time - account.seconds(now)
+        if left <= 0:
+            account.refused += 1
+            raise DnsError(*key, self._spent, cause="budget")
+        if account.look_ups >= self._settings.transaction_look_ups:
+            account.refused += 1
+            what = f"the budget of {self._settings.transaction_look_ups} look-ups for one message is spent"
+            raise DnsError(*key, what, cause="budget")
+        return left
+
+    @property
+    def _spent(self) -> str:
+        return f"the budget of {self._settings.transaction_time:g} s for one message is spent"
+
+    async def _wait(self, key: Key, limit: float | None, what: str, cause: str) -> DnsAnswer:
         """One task for all who ask the same: whoever leaves does not take the answer from the others."""
-        if self._closed or len(self._in_flight) >= MAX_IN_FLIGHT:
-            raise DnsError(*key, "the resolver is closed" if self._closed else "too many look-ups under way")
+        task = self._in_flight.get(key)
+        if task is None:
+            task = self._start(key)
+        try:
+            async with asyncio.timeout(limit):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            raise DnsError(*key, what, cause=cause) from None
+        except asyncio.CancelledError:
+            if task.cancelled() and self._closed:
+                raise DnsError(*key, "the resolver is closed", cause="closed") from None
+            raise
+
+    def _start(self, key: Key) -> asyncio.Task[DnsAnswer]:
+        if self._closed:
+            raise DnsError(*key, "the resolver is closed", cause="closed")
+        if len(self._in_flight) >= MAX_IN_FLIGHT:
+            raise DnsError(*key, "too many look-ups under way", cause="overload")
         task = asyncio.get_running_loop().create_task(self._look_up(key), name=f"dns {key[1]} {key[0]}")
         self._in_flight[key] = task
 
@@ -124,78 +165,58 @@ class CachingResolver:
         task.add_done_callback(ended)
         return task
 
-    async def _wait(self, task: asyncio.Task[DnsAnswer], key: tuple[str, str]) -> DnsAnswer:
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled() and self._closed:
-                raise DnsError(*key, "the resolver is closed") from None
-            raise
-
-    async def _look_up(self, key: tuple[str, str]) -> DnsAnswer:
+    async def _look_up(self, key: Key) -> DnsAnswer:
         name, kind = key
+        began = time.perf_counter()
         try:
-            async with asyncio.timeout(self._timeout):
-                reading = await self._follow(name, kind)
+            async with asyncio.timeout(self._settings.timeout):
+                reading = await self._asker.look_up(name, kind)
         except TimeoutError:
-            error = DnsError(name, kind, f"no answer within {self._timeout:g} s")
+            error = DnsError(name, kind, f"no answer within {self._settings.timeout:g} s", cause="timeout")
         except (BadAnswerError, ExchangeError) as trouble:
-            error = DnsError(name, kind, str(trouble))
+            error = DnsError(name, kind, str(trouble), cause=trouble.cause)
         except Exception as trouble:  # noqa: BLE001 - the border to dnspython: nothing but DnsError may reach plugins
             error = DnsError(name, kind, f"{type(trouble).__name__}: {trouble}")
         else:
-            answer = DnsAnswer(
-                name=name,
-                kind=kind,
-                records=reading.records,
-                exists=reading.exists,
-                authenticated=reading.authenticated,
-                canonical=reading.canonical,
-            )
-            limit = MAX_TTL if reading.records else MAX_NEGATIVE_TTL
-            self._cache.put(key, answer, min(reading.ttl, limit))
+            answer = _answer(key, reading)
+            self._cache.put(key, answer, self._time_to_live(reading))
             return answer
-        self._cache.put(key, error, FAILURE_TTL)
+        finally:
+            observe_dns(time.perf_counter() - began)
+        self._cache.put_failure(key, error)
         raise error
 
-    async def _follow(self, name: str, kind: str) -> Reading:
-        reading = await self._try_servers(name, kind)
-        ttl, authenticated, target = reading.ttl, reading.authenticated, reading.canonical
+    def _time_to_live(self, reading: Reading) -> float:
+        settings = self._settings
+        if reading.records:
+            return min(max(reading.ttl, settings.min_ttl), settings.max_ttl)
+        return min(max(reading.ttl, settings.min_negative_ttl), settings.max_negative_ttl)
+
+    async def _from_zones(self, name: str, kind: str) -> tuple[DnsAnswer, str] | None:
+        answer = self._zones.answer(name, kind)
+        if answer is None or not answer.canonical:
+            return None if answer is None else (answer, "static")
+        target = answer.canonical
         for _ in range(MAX_CHAIN):
-            if not reading.unfinished:
-                return replace(reading, ttl=ttl, authenticated=authenticated, canonical=target)
             known = canonical(target)
             if known is None:
-                return replace(reading, exists=False, ttl=ttl, canonical=target, unfinished=False)
-            reading = await self._try_servers(known, kind)
-            ttl = min(ttl, reading.ttl)
-            authenticated = authenticated and reading.authenticated
-            target = reading.canonical or target
-        raise BadAnswerError("CNAME chain too long")
+                return DnsAnswer(name=name, kind=kind, exists=False, canonical=target), "static"
+            found = self._zones.answer(known, kind)
+            if found is None:
+                beyond, outcome = await self._query(known, kind)
+                return replace(beyond, name=name, canonical=beyond.canonical or target), outcome
+            if not found.canonical:
+                return replace(found, name=name, canonical=target), "static"
+            target = found.canonical
+        raise DnsError(name, kind, "CNAME chain too long", cause="answer")
 
-    async def _try_servers(self, name: str, kind: str) -> Reading:
-        """Each server in turn, twice; the time of a try is its share of the whole."""
-        servers = self._servers.in_order()
-        if not servers:
-            raise BadAnswerError("no name server is known")
-        trouble: Exception = BadAnswerError("no answer")
-        for share in _ROUNDS:
-            for server in servers:
-                try:
-                    async with self._slots, asyncio.timeout(self._timeout * share / len(servers)):
-                        return await self._ask(server, name, kind)
-                except TimeoutError:
-                    trouble = BadAnswerError(f"no answer from {server[0]}")
-                except (BadAnswerError, ExchangeError) as error:
-                    trouble = error
-                self._servers.failed(server)
-        raise trouble
 
-    async def _ask(self, server: tuple[str, int], name: str, kind: str) -> Reading:
-        query = dns.message.make_query(wire_name(name), KINDS[kind], use_edns=0, payload=_UDP_PAYLOAD)
-        query.flags |= dns.flags.AD  # RFC 6840 5.7: we understand the bit in the answer
-        answer = await ask(server, query)
-        if answer.rcode() in {dns.rcode.FORMERR, dns.rcode.NOTIMP}:
-            query = dns.message.make_query(wire_name(name), KINDS[kind], use_edns=False)  # RFC 6891 7: an old server
-            answer = await ask(server, query)
-        return read(answer, kind)
+def _answer(key: Key, reading: Reading) -> DnsAnswer:
+    return DnsAnswer(
+        name=key[0],
+        kind=key[1],
+        records=reading.records,
+        exists=reading.exists,
+        authenticated=reading.authenticated,
+        canonical=reading.canonical,
+    )

@@ -24,6 +24,20 @@ def parse_server(text: str) -> Server:
     return host, int(port or 53)
 
 
+def shown(server: Server) -> str:
+    """As the configuration has it: `192.0.2.53:53`, `[::1]:53`."""
+    host, port = server
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(server: Server) -> bool:
+    """Nobody on the way can have changed its answers. A name is none: what it leads to is not known here."""
+    try:
+        return ipaddress.ip_address(server[0]).is_loopback
+    except ValueError:
+        return False
+
+
 def read_resolv_conf(text: str) -> list[Server]:
     """The `nameserver` lines with an address; search lists and options are not for mail and are left out."""
     servers = []

@@ -1,12 +1,12 @@
 """Static answers of the configuration, `[dns.zones]`: for tests, demonstrations and names that no name server knows.
 
-A listed name is answered; a name below a listed one does not exist. Where a name under `test` or `invalid` is listed, nothing else
+A listed name is answered; a name below a listed one does not exist, unless `*.` before an ancestor is listed (RFC 4592). Where a name under `test` or `invalid` is listed, nothing else
 under that top-level domain exists either (RFC 6761 6.2, 6.4), so that nothing about such names leaves the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.context import DnsAnswer
@@ -67,35 +67,54 @@ class Zones:
                     problems.append(_problem(f"{name}.{key}", repr(values)[:200], str(error)))
         if problems:
             raise ConfigError(problems)
+        self._above = frozenset(ancestor for name in self._answers for ancestor in _ancestors(name))
         self._own_tops = {top for name in self._answers if (top := name.rpartition(".")[2]) in _RESERVED}
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is listed."""
+        return not self._answers
 
     def answer(self, name: str, kind: str) -> DnsAnswer | None:
         """The answer for a canonical name, not following CNAME; None when name servers are to be asked.
 
         Raises DnsError where the configuration says so (`"TEMPFAIL"`).
         """
-        if not self._answers:
-            return None
         entry = self._answers.get(name)
         if entry is None:
-            return DnsAnswer(name=name, kind=kind, exists=False) if self._is_below(name) else None
+            entry = self._by_wildcard(name)
+        if entry is None:
+            # RFC 8020 2: a name with names below it exists, if only so
+            return DnsAnswer(name=name, kind=kind, exists=name in self._above) if self._is_below(name) else None
         if kind in entry:
             records = entry[kind]
             if records is None:
-                raise DnsError(name, kind, "the configuration says that this look-up fails")
+                raise DnsError(name, kind, "the configuration says that this look-up fails", cause="static")
             return DnsAnswer(name=name, kind=kind, records=records)
         aliases = entry.get("CNAME")
         return DnsAnswer(name=name, kind=kind, canonical=aliases[0] if aliases else "")
 
+    def _by_wildcard(self, name: str) -> dict[str, tuple[Any, ...] | None] | None:
+        """RFC 4592 3.3.1: what is listed for `*` below the closest ancestor that exists."""
+        if name in self._above:
+            return None
+        for ancestor in _ancestors(name):
+            if ancestor in self._answers or ancestor in self._above:
+                return self._answers.get(f"*.{ancestor}")
+        return None
+
     def _is_below(self, name: str) -> bool:
         if name.rpartition(".")[2] in self._own_tops:
             return True
-        _, dot, parent = name.partition(".")
-        while dot:
-            if parent in self._answers:
-                return True
-            _, dot, parent = parent.partition(".")
-        return False
+        return any(ancestor in self._answers or f"*.{ancestor}" in self._answers for ancestor in _ancestors(name))
+
+
+def _ancestors(name: str) -> Iterator[str]:
+    """`b.c` and `c` for `a.b.c`."""
+    _, dot, parent = name.partition(".")
+    while dot:
+        yield parent
+        _, dot, parent = parent.partition(".")
 
 
 def _problem(key: str, found: str, allowed: str) -> ConfigProblem:

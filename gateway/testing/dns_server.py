@@ -60,7 +60,13 @@ class StubDnsServer:
         delay: Mapping[str, float] | None = None,
         ttl: int = 300,
         negative_ttl: int | None = 60,
+        host: str = "127.0.0.1",
+        authenticated: bool = False,
     ) -> None:
+        self.host = host
+        """Loopback address to listen at: `127.0.0.1`, or `::1`."""
+        self.authenticated = authenticated
+        """The AD bit in every answer."""
         self.ttl = ttl
         self.negative_ttl = negative_ttl
         """Seconds in the SOA record of a negative answer; None: no such record."""
@@ -83,14 +89,14 @@ class StubDnsServer:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         for _ in range(20):  # the port that TCP got may be taken for UDP
-            self._tcp = await asyncio.start_server(self._serve_tcp, "127.0.0.1", 0)
+            self._tcp = await asyncio.start_server(self._serve_tcp, self.host, 0)
             port = self._tcp.sockets[0].getsockname()[1]
             try:
-                self._udp, _ = await loop.create_datagram_endpoint(lambda: _Ear(self), local_addr=("127.0.0.1", port))
+                self._udp, _ = await loop.create_datagram_endpoint(lambda: _Ear(self), local_addr=(self.host, port))
             except OSError:
                 self._tcp.close()
                 continue
-            self.address = f"127.0.0.1:{port}"
+            self.address = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
             return self
         msg = "no port is free for both TCP and UDP"
         raise OSError(msg)
@@ -152,6 +158,8 @@ class StubDnsServer:
 
     async def _response(self, query: dns.message.Message, name: str, kind: str, how: str) -> dns.message.Message:
         response = dns.message.make_response(query, recursion_available=True)
+        if self.authenticated:
+            response.flags |= dns.flags.AD
         if how in {SERVFAIL, REFUSED}:
             response.set_rcode(dns.rcode.SERVFAIL if how == SERVFAIL else dns.rcode.REFUSED)
             return response

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from gateway import metrics
 from gateway.config.models import DnsConfig
-from gateway.dns import CachingResolver
+from gateway.dns import CachingResolver, asking
 from gateway.dns import resolver as module
 from gateway.dns.servers import Servers
 from gateway.errors import DnsError
@@ -57,11 +58,11 @@ ZONES: dict[str, Any] = {
 
 @asynccontextmanager
 async def a_resolver(
-    clock: Clock | None = None, *, timeout: float = 5.0, cache_size: int = 100, **misbehaviour: Any
+    clock: Clock | None = None, *, settings: dict[str, Any] | None = None, **misbehaviour: Any
 ) -> AsyncIterator[tuple[CachingResolver, StubDnsServer]]:
     async with StubDnsServer(ZONES, **misbehaviour) as server:
-        settings = DnsConfig(nameservers=(server.address,), timeout=timeout, cache_size=cache_size)
-        resolver = CachingResolver(settings, clock=clock or Clock())
+        config = DnsConfig(nameservers=(server.address,), **{"cache_size": 100, **(settings or {})})
+        resolver = CachingResolver(config, clock=clock or Clock())
         yield resolver, server
         await resolver.close()
 
@@ -154,7 +155,7 @@ async def test_half_a_chain_is_finished_by_questions_of_our_own() -> None:
         assert [name for name, _, _ in server.queries] == ["alias.example", "alias2.example", "example.org"]
         with pytest.raises(DnsError, match="chain too long"):
             await resolver.query("circle.example", "A")
-        assert len(server.queries) <= 3 + module.MAX_CHAIN + 1
+        assert len(server.queries) <= 3 + asking.MAX_CHAIN + 1
 
 
 async def test_answers_are_kept_for_their_time_to_live() -> None:
@@ -174,12 +175,49 @@ async def test_no_answer_is_kept_longer_than_the_cap() -> None:
     async with a_resolver(clock, ttl=10**6, negative_ttl=10**6) as (resolver, _):
         await resolver.query("example.org", "A")
         await resolver.query("missing.example", "A")
-        clock.move(module.MAX_NEGATIVE_TTL - 1)
+        clock.move(899)
         assert (await resolver.query("missing.example", "A")).cached
         clock.move(1)
         assert not (await resolver.query("missing.example", "A")).cached
-        clock.move(module.MAX_TTL)
+        clock.move(3_600)
         assert not (await resolver.query("example.org", "A")).cached
+
+
+async def test_the_limits_of_times_to_live_are_settings() -> None:
+    clock = Clock()
+    limits = {"min_ttl": 10, "max_ttl": 20, "min_negative_ttl": 3, "max_negative_ttl": 5}
+    for ttl, kept, kept_negative in [(1, 10, 3), (15, 15, 5), (500, 20, 5), (0, 10, 3), (4, 10, 4)]:
+        async with a_resolver(clock, settings=limits, ttl=ttl, negative_ttl=ttl) as (resolver, _):
+            for name, seconds in (("example.org", kept), ("missing.example", kept_negative)):
+                await resolver.query(name, "A")
+                clock.move(seconds - 1)
+                assert (await resolver.query(name, "A")).cached
+                clock.move(1)
+                assert not (await resolver.query(name, "A")).cached
+
+
+def test_limits_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="min_ttl up to max_ttl"):
+        DnsConfig(min_ttl=10, max_ttl=5)
+    with pytest.raises(ValueError, match="min_negative_ttl up to"):
+        DnsConfig(min_negative_ttl=10, max_negative_ttl=5)
+
+
+async def test_a_failure_that_comes_back_is_remembered_longer_each_time() -> None:
+    clock = Clock()
+    async with a_resolver(clock, misbehave={"example.org": SERVFAIL}) as (resolver, server):
+        for pause in (1, 2, 4, 8, 16, 30, 30):
+            with pytest.raises(DnsError, match=r"SERVFAIL$"):
+                await resolver.query("example.org", "A")
+            asked = len(server.queries)
+            clock.move(pause - 0.5)
+            with pytest.raises(DnsError, match=r"SERVFAIL \(a moment ago\)"):
+                await resolver.query("example.org", "A")
+            assert len(server.queries) == asked
+            clock.move(0.5)
+        server.misbehave.clear()
+        assert (await resolver.query("example.org", "A")).records
+        assert (await resolver.query("example.org", "A")).cached
 
 
 @pytest.mark.parametrize(("negative_ttl", "kept"), [(30, True), (0, False), (None, False)])
@@ -207,14 +245,14 @@ async def test_a_failure_is_remembered_for_a_moment() -> None:
             with pytest.raises(DnsError):
                 await resolver.query("fails.example", "TXT")
         asked = len(server.queries)
-        clock.move(module.FAILURE_TTL)
+        clock.move(1)
         with pytest.raises(DnsError):
             await resolver.query("fails.example", "TXT")
         assert len(server.queries) == 2 * asked
 
 
 async def test_the_cache_is_bounded() -> None:
-    async with a_resolver(cache_size=3) as (resolver, server):
+    async with a_resolver(settings={"cache_size": 3}) as (resolver, server):
         for number in range(5):
             await resolver.query(f"missing{number}.example", "A")
         await resolver.query("missing4.example", "A")
@@ -246,7 +284,7 @@ async def test_whoever_leaves_does_not_take_the_answer_from_the_others() -> None
 
 
 async def test_a_failure_nobody_waits_for_any_more_is_no_noise() -> None:
-    async with a_resolver(timeout=0.05, misbehave={"example.org": SILENT}) as (resolver, _):
+    async with a_resolver(settings={"timeout": 0.05}, misbehave={"example.org": SILENT}) as (resolver, _):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(resolver.query("example.org", "A"), 0.01)
         await asyncio.sleep(0.1)
@@ -276,7 +314,7 @@ async def test_what_does_not_answer_the_question_is_passed_over(how: str) -> Non
 
 @pytest.mark.parametrize("how", [SILENT, ONLY_GARBAGE])
 async def test_without_an_answer_the_time_limit_holds(how: str) -> None:
-    async with a_resolver(timeout=0.2, misbehave={"example.org": how}) as (resolver, server):
+    async with a_resolver(settings={"timeout": 0.2}, misbehave={"example.org": how}) as (resolver, server):
         began = asyncio.get_running_loop().time()
         with pytest.raises(DnsError, match="no answer"):
             await resolver.query("example.org", "A")
@@ -284,11 +322,73 @@ async def test_without_an_answer_the_time_limit_holds(how: str) -> None:
         assert len(server.queries) == 2
 
 
-@pytest.mark.parametrize(("how", "word"), [(SERVFAIL, "SERVFAIL"), (REFUSED, "REFUSED")])
-async def test_a_server_that_fails_or_refuses_is_a_failure(how: str, word: str) -> None:
-    async with a_resolver(misbehave={"example.org": how}) as (resolver, _):
-        with pytest.raises(DnsError, match=word):
+@pytest.mark.parametrize(
+    ("how", "word", "cause"),
+    [
+        (SERVFAIL, "SERVFAIL", "servfail"),
+        (REFUSED, "REFUSED", "refused"),
+        (SILENT, "no answer", "timeout"),
+        (ONLY_GARBAGE, "no answer", "timeout"),
+    ],
+)
+async def test_a_failure_tells_its_cause_also_a_moment_later(how: str, word: str, cause: str) -> None:
+    async with a_resolver(misbehave={"example.org": how}, settings={"timeout": 0.2}) as (resolver, _):
+        for _ in range(2):
+            with pytest.raises(DnsError, match=word) as raised:
+                await resolver.query("example.org", "A")
+            assert raised.value.cause == cause
+
+
+async def test_a_server_that_is_not_there_is_a_cause_too() -> None:
+    resolver = CachingResolver(DnsConfig(nameservers=(_closed_port(),)))
+    with pytest.raises(DnsError) as raised:
+        await resolver.query("example.org", "A")
+    assert raised.value.cause == "unreachable"
+    await resolver.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_name_servers_of_both_families_over_udp_and_tcp(host: str) -> None:
+    async with a_resolver(host=host, misbehave={"alias2.example": TRUNCATED}) as (resolver, server):
+        assert (await resolver.query("example.org", "A")).records
+        assert (await resolver.query("alias2.example", "A")).records
+        assert [transport for _, _, transport in server.queries] == ["udp", "udp", "tcp"]
+
+
+@pytest.mark.parametrize(("trust_ad", "believed"), [("loopback", True), ("always", True), ("never", False)])
+async def test_the_ad_bit_is_shown_where_the_server_is_believed(trust_ad: str, believed: bool) -> None:
+    async with a_resolver(settings={"trust_ad": trust_ad}, authenticated=True) as (resolver, _):
+        for _ in range(2):
+            assert (await resolver.query("example.org", "A")).authenticated is believed
+        assert (await resolver.query("missing.example", "A")).authenticated is believed
+
+
+async def test_without_the_ad_bit_nothing_is_authenticated() -> None:
+    async with a_resolver(settings={"trust_ad": "always"}) as (resolver, _):
+        assert not (await resolver.query("example.org", "A")).authenticated
+
+
+async def test_every_query_is_counted_by_its_outcome() -> None:
+    def values() -> dict[str, float]:
+        metrics.flush()
+        found = {outcome: metrics.DNS_QUERIES.labels(outcome) for outcome in ("static", "cached", "asked", "stale", "failed")}
+        counters = {**found, "servfail": metrics.DNS_FAILURES.labels("servfail")}
+        return {name: counter._value.get() for name, counter in counters.items()}
+
+    before, clock = values(), Clock()
+    async with a_resolver(clock, settings={"zones": {"a.test": {"A": ["192.0.2.1"]}}}, ttl=10) as (resolver, server):
+        await resolver.query("a.test", "A")
+        for _ in range(3):
             await resolver.query("example.org", "A")
+        clock.move(10)
+        server.misbehave["example.org"] = SERVFAIL
+        assert (await resolver.query("example.org", "A")).stale
+        for _ in range(2):
+            with pytest.raises(DnsError):
+                await resolver.query("fails.example", "A")
+    after = values()
+    counted = {name: after[name] - before[name] for name in after}
+    assert counted == {"static": 1, "cached": 2, "asked": 1, "stale": 1, "failed": 2, "servfail": 2}
 
 
 async def test_a_server_that_knows_no_edns_is_asked_without() -> None:
@@ -345,7 +445,7 @@ async def test_look_ups_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_burst_loses_nothing_on_the_wire() -> None:
-    async with a_resolver(timeout=25, cache_size=1_000) as (resolver, server):
-        answers = await asyncio.gather(*(resolver.query(f"missing{i}.example", "A") for i in range(module.MAX_QUESTIONS * 3)))
+    async with a_resolver(settings={"timeout": 25, "cache_size": 1_000}) as (resolver, server):
+        answers = await asyncio.gather(*(resolver.query(f"missing{i}.example", "A") for i in range(asking.MAX_BURST * 3)))
         assert not any(answer.exists for answer in answers)
         assert len(server.queries) == len(answers)

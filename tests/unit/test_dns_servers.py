@@ -58,5 +58,5 @@ def test_the_cache_is_bounded_in_octets() -> None:
         cache.put((str(number), "TXT"), answer, 60)
     assert len(cache) == 2
     cache.put(("9", "TXT"), DnsAnswer(name="9", kind="TXT", records=((b"x" * 10_000,),)), 60)
-    assert cache.get(("9", "TXT")) is None
-    assert cache.get(("8", "TXT")) is not None
+    assert cache.fresh(("9", "TXT")) is None
+    assert cache.fresh(("8", "TXT")) is not None
