@@ -327,7 +327,7 @@ class RelayConfig(Model):
     """For the reply to the final dot (RFC 5321 4.5.3.2.6); `[limits] final_reply` bounds it too."""
     idle_limit: Duration = 30.0
     """A link that was idle for longer is closed."""
-    max_messages: int = Field(default=100, ge=1)
+    max_messages: int = Field(default=1_000, ge=1)
     """Messages on one link, then it is closed."""
     max_age: Duration = 300.0
     """A link older than this takes no further message."""

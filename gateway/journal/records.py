@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from functools import cache
 from typing import Any, cast
 
 from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
@@ -28,11 +29,16 @@ records = Table(
     Index("records_time", "time"),
 )
 
-INSERT = (
-    "INSERT OR REPLACE INTO records (id, time, reverse_path, recipients, client, verdict, message_id, record)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
-"""A discard's early record and the final one of its transaction bear the same id: the later one stands."""
+ROWS = 100
+"""Rows of one statement."""
+_INSERT = "INSERT OR REPLACE INTO records (id, time, reverse_path, recipients, client, verdict, message_id, record) VALUES "
+
+
+@cache
+def insert_of(rows: int) -> str:
+    """The statement for so many rows. A discard's early record and its transaction's final one bear the same id: the later stands."""
+    return _INSERT + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
+
 
 Row = tuple[str, float, str, str, str, str, str, bytes]
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +21,7 @@ import structlog
 from sqlalchemy import Connection, delete, select
 
 from gateway.errors import StorageError
-from gateway.journal.records import INSERT, Row, metadata, record_of, records, row_of
+from gateway.journal.records import ROWS, Row, insert_of, metadata, record_of, records, row_of
 from gateway.metrics import JOURNAL_DROPPED
 from gateway.sqlite import Database
 from gateway.trace import Record
@@ -228,8 +229,10 @@ class Journal:
 
 
 def _insert(connection: Connection, rows: list[Row]) -> None:
-    if rows:
-        connection.exec_driver_sql(INSERT, rows)
+    """A statement for many rows: SQLite lets go of Python's lock once for each statement, and the loop takes it meanwhile."""
+    for at in range(0, len(rows), ROWS):
+        some = rows[at : at + ROWS]
+        connection.exec_driver_sql(insert_of(len(some)), tuple(chain.from_iterable(some)))
 
 
 def _decoded(octets: bytes) -> Record:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import queue
 import re
+import select
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, MutableMapping
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ MAX_VALUE = 2_000
 MAX_ITEMS = 100
 MAX_TRACE = 8_000
 _FLUSH_LIMIT = 2.0
+_LINGER = 0.02
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -70,7 +72,12 @@ def _bounded(value: object) -> object:
 def render_json(event: Event) -> str:
     """One JSON object, in ASCII: nothing in it ends a line, and a reader gets the very text back."""
     exception = event.pop("exception", None)
-    found = {_cut(str(key)): _bounded(value) for key, value in event.items()}
+    found = {
+        key if len(key) <= MAX_VALUE else _cut(key): value
+        if (kind := type(value)) is int or kind is float or (kind is str and len(value) <= MAX_VALUE)
+        else _bounded(value)
+        for key, value in event.items()
+    }
     if exception is not None:
         found["exception"] = str(exception)[-MAX_TRACE:]
     return json.dumps(found)
@@ -103,7 +110,10 @@ class Writer:
     ) -> None:
         self._descriptor = descriptor
         self._render = render or render_json
-        self._queue: queue.Queue[str | None] = queue.Queue(size)
+        self._size = size
+        self._lines: deque[str] = deque()
+        self._filled = threading.Event()
+        self._stopping = threading.Event()
         self._dropped = dropped
         self._lost = 0
         self._thread: threading.Thread | None = None
@@ -116,38 +126,51 @@ class Writer:
     def line(self, text: str) -> None:
         """One line, without its end."""
         if self._thread is None:
-            self._write(text)
-            return
-        try:
-            self._queue.put_nowait(text)
-        except queue.Full:
+            self._write([text])
+        elif len(self._lines) >= self._size:
             self._lost += 1
             self._dropped()
+        else:
+            self._lines.append(text)
+            if not self._filled.is_set():
+                self._filled.set()
 
     def stop(self) -> None:
         """Write what waits, for two seconds at most."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            try:
-                self._queue.put(None, timeout=_FLUSH_LIMIT)
-            except queue.Full:
-                return  # nobody reads: the thread is a daemon and ends with the process
-            thread.join(_FLUSH_LIMIT)
+            self._stopping.set()
+            self._filled.set()
+            thread.join(_FLUSH_LIMIT)  # where nobody reads: the thread is a daemon and ends with the process
 
     def _run(self) -> None:
-        while (text := self._queue.get()) is not None:
-            self._write(text)
-            if self._lost and self._queue.empty():
+        """Lines that come close together are written together: a thread that wakes for each takes Python's lock from the loop."""
+        while not self._stopping.is_set() or self._lines:
+            self._filled.wait()
+            self._stopping.wait(_LINGER)
+            self._filled.clear()
+            while self._lines:
+                self._write(self._some())
+            if self._lost:
                 lost, self._lost = self._lost, 0
-                self._write(self._render(_stamp(None, "", {"level": "warning", "event": "log.dropped", "lines": lost})))
+                self._write([self._render(_stamp(None, "", {"level": "warning", "event": "log.dropped", "lines": lost}))])
 
-    def _write(self, text: str) -> None:
-        octets = (text + "\n").encode("utf-8", "backslashreplace")
+    def _some(self) -> list[str]:
+        """Lines for one write: a pipe takes them whole among those of other processes up to PIPE_BUF."""
+        some = [self._lines.popleft()]
+        size = len(some[0])
+        while self._lines and size + len(self._lines[0]) + len(some) < select.PIPE_BUF:
+            some.append(self._lines.popleft())
+            size += len(some[-1])
+        return some
+
+    def _write(self, lines: list[str]) -> None:
+        octets = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
         try:
             while octets:
                 octets = octets[os.write(self._descriptor, octets) :]
         except OSError:
-            self._lost += 1  # a closed pipe or a full disk: mail goes on without its log
+            self._lost += len(lines)  # a closed pipe or a full disk: mail goes on without its log
 
 
 class _Lines:
