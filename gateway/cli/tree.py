@@ -28,7 +28,7 @@ _COLOURS = {
     "none": "dim",
     "skipped": "dim",
 }
-_HIDDEN = frozenset(["kind", "recipients", "evidence"])
+_HIDDEN = frozenset(["kind", "recipients", "evidence", "details"])
 
 
 def render(record: Record) -> Tree:
@@ -102,7 +102,10 @@ def _add_step(branch: Tree, step: StepRecord) -> None:
     if step["evidence"]:
         leaf.add(_text(step["evidence"], style="italic"))
     for finding in step["findings"]:
-        leaf.add(Text(_value(finding)))
+        found = leaf.add(Text(_value(finding)))
+        details = finding.get("details")
+        for line in details if isinstance(details, list) else ():
+            found.add(_text(str(line), style="dim"))
 
 
 def _add_recipient(branch: Tree, recipient: RecipientRecord) -> None:

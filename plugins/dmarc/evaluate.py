@@ -5,31 +5,17 @@ There is no Public Suffix List and no `pct`: RFC 9989 has the DNS Tree Walk and 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from gateway.plugins.dmarc.record import Policy, Record, select_record
+from gateway.plugins.dmarc.record import Policy, Record
+from gateway.plugins.dmarc.walk import Answers, Questions, Walk, is_within, questions_of, walk_from
 
-MAX_LABELS = 8
-"""RFC 9989 4.10: never more than eight look-ups for one walk."""
+MAX_WALKS = 10
+"""Different domains of SPF and DKIM that are walked from for one author domain; MAIL FROM goes first."""
 _MILDER: dict[Policy, Policy] = {"reject": "quarantine", "quarantine": "none", "none": "none"}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What DNS said about a name."""
-
-    texts: tuple[str, ...] = ()
-    """TXT records, the strings of each joined."""
-    exists: bool = True
-    """False for NXDOMAIN (RFC 8020)."""
-    failed: bool = False
-    """A temporary failure."""
-
-
-Questions: TypeAlias = frozenset[tuple[str, Literal["TXT", "A"]]]
-Answers: TypeAlias = Mapping[tuple[str, str], Answer]
+Result = Literal["pass", "fail", "none", "temperror", "permerror"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +25,29 @@ class Identifier:
     method: Literal["spf", "dkim"]
     domain: str
     result: str
+    selector: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.method}={self.result} of {self.domain or 'no domain'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """An identifier held against the author domain (RFC 9989 4.4)."""
+
+    identifier: Identifier
+    state: Literal["aligned", "not aligned", "unknown"]
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.identifier}: {self.state}, {self.why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """What came out."""
 
-    result: Literal["pass", "fail", "none", "temperror", "permerror"]
+    result: Result
     domain: str
     """The author domain."""
     policy: Policy = "none"
@@ -59,33 +61,16 @@ class Evaluation:
     record: Record | None = None
     """The record itself."""
     organizational_domain: str = ""
-    aligned: tuple[Identifier, ...] = ()
+    alignments: tuple[Alignment, ...] = ()
     reason: str = ""
     """For people: why."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Walk:
-    """The records found on the way up from a domain, from the longest name to the shortest."""
-
-    start: str
-    records: tuple[tuple[str, Record], ...] = ()
-    failed: bool = False
+    details: tuple[str, ...] = ()
+    """For people, line by line: what was asked, what was found, what follows."""
 
     @property
-    def organizational_domain(self) -> str:
-        """RFC 9989 4.10.2."""
-        for name, record in self.records:
-            if record.psd == "n":
-                return name
-            if record.psd == "y" and name != self.start:
-                below = self.start.split(".")
-                return ".".join(below[-(name.count(".") + 2) :])
-        return self.records[-1][0] if self.records else self.start
-
-    def record_at(self, name: str) -> Record | None:
-        """The record published for a domain."""
-        return dict(self.records).get(name)
+    def aligned(self) -> tuple[Identifier, ...]:
+        """What makes it pass."""
+        return tuple(one.identifier for one in self.alignments if one.state == "aligned" and one.identifier.result == "pass")
 
 
 @dataclass(slots=True)
@@ -93,14 +78,8 @@ class _Policy:
     record: Record
     domain: str
     tag: Literal["p", "sp", "np"] = "p"
-    value: Policy = field(default="none")
-
-
-def walk_names(domain: str) -> list[str]:
-    """The domains whose records a walk from `domain` asks for, in order (RFC 9989 4.10, steps 1 to 7)."""
-    labels = domain.split(".")
-    rest = labels[1:] if len(labels) < MAX_LABELS else labels[-(MAX_LABELS - 1) :]
-    return [domain, *(".".join(rest[place:]) for place in range(len(rest)))]
+    value: Policy = "none"
+    note: str = ""
 
 
 def evaluate(domain: str, identifiers: Sequence[Identifier]) -> Generator[Questions, Answers, Evaluation]:
@@ -108,86 +87,67 @@ def evaluate(domain: str, identifiers: Sequence[Identifier]) -> Generator[Questi
 
     Yields questions; send the answers to all of them. Identifiers have such domains too.
     """
-    answers = dict((yield _questions([domain])))
-    walk = _walk(domain, answers)
-    organizational = walk.organizational_domain
-    if walk.failed:
-        return Evaluation(result="temperror", domain=domain, reason="the policy record could not be looked up")
-    policy = _discover(walk, organizational)
+    answers = dict((yield questions_of([domain])))
+    walk = walk_from(domain, answers)
+    start = Evaluation(
+        result="none", domain=domain, organizational_domain=walk.organizational_domain, details=tuple(map(str, walk.steps))
+    )
+    policy = _discover(walk)
     if policy is None:
-        return Evaluation(result="none", domain=domain, organizational_domain=organizational, reason="no policy record")
+        if walk.failed:
+            return replace(start, result="temperror", reason="the policy record could not be looked up")
+        return replace(start, reason="no policy record")
+    start = replace(start, policy_domain=policy.domain, record=policy.record)
     if not policy.record.is_usable:
-        reason = f"the policy record of {policy.domain} is wrong"
-        return Evaluation(
-            result="permerror",
-            domain=domain,
-            policy_domain=policy.domain,
-            organizational_domain=organizational,
-            record=policy.record,
-            reason=reason,
+        reason = (
+            f"the record of {policy.domain} has no valid {policy.record.wrong}= and nobody to report to: DMARC does not apply"
         )
-    if policy.domain != domain:
-        exists = True
-        if policy.record.np not in {None, policy.record.sp or policy.record.p}:
-            answers.update((yield frozenset({(domain, "A")})))
-            existence = answers[(domain, "A")]
-            if existence.failed:
-                return Evaluation(result="temperror", domain=domain, reason="whether the domain exists could not be looked up")
-            exists = existence.exists
-        _choose(policy, exists=exists)
-    relevant = [one for one in identifiers if _may_align(one, domain, organizational, policy.record)]
-    walked = [one.domain for one in relevant if _mode(one, policy.record) == "r" and one.domain != domain]
-    if walked:
-        answers.update((yield _questions(walked)))
-    aligned, undecided = [], []
-    for one in relevant:
-        other = _walk(one.domain, answers) if one.domain in walked else None
-        if other is not None and not other.failed and other.organizational_domain != organizational:
-            continue
-        if (other is not None and other.failed) or one.result == "temperror":
-            undecided.append(one)
-        elif one.result == "pass":
-            aligned.append(one)
-    return _conclude(domain, organizational, policy, aligned=aligned, undecided=undecided, identifiers=identifiers)
+        return replace(start, reason=reason)
+    walked = _to_walk(identifiers, walk, policy.record)
+    existence = _existence(policy, domain)
+    questions = frozenset(one for one in questions_of(walked) | existence if one not in answers)
+    if questions:
+        answers.update((yield questions))
+    alignments = tuple(_align(one, walk, policy.record, answers, walked) for one in identifiers)
+    if existence and answers[(domain, "A")].failed:
+        _choose(policy, domain, exists=True)
+        undecided = "whether the domain exists could not be looked up"
+    else:
+        _choose(policy, domain, exists=not existence or answers[(domain, "A")].exists)
+        undecided = ""
+    return _conclude(replace(start, alignments=alignments), policy, undecided)
 
 
-def _questions(domains: Sequence[str]) -> Questions:
-    return frozenset((f"_dmarc.{name}", "TXT") for domain in domains for name in walk_names(domain))
-
-
-def _walk(start: str, answers: Answers) -> _Walk:
-    found: list[tuple[str, Record]] = []
-    for name in walk_names(start):
-        answer = answers[(f"_dmarc.{name}", "TXT")]
-        if answer.failed:
-            return _Walk(start, tuple(found), failed=True)
-        record = select_record(answer.texts)
-        if record is not None:
-            found.append((name, record))
-            if record.psd in {"y", "n"}:  # RFC 9989 4.10, steps 2 and 6
-                break
-    return _Walk(start, tuple(found))
-
-
-def _discover(walk: _Walk, organizational: str) -> _Policy | None:
+def _discover(walk: Walk) -> _Policy | None:
     """RFC 9989 4.10.1: the author domain's record, its Organizational Domain's, its Public Suffix Domain's."""
     own = walk.record_at(walk.start)
-    if own is not None:
-        return _Policy(own, walk.start, "p", own.p)
-    at_organization = walk.record_at(organizational)
+    if own is not None:  # whatever failed on the way up
+        return _Policy(own, walk.start)
+    if walk.failed:
+        return None
+    at_organization = walk.record_at(walk.organizational_domain)
     if at_organization is not None:
-        return _Policy(at_organization, organizational)
-    for name, record in walk.records:
-        if record.psd == "y":
-            return _Policy(record, name)
+        return _Policy(at_organization, walk.organizational_domain)
+    for step in walk.steps:
+        if step.record is not None and step.record.psd == "y":
+            return _Policy(step.record, step.name)
     return None
 
 
-def _choose(policy: _Policy, *, exists: bool) -> None:
-    """RFC 9989 4.7: np for a subdomain that does not exist, sp for one that does, else p."""
+def _existence(policy: _Policy, domain: str) -> Questions:
+    """Whether the author domain exists is asked only where np= says something else than what holds without it."""
     record = policy.record
-    if not exists and record.np is not None:
-        policy.tag, policy.value = "np", record.np
+    matters = policy.domain != domain and record.np not in {None, record.sp or record.p}
+    return frozenset({(domain, "A")}) if matters else frozenset()
+
+
+def _choose(policy: _Policy, domain: str, *, exists: bool) -> None:
+    """RFC 9989 4.7 and 4.10.1: p for the domain itself, sp below it, np where the name does not exist."""
+    record = policy.record
+    if policy.domain == domain:
+        policy.tag, policy.value = "p", record.p
+    elif not exists and record.np is not None:
+        policy.tag, policy.value, policy.note = "np", record.np, f"{domain} does not exist: np counts"
     elif record.sp is not None:
         policy.tag, policy.value = "sp", record.sp
     else:
@@ -198,47 +158,78 @@ def _mode(one: Identifier, record: Record) -> Literal["r", "s"]:
     return record.aspf if one.method == "spf" else record.adkim
 
 
-def _may_align(one: Identifier, domain: str, organizational: str, record: Record) -> bool:
-    """Whether it is worth a walk: it passed or may pass later, and lies where alignment is possible at all."""
-    if one.result not in {"pass", "temperror"} or not one.domain:
-        return False
-    if one.domain == domain:  # RFC 9989 4.4.1, 4.4.2: strict, and relaxed all the more
-        return True
-    return _mode(one, record) == "r" and (one.domain == organizational or one.domain.endswith(f".{organizational}"))
+def _to_walk(identifiers: Sequence[Identifier], walk: Walk, record: Record) -> list[str]:
+    """Domains whose organization has to be found: it passed or may pass later, and alignment is possible at all."""
+    wanted = [
+        one.domain
+        for one in sorted(identifiers, key=lambda one: one.method != "spf")
+        if one.result in {"pass", "temperror"}
+        and one.domain not in {"", walk.start}
+        and _mode(one, record) == "r"
+        and is_within(one.domain, walk.reach)
+    ]
+    return list(dict.fromkeys(wanted))[:MAX_WALKS]
 
 
-def _conclude(
-    domain: str,
-    organizational: str,
-    policy: _Policy,
-    *,
-    aligned: Sequence[Identifier],
-    undecided: Sequence[Identifier],
-    identifiers: Sequence[Identifier],
-) -> Evaluation:
-    """RFC 9989 5.3.5, 5.3.6."""
-    result: Literal["pass", "fail", "temperror"]
-    if aligned:
-        result = "pass"
-        reason = ", ".join(f"{one.method} of {one.domain} is aligned" for one in aligned[:3])
+def _align(one: Identifier, walk: Walk, record: Record, answers: Answers, walked: Sequence[str]) -> Alignment:
+    """RFC 9989 4.4.1, 4.4.2, 4.10.2."""
+    strict = _mode(one, record) == "s"
+    organization = walk.organizational_domain
+    if not one.domain:
+        return Alignment(one, "not aligned", "there is no domain")
+    if one.domain == walk.start:
+        return Alignment(one, "aligned", "it is the author domain")
+    if strict:
+        return Alignment(one, "not aligned", f"{'aspf' if one.method == 'spf' else 'adkim'}=s wants the author domain itself")
+    if not is_within(one.domain, walk.reach):
+        return Alignment(one, "not aligned", f"it is outside of {walk.reach}")
+    if one.domain not in walked:
+        why = "it did not pass" if one.result not in {"pass", "temperror"} else f"only {MAX_WALKS} domains are looked at"
+        return Alignment(one, "not aligned", why)
+    other = walk_from(one.domain, answers)
+    if other.failed or (not organization and is_within(walk.start, other.organizational_domain)):
+        return Alignment(one, "unknown", "its organization could not be looked up")
+    if other.organizational_domain == organization:
+        return Alignment(one, "aligned", f"of the same organization {organization}")
+    return Alignment(one, "not aligned", f"its organization is {other.organizational_domain}")
+
+
+def _conclude(found: Evaluation, policy: _Policy, undecided: str) -> Evaluation:
+    """RFC 9989 5.3.5, 5.3.6. An identifier that could not be looked up may have been the one that passes."""
+    record = policy.record
+    downgraded = record.is_test and policy.value != "none"
+    result: Result = "fail"
+    open_ones = [
+        one.identifier
+        for one in found.alignments
+        if one.state == "unknown" or (one.state == "aligned" and one.identifier.result == "temperror")
+    ]
+    if found.aligned:
+        result, reason = "pass", ", ".join(f"{one.method} of {one.domain} is aligned" for one in found.aligned[:3])
+    elif open_ones:
+        result, reason = "temperror", f"{open_ones[0].method} of {open_ones[0].domain} could not be looked up"
     elif undecided:
-        result = "temperror"
-        reason = f"{undecided[0].method} of {undecided[0].domain} could not be looked up"
+        result, reason = "temperror", undecided
     else:
-        result = "fail"
-        seen = [f"{one.method}={one.result} of {one.domain or 'no domain'}" for one in identifiers[:5] if one.result != "none"]
-        passed = any(one.result == "pass" for one in identifiers)
-        reason = ("not aligned: " if passed else "") + (", ".join(seen) or "neither SPF nor DKIM")
-    test = policy.record.is_test and policy.value != "none"
-    return Evaluation(
+        reason = _why_it_fails(found.alignments)
+        if downgraded:
+            reason += f"; t=y makes {policy.tag}={policy.value} one level milder"
+    notes = [f"{policy.tag}={policy.value} of {policy.domain} counts, organizational domain {found.organizational_domain or '?'}"]
+    notes += [policy.note] if policy.note else []
+    notes += [f"a wrong {record.wrong}= makes it a record of p=none"] if record.wrong else []
+    notes += [f"t=y makes {policy.value} one level milder"] if downgraded else []
+    return replace(
+        found,
         result=result,
-        domain=domain,
-        policy=_MILDER[policy.value] if policy.record.is_test else policy.value,  # RFC 9989 4.7, t=
+        policy=_MILDER[policy.value] if record.is_test else policy.value,  # RFC 9989 4.7, t=
         published=policy.value,
         tag=policy.tag,
-        policy_domain=policy.domain,
-        record=policy.record,
-        organizational_domain=organizational,
-        aligned=tuple(aligned),
-        reason=reason + (f"; t=y makes {policy.tag}={policy.value} one level milder" if test and result == "fail" else ""),
+        reason=reason,
+        details=(*found.details, *notes, *map(str, found.alignments[: MAX_WALKS * 2])),
     )
+
+
+def _why_it_fails(alignments: Sequence[Alignment]) -> str:
+    seen = [str(one.identifier) for one in alignments if one.identifier.result != "none"][:5]
+    passed = any(one.identifier.result == "pass" for one in alignments)
+    return ("not aligned: " if passed else "") + (", ".join(seen) or "neither SPF nor DKIM")

@@ -1,4 +1,4 @@
-"""The DMARC Policy Record: RFC 9989 4.7, 4.8. Wrong tags fall back to their defaults, unknown ones are ignored."""
+"""The DMARC Policy Record: RFC 9989 4.7, 4.8, 4.10.1. Wrong tags fall back to their defaults, unknown ones are ignored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ MAX_URI = 500
 """Octets of one."""
 _VERSION = re.compile(r"v[ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)", re.IGNORECASE)
 _TAG = re.compile(r"[ \t]*([A-Za-z]+)[ \t]*=[ \t]*([\x20-\x3a\x3c-\x7e]*?)[ \t]*")
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s,;!]+(?:![0-9]+[kmgt]?)?", re.IGNORECASE)
+# RFC 3986 3; `,` and `!` must be encoded (RFC 9989 4.8), a size behind `!` is of RFC 7489 and ignored.
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?:[A-Za-z0-9._~:/?#\[\]@$&'()*+=-]|%[0-9A-Fa-f]{2})+(?:![0-9]+[kmgtKMGT]?)?")
 _POLICIES = ("none", "quarantine", "reject")
 
 
@@ -37,7 +38,9 @@ class Record:
     fo: str = ""
     """When failure reports are wanted, as written. We send none."""
     is_usable: bool = True
-    """False: p, sp or np is wrong and nobody wants reports, so DMARC does not apply (RFC 9989 4.10.1)."""
+    """False: the policy is wrong or absent and nobody wants reports, so DMARC does not apply (RFC 9989 4.10.1)."""
+    wrong: str = ""
+    """The tag whose value made the record one of p=none, or unusable: `p`, `sp`, `np`."""
     text: str = ""
 
 
@@ -52,11 +55,12 @@ def parse_record(text: str) -> Record | None:
         found = _TAG.fullmatch(part)
         if found is not None:
             tags.setdefault(found[1].lower(), found[2])
-    policies = {name: tags[name].lower() for name in ("p", "sp", "np") if name in tags}
-    if any(value not in _POLICIES for value in policies.values()):
-        # RFC 9989 4.10.1: with somebody to report to it counts as p=none
-        rua = _uris(tags)
-        return Record(psd=_psd(tags), rua=rua, is_usable=bool(rua), text=text)
+    rua = _uris(tags)
+    # RFC 9989 4.10.1: no valid p, or a wrong sp or np. With somebody to report to it counts as p=none, for everything.
+    wrong = next((name for name in ("p", "sp", "np") if tags.get(name, "none").lower() not in _POLICIES), "")
+    if "p" not in tags:
+        wrong = "p"
+    policies = {} if wrong else {name: tags[name].lower() for name in ("p", "sp", "np") if name in tags}
     return Record(
         p=cast("Policy", policies.get("p", "none")),
         sp=cast("Policy | None", policies.get("sp")),
@@ -65,8 +69,10 @@ def parse_record(text: str) -> Record | None:
         aspf=_mode(tags, "aspf"),
         psd=_psd(tags),
         is_test=tags.get("t", "n").lower() == "y",
-        rua=_uris(tags),
+        rua=rua,
         fo=tags.get("fo", "")[:20],
+        is_usable=not wrong or bool(rua),
+        wrong=wrong,
         text=text,
     )
 
@@ -83,7 +89,7 @@ def _mode(tags: dict[str, str], name: str) -> Literal["r", "s"]:
 
 def _uris(tags: dict[str, str]) -> tuple[str, ...]:
     """RFC 9989 4.7: reporting URIs in their order; what is no URI is ignored."""
-    found = [uri.strip() for uri in tags.get("rua", "").split(",")]
+    found = [uri.strip(" \t") for uri in tags.get("rua", "").split(",")]
     return tuple(dict.fromkeys(uri for uri in found if len(uri) <= MAX_URI and _URI.fullmatch(uri) is not None))[:MAX_URIS]
 
 

@@ -1,0 +1,97 @@
+"""The author domains of a message: RFC 9989 5.3.1, 11.5. Read from hostile input: whatever may hide a domain is told."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import idna
+
+from gateway import Message
+
+MAX_FIELD = 65_536
+"""Octets of a From field that are read (as `HeaderField.unfolded` does)."""
+_MAX_NAME = 254
+_DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*")
+_QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*+\"", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authors:
+    """What From says."""
+
+    domains: tuple[str, ...] = ()
+    """Different domains in lower case, as A-labels, in order."""
+    malformed: tuple[str, ...] = ()
+    """What stands for a domain and is none."""
+    has_literal: bool = False
+    """An address of a host without a name: `x@[192.0.2.1]`."""
+    problem: str = ""
+    """Why there may be more authors than these."""
+
+
+def read_authors(message: Message) -> Authors:
+    """Every domain that some mail client may take for the author's."""
+    domains: dict[str, None] = {}
+    malformed: dict[str, None] = {}
+    has_literal = False
+    for address in message.author_addresses:
+        for part in _domain_parts(address):
+            name = a_label(part)
+            if name:
+                domains[name] = None
+            elif part.startswith("["):
+                has_literal = True
+            elif part.strip(" ."):
+                malformed[part[:100]] = None
+    return Authors(
+        domains=tuple(domains), malformed=tuple(malformed), has_literal=has_literal, problem=_what_may_be_hidden(message)
+    )
+
+
+def a_label(domain: str) -> str:
+    """Lower case, A-labels (RFC 9989 5.3.1, RFC 5891 as UTS 46 has it); `` when it is no domain name."""
+    if len(domain) > _MAX_NAME:
+        return ""
+    name = domain.lower() if domain.isascii() else _from_unicode(domain)
+    name = name.removesuffix(".")
+    return name if _DOMAIN.fullmatch(name) else ""
+
+
+def _from_unicode(domain: str) -> str:
+    try:
+        mapped = idna.uts46_remap(domain, std3_rules=False)
+        return ".".join(_label(label) for label in mapped.split("."))
+    except UnicodeError:
+        pass
+    try:  # what RFC 5891 has no room for, but mail clients show all the same: RFC 3490
+        return domain.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        return ""
+
+
+def _label(label: str) -> str:
+    if label.isascii():
+        return label.lower()
+    if len(label) > 63:
+        raise UnicodeError("label too long")
+    return idna.alabel(label).decode("ascii")
+
+
+def _domain_parts(address: str) -> list[str]:
+    """The domain; with several `@` outside of quotes every part that one client or another takes for it."""
+    quoted = _QUOTED.match(address)
+    rest = address[quoted.end() :] if quoted is not None else address
+    if rest.endswith("]") and "@[" in rest:
+        return [rest[rest.index("@[") + 1 :]]
+    return rest.split("@")[1:] if quoted is not None or not address.startswith('"') else [rest.rpartition("@")[2]]
+
+
+def _what_may_be_hidden(message: Message) -> str:
+    if message.header.is_cut:
+        return f"more than {message.bounds.fields} header fields, there may be more From fields"
+    if any(one.end - one.colon > MAX_FIELD for one in message.fields_named("from")):
+        return f"a From field of more than {MAX_FIELD} octets"
+    if len(message.author_addresses) >= message.bounds.addresses:
+        return f"{message.bounds.addresses} or more addresses in From"
+    return ""

@@ -1,0 +1,125 @@
+"""The DNS Tree Walk and the Organizational Domain: RFC 9989 4.10, 4.10.2. Pure: it reads answers that others fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from gateway.plugins.dmarc.record import Record, parse_record, select_record
+
+MAX_LABELS = 8
+"""RFC 9989 4.10: never more than eight look-ups for one walk."""
+_SHOWN = 120
+"""Characters of a record shown to people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What DNS said about a name."""
+
+    texts: tuple[str, ...] = ()
+    """TXT records, the strings of each joined."""
+    exists: bool = True
+    """False for NXDOMAIN (RFC 8020)."""
+    failed: bool = False
+    """A temporary failure."""
+
+
+Questions: TypeAlias = frozenset[tuple[str, Literal["TXT", "A"]]]
+Answers: TypeAlias = Mapping[tuple[str, str], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One name of a walk."""
+
+    name: str
+    record: Record | None
+    failed: bool
+    note: str
+    """For people: what was found there."""
+
+    def __str__(self) -> str:
+        return f"_dmarc.{self.name}: {self.note}"
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """The names asked for on the way up from a domain, from the longest to the shortest."""
+
+    start: str
+    steps: tuple[Step, ...]
+
+    @property
+    def failed(self) -> bool:
+        """A look-up failed: neither the organization nor its policy is known."""
+        return any(step.failed for step in self.steps)
+
+    @property
+    def organizational_domain(self) -> str:
+        """RFC 9989 4.10.2; `` where a look-up failed."""
+        if self.failed:
+            return ""
+        found = [step for step in self.steps if step.record is not None]
+        for step in found:
+            psd = step.record.psd if step.record is not None else "u"
+            if psd == "n":
+                return step.name
+            if psd == "y" and step.name != self.start:
+                return one_below(step.name, self.start)
+        return found[-1].name if found else self.start
+
+    @property
+    def reach(self) -> str:
+        """The shortest name that may be the Organizational Domain: only what is at or below it can be aligned."""
+        if not self.failed:
+            return self.organizational_domain
+        return [step.name for step in self.steps if step.failed or step.record is not None][-1]
+
+    def record_at(self, name: str) -> Record | None:
+        """The record published for a domain."""
+        return next((step.record for step in self.steps if step.name == name), None)
+
+
+def is_within(domain: str, organization: str) -> bool:
+    """The domain is the other one or below it."""
+    return domain == organization or domain.endswith(f".{organization}")
+
+
+def one_below(name: str, start: str) -> str:
+    """The ancestor of `start`, or itself, one label below `name`."""
+    return ".".join(start.split(".")[-(name.count(".") + 2) :])
+
+
+def walk_names(domain: str) -> list[str]:
+    """The domains whose records a walk from `domain` asks for, in order (RFC 9989 4.10, steps 1 to 7)."""
+    labels = domain.split(".")
+    rest = labels[1:] if len(labels) < MAX_LABELS else labels[-(MAX_LABELS - 1) :]
+    return [domain, *(".".join(rest[place:]) for place in range(len(rest)))]
+
+
+def questions_of(domains: Sequence[str]) -> Questions:
+    """The look-ups that walks from these domains may need."""
+    return frozenset((f"_dmarc.{name}", "TXT") for domain in domains for name in walk_names(domain))
+
+
+def walk_from(start: str, answers: Answers) -> Walk:
+    """Go upwards; a record with psd=y or psd=n ends it (RFC 9989 4.10, steps 2 and 6)."""
+    steps: list[Step] = []
+    for name in walk_names(start):
+        answer = answers[(f"_dmarc.{name}", "TXT")]
+        record = None if answer.failed else select_record(answer.texts)
+        steps.append(Step(name, record, answer.failed, _note(answer, record)))
+        if record is not None and record.psd in {"y", "n"}:
+            break
+    return Walk(start, tuple(steps))
+
+
+def _note(answer: Answer, record: Record | None) -> str:
+    if answer.failed:
+        return "the look-up failed"
+    if record is None:
+        several = sum(parse_record(text) is not None for text in answer.texts)
+        return f"{several} records, so none counts" if several else "no record"
+    return record.text if len(record.text) <= _SHOWN else f"{record.text[:_SHOWN]}…"
