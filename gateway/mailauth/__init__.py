@@ -15,7 +15,15 @@ All of it is pure and works on values, save `asking`, which waits for the resolv
 """
 
 from gateway.mailauth.asking import carry_out, shared_body_hashes
-from gateway.mailauth.canonical import BodyHash, BodyHashWanted, body_hashes, canonical_body, relaxed_field
+from gateway.mailauth.canonical import (
+    BodyHash,
+    BodyHashWanted,
+    PrefixWanted,
+    body_hashes,
+    canonical_body,
+    find_prefixes,
+    relaxed_field,
+)
 from gateway.mailauth.fields import canonical_field, header_hash, own_field, select_fields
 from gateway.mailauth.key import ALGORITHMS, KeyRecord, KeyRefusedError, read_key
 from gateway.mailauth.private import PrivateKey, PrivateKeyError, load_private_key, sign
@@ -30,6 +38,7 @@ __all__ = [
     "KeyAnswer",
     "KeyRecord",
     "KeyRefusedError",
+    "PrefixWanted",
     "PrivateKey",
     "PrivateKeyError",
     "Questions",
@@ -40,6 +49,7 @@ __all__ = [
     "canonical_field",
     "carry_out",
     "decode_base64",
+    "find_prefixes",
     "header_hash",
     "load_private_key",
     "own_field",

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from gateway.context import Context
 from gateway.errors import DnsError
-from gateway.mailauth.canonical import BodyHash, BodyHashWanted, body_hashes
+from gateway.mailauth.canonical import BodyHash, BodyHashWanted, PrefixWanted, body_hashes, find_prefixes
 from gateway.mailauth.key import MAX_RECORDS
-from gateway.mailauth.scheme import Answers, KeyAnswer, Scheme
+from gateway.mailauth.scheme import Answers, KeyAnswer, Questions, Scheme
 from gateway.message import Message
 
 INLINE = 256 * 1024
@@ -29,20 +29,28 @@ async def carry_out(scheme: Scheme[R], message: Message, context: Context) -> R:
     try:
         questions = next(work)
         while True:
-            answers = Answers()
-            if questions.names or questions.bodies:
-                names = sorted(questions.names)
-                found, bodies = await asyncio.gather(
-                    asyncio.gather(*(_ask(context, name) for name in names)),
-                    shared_body_hashes(message, questions.bodies, context),
-                )
-                answers = Answers(dict(zip(names, found, strict=True)), bodies)
-            else:
-                await asyncio.sleep(0)
-            questions = work.send(answers)
+            questions = work.send(await _answers(questions, message, context))
     except StopIteration as done:
         result: R = done.value
         return result
+
+
+async def _answers(questions: Questions, message: Message, context: Context) -> Answers:
+    if not (questions.names or questions.bodies or questions.prefixes):
+        await asyncio.sleep(0)
+        return Answers()
+    names = sorted(questions.names)
+    found = await asyncio.gather(*(_ask(context, name) for name in names)) if names else []
+    bodies = await shared_body_hashes(message, questions.bodies, context) if questions.bodies else {}
+    prefixes = await _find_prefixes(message, questions.prefixes, context) if questions.prefixes else {}
+    return Answers(dict(zip(names, found, strict=True)), bodies, prefixes)
+
+
+async def _find_prefixes(message: Message, wanted: frozenset[PrefixWanted], context: Context) -> dict[PrefixWanted, int]:
+    body = message.octets[message.body_offset :]
+    if len(body) <= INLINE:
+        return find_prefixes(body, wanted)
+    return await context.run_in_process(find_prefixes, body, wanted)
 
 
 async def _ask(context: Context, name: str) -> KeyAnswer:

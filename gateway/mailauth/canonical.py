@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 _PIECE = 1 << 20
+MAX_PREFIXES = 2_000
+"""Line ends, from the bottom, at which the beginning of a body is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,14 @@ class BodyHash:
     digest: bytes
     size: int
     """Octets of the whole canonical body."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixWanted:
+    """Is a body hash that does not match that of the body's beginning? Then something was added below (a footer)."""
+
+    is_relaxed: bool
+    digest: bytes
 
 
 def compress(octets: bytes) -> bytes:
@@ -49,7 +59,7 @@ def canonical_body(body: bytes, *, is_relaxed: bool) -> Iterator[bytes]:
     blank = 0  # line ends that may turn out to be the end of the body
     empty = True
     for piece in _pieces(body):
-        text = compress(piece).replace(b" \r\n", b"\r\n") if is_relaxed else piece
+        text = _relaxed(piece) if is_relaxed else piece
         kept, ends = _without_line_ends(text)
         if kept:
             yield b"\r\n" * blank + kept
@@ -58,6 +68,12 @@ def canonical_body(body: bytes, *, is_relaxed: bool) -> Iterator[bytes]:
             blank += ends
     if not (empty and is_relaxed):
         yield b"\r\n"
+
+
+def _relaxed(piece: bytes) -> bytes:
+    """RFC 6376 3.4.4 for whole lines; the last one of a body may lack its CRLF, and its white space goes too."""
+    text = compress(piece).replace(b" \r\n", b"\r\n")
+    return text if text.endswith(b"\n") else text.removesuffix(b" ")
 
 
 def _pieces(body: bytes) -> Iterator[bytes]:
@@ -110,3 +126,31 @@ def _hashes(body: bytes, *, is_relaxed: bool, lengths: list[int | None]) -> dict
         size += len(piece)
     digests.update(dict.fromkeys([*stops, None], hasher.digest()))  # l= beyond the end: all there is
     return {BodyHashWanted(is_relaxed, length): BodyHash(digests[length], size) for length in lengths}
+
+
+def find_prefixes(body: bytes, wanted: Iterable[PrefixWanted]) -> dict[PrefixWanted, int]:
+    """Those that are the hash of a beginning of the canonical body, each with its octets. Only full lines are tried, the last ones."""
+    found: dict[PrefixWanted, int] = {}
+    for is_relaxed in (False, True):
+        digests = {one.digest for one in wanted if one.is_relaxed == is_relaxed}
+        if digests:
+            octets = _prefixes(b"".join(canonical_body(body, is_relaxed=is_relaxed)), digests)
+            found.update({PrefixWanted(is_relaxed, digest): size for digest, size in octets.items()})
+    return found
+
+
+def _prefixes(text: bytes, digests: set[bytes]) -> dict[bytes, int]:
+    start = len(text)
+    for _ in range(MAX_PREFIXES):
+        start = text.rfind(b"\r\n", 0, start)
+        if start < 0:
+            break
+    found: dict[bytes, int] = {}
+    at = max(start, 0)
+    hasher = hashlib.sha256(text[:at])
+    while (end := text.find(b"\r\n", at)) >= 0:
+        hasher.update(text[at : end + 2])
+        if end > at and hasher.digest() in digests:  # a canonical body does not end in an empty line
+            found[hasher.digest()] = end + 2
+        at = end + 2
+    return found

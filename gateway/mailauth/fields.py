@@ -11,14 +11,18 @@ from gateway.mailauth.tags import without_value
 from gateway.message import Message
 
 
-def select_fields(message: Message, names: Iterable[bytes]) -> list[HeaderField]:
-    """The fields that `h=` names, in its order: from the bottom up, each once (RFC 6376 5.4.2). A name without a field is left out."""
+def select_fields(message: Message, names: Iterable[bytes], *, own: HeaderField | None = None) -> list[HeaderField]:
+    """The fields that `h=` names, in its order: from the bottom up, each once (RFC 6376 5.4.2). A name without a field is left out.
+
+    `own` is the signature's own field: other signatures may be signed, it itself cannot be (RFC 6376 3.5, h=).
+    """
     left: dict[bytes, list[HeaderField]] = {}
     chosen: list[HeaderField] = []
     for name in names:
         fields = left.get(name)
         if fields is None:
-            fields = left[name] = list(message.fields_named(name.decode("latin-1")))
+            named = message.fields_named(name.decode("latin-1"))
+            fields = left[name] = [field for field in named if field is not own]
         if fields:
             chosen.append(fields.pop())
     return chosen

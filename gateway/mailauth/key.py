@@ -23,7 +23,8 @@ MAX_EXPONENT = 1 << 32
 """A larger RSA exponent makes one verification take seconds."""
 ALGORITHMS = {"rsa-sha256": "rsa", "ed25519-sha256": "ed25519"}
 """Signing algorithms that count, each with its key type (RFC 8301 3.1, RFC 8463 3)."""
-_PADDING, _PREHASHED = PKCS1v15(), Prehashed(SHA256())
+_NO_KEY_RECORD = "the record is not DKIM1"
+_PADDING, _HASH, _PREHASHED = PKCS1v15(), SHA256(), Prehashed(SHA256())
 
 
 class KeyRefusedError(Exception):
@@ -59,6 +60,15 @@ class KeyRecord:
             return False
         return True
 
+    def recover(self, signature: bytes) -> bytes | None:
+        """The digest that an RSA signature is over; None when it was not made with this key, and for Ed25519."""
+        if isinstance(self.public, Ed25519PublicKey):
+            return None
+        try:
+            return self.public.recover_data_from_signature(signature, _PADDING, _HASH)
+        except (InvalidSignature, ValueError):
+            return None
+
 
 def read_key(records: Sequence[bytes], *, algorithm: str, minimum_bits: int = 1024, maximum_bits: int = 4096) -> KeyRecord:
     """The key for a signature of `algorithm` out of the TXT records at its name, the strings of each joined. KeyRefusedError.
@@ -71,7 +81,9 @@ def read_key(records: Sequence[bytes], *, algorithm: str, minimum_bits: int = 10
             return _read(record, algorithm, minimum_bits, maximum_bits)
         except KeyRefusedError as refused:
             refusals.append(refused)
-    raise refusals[0] if refusals else KeyRefusedError("permerror", "no key for signature")
+    if not refusals:
+        raise KeyRefusedError("permerror", "no key for signature")
+    raise next((refused for refused in refusals if refused.reason != _NO_KEY_RECORD), refusals[0])
 
 
 def _read(record: bytes, algorithm: str, minimum_bits: int, maximum_bits: int) -> KeyRecord:
@@ -104,7 +116,7 @@ def _tags(record: bytes) -> dict[bytes, bytes]:
     except TagListError as error:
         raise KeyRefusedError("permerror", f"malformed key record: {error}") from error
     if b"v" in tags and (tags[b"v"] != b"DKIM1" or next(iter(tags)) != b"v"):  # RFC 6376 3.6.1: first, if it is there
-        raise KeyRefusedError("permerror", "the record is not DKIM1")
+        raise KeyRefusedError("permerror", _NO_KEY_RECORD)
     if b"p" not in tags:
         raise KeyRefusedError("permerror", "the record has no key (p=)")
     return tags

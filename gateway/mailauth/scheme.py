@@ -10,7 +10,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from gateway.mailauth.canonical import BodyHash, BodyHashWanted
+from gateway.mailauth.canonical import BodyHash, BodyHashWanted, PrefixWanted
 from gateway.message import Message
 
 Result_co = TypeVar("Result_co", covariant=True)
@@ -23,6 +23,8 @@ class Questions:
     names: frozenset[str] = frozenset()
     """DNS names whose TXT records are wanted."""
     bodies: frozenset[BodyHashWanted] = frozenset()
+    prefixes: frozenset[PrefixWanted] = frozenset()
+    """For the reason of a failure: was something added below?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Answers:
 
     names: Mapping[str, KeyAnswer] = field(default_factory=dict)
     bodies: Mapping[BodyHashWanted, BodyHash] = field(default_factory=dict)
+    prefixes: Mapping[PrefixWanted, int] = field(default_factory=dict)
+    """Octets of the beginning that has the hash; nothing when there is none."""
 
 
 class Scheme(Protocol[Result_co]):

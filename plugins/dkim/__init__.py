@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from gateway import AuthResult, DnsError, HeaderField, Message, Plugin, PluginOptions, hook
-from gateway.mailauth import (
-    BodyHash,
-    BodyHashWanted,
-    KeyRecord,
-    KeyRefusedError,
-    header_hash,
-    read_key,
-    select_fields,
-    shared_body_hashes,
-)
-from gateway.plugins.dkim.signature import Refused, Signature, parse_signature, read_tags, shown_properties
+from gateway import Duration, Fact, Finding, Message, Plugin, PluginOptions, hook
+from gateway.mailauth import carry_out
+from gateway.plugins.dkim.coverage import Coverage
+from gateway.plugins.dkim.evaluation import DkimFinding, DkimScheme, Limits
+
+__all__ = ["Coverage", "Dkim", "DkimFinding", "DkimScheme", "Limits", "Options"]
 
 
 class Options(PluginOptions):
@@ -30,6 +24,10 @@ class Options(PluginOptions):
     """Smaller RSA keys are not accepted (RFC 8301 3.2)."""
     maximum_key_bits: int = Field(default=4096, ge=2048, le=8192)
     """Larger RSA keys are not accepted: they are for burning our CPU."""
+    clock_skew: Duration = Field(default=300.0, ge=0, le=86_400)
+    """How long after `x=` a signature still counts: clocks differ."""
+    unsigned_body: Literal["report", "refuse"] = "report"
+    """What a signature is worth whose `l=` leaves a part of the body open: `report` says so and passes, `refuse` makes it `policy`."""
 
 
 class Dkim(Plugin[Options]):
@@ -38,109 +36,42 @@ class Dkim(Plugin[Options]):
     gives: ClassVar[tuple[str, ...]] = ("auth.dkim",)
 
     @hook
-    async def check(self, message: Message) -> list[AuthResult]:
-        """One result for each signature, in the order of the fields."""
-        fields = message.fields_named("dkim-signature")
-        if not fields:
-            return [AuthResult(method="dkim", result="none", reason="no signature")]
-        checked = fields[: self.options.max_signatures]
-        attempts = [_Attempt(field, now=self.context.clock()) for field in checked]
-        if message.header.is_cut:
-            for attempt in attempts:
-                attempt.refuse("permerror", "too many header fields")
-        await asyncio.gather(*(self._fetch_key(attempt) for attempt in attempts if attempt.is_open))
-        wanted = {attempt.wanted for attempt in attempts if attempt.is_open}
-        hashes = await shared_body_hashes(message, wanted, self.context)
-        for attempt in attempts:
-            if attempt.is_open:
-                attempt.verify(message, hashes[attempt.wanted])
-        results = [attempt.finding() for attempt in attempts]
-        if len(fields) > len(checked):
-            more = f"{len(fields) - len(checked)} more signatures are not verified, the limit is {len(checked)}"
-            results.append(AuthResult(method="dkim", result="policy", reason=more))
-        return results
-
-    async def _fetch_key(self, attempt: _Attempt) -> None:
-        """Before any computation, so that a failure of DNS is a temperror and no fail."""
-        signature = attempt.signature
-        assert signature is not None
-        try:
-            answer = await self.context.resolver.query(signature.key_name, "TXT")
-        except DnsError:
-            attempt.refuse("temperror", "the key could not be looked up")
-            return
-        records = [b"".join(strings) for strings in answer.records]
+    async def check(self, message: Message) -> list[Finding]:
+        """One result for each signature, in the order of the fields; facts about what they all leave open."""
         options = self.options
-        try:
-            attempt.key = key = read_key(
-                records,
-                algorithm=signature.algorithm,
+        scheme = DkimScheme(
+            Limits(
+                signatures=options.max_signatures,
                 minimum_bits=options.minimum_key_bits,
                 maximum_bits=options.maximum_key_bits,
+                skew=options.clock_skew,
+                takes_unsigned_body=options.unsigned_body == "report",
             )
-        except KeyRefusedError as refused:
-            attempt.refuse(refused.result, refused.reason)
-            return
-        if key.is_strict and signature.identity.rpartition("@")[2].lower() != signature.domain:
-            attempt.refuse("permerror", "key does not allow a subdomain in i=")
+        )
+        findings = await carry_out(scheme, message, self.context)
+        return [*findings, *_facts(findings)]
 
 
-class _Attempt:
-    """One signature on its way to a result."""
+def _facts(findings: Sequence[DkimFinding]) -> Iterator[Fact]:
+    """What every valid signature leaves open; nothing without a valid one."""
+    passed = [finding for finding in findings if finding.result == "pass" and finding.coverage is not None]
+    if not passed:
+        return
+    octets = min(finding.unsigned_octets for finding in passed)
+    if octets:
+        yield Fact(name="dkim.unsigned_octets", value=octets)
+    coverages = [finding.coverage for finding in passed if finding.coverage is not None]
+    for name, of in (("dkim.unsigned_fields", _unsigned), ("dkim.added_fields", _added)):
+        common = [field for field in of(coverages[0]) if all(field in of(other) for other in coverages)]
+        if common:
+            yield Fact(name=name, value=",".join(common))
+    if not any(coverage.is_from_sealed for coverage in coverages):
+        yield Fact(name="dkim.from_not_sealed", value=True)
 
-    def __init__(self, field: HeaderField, *, now: float) -> None:
-        self.field = field
-        self.result = ""
-        self.reason = ""
-        self.properties: tuple[tuple[str, str], ...] = ()
-        self.signature: Signature | None = None
-        self.key: KeyRecord | None = None
-        try:
-            tags = read_tags(field.raw)
-            self.properties = shown_properties(tags)
-            self.signature = parse_signature(tags, now=now)
-        except Refused as refused:
-            self.refuse(refused.result, refused.reason)
 
-    @property
-    def is_open(self) -> bool:
-        """Nothing speaks against it so far."""
-        return not self.result
+def _unsigned(coverage: Coverage) -> tuple[str, ...]:
+    return coverage.unsigned
 
-    @property
-    def wanted(self) -> BodyHashWanted:
-        """The body hash it is compared with."""
-        assert self.signature is not None
-        return BodyHashWanted(self.signature.is_body_relaxed, self.signature.length)
 
-    def refuse(self, result: str, reason: str) -> None:
-        """It cannot pass any more."""
-        self.result, self.reason = result, reason
-
-    def verify(self, message: Message, body: BodyHash) -> None:
-        """RFC 6376 6.1.3."""
-        signature, key = self.signature, self.key
-        assert signature is not None
-        assert key is not None
-        if signature.length is not None and signature.length > body.size:
-            self.refuse("permerror", "l= is larger than the body")  # RFC 6376 3.5
-        elif body.digest != signature.body_hash:
-            self.refuse("fail", "body hash does not match")
-        elif not key.verifies(signature.signature, self._header_hash(message, signature)):
-            self.refuse("fail", "signature does not match")
-        else:
-            notes = [f"{key.bits}-bit key"]
-            if signature.length is not None:
-                notes.append(f"l={signature.length} of {body.size} octets are signed")
-            if key.is_testing:
-                notes.append("signer is testing")
-            self.refuse("pass", ", ".join(notes))
-
-    def finding(self) -> AuthResult:
-        """The result for Authentication-Results, dmarc and rules."""
-        return AuthResult(method="dkim", result=self.result, reason=self.reason, properties=self.properties)
-
-    def _header_hash(self, message: Message, signature: Signature) -> bytes:
-        # One From more than named: an added From breaks the signature, as dkimpy has it.
-        fields = select_fields(message, (*signature.headers, b"from"))
-        return header_hash(fields, self.field.octets, is_relaxed=signature.is_header_relaxed)
+def _added(coverage: Coverage) -> tuple[str, ...]:
+    return tuple(name for name, _, _ in coverage.added)

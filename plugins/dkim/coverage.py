@@ -1,0 +1,63 @@
+"""What a signature leaves open: fields that are not signed, or occur more often than signed (RFC 6376 5.4.2, 8.15), and the body behind l=."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from gateway import Message
+
+# RFC 5322 3.6: at most one each; RFC 2045 3 for those of MIME. What a reader is shown, or what decides how the body is read.
+SINGLE = (
+    "from",
+    "sender",
+    "reply-to",
+    "to",
+    "cc",
+    "date",
+    "subject",
+    "message-id",
+    "in-reply-to",
+    "references",
+    "mime-version",
+    "content-type",
+    "content-transfer-encoding",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """Of one signature, on the message as it is."""
+
+    unsigned: tuple[str, ...]
+    """Fields that are there and that h= does not name."""
+    added: tuple[tuple[str, int, int], ...]
+    """Fields that occur more often than h= names them: name, how often it occurs, how often it is signed."""
+    is_from_sealed: bool
+    """h= names From more often than it occurs: one that is added breaks the signature by itself."""
+
+
+def covered(message: Message, headers: tuple[bytes, ...]) -> Coverage:
+    """Compare what is there with h=."""
+    signed = Counter(headers)
+    unsigned, added = [], []
+    for name in SINGLE:
+        occurs = len(message.fields_named(name))
+        if not occurs:
+            continue
+        named = signed[name.encode()]
+        if not named:
+            unsigned.append(name)
+        elif occurs > named:
+            added.append((name, occurs, named))
+    sealed = signed[b"from"] > len(message.fields_named("from"))
+    return Coverage(unsigned=tuple(unsigned), added=tuple(added), is_from_sealed=sealed)
+
+
+def shown(name: str) -> str:
+    """A field name as people write it."""
+    return (
+        "MIME-Version"
+        if name == "mime-version"
+        else "-".join(part.capitalize() for part in name.split("-")).replace("-Id", "-ID")
+    )
