@@ -14,9 +14,12 @@ from gateway.words import decode_octets, decode_words, unfold
 
 # RFC 5322 2.2, 4.5 for space before the colon, 2.2.3: a line that begins with a space or tab continues the field.
 _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+(:)[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
+_REST = re.compile(rb"[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
 _MBOX = re.compile(rb">*From ")
 _MAX_NAME = 200
 
+MAX_BEYOND = 1_000_000
+"""Octets behind a malformed line that are searched: `[limits] header_size` as it is by default."""
 MAX_VALUE = 65_536
 """Octets of one field body that are decoded; the octets themselves are never cut."""
 
@@ -100,6 +103,26 @@ def scan(content: Content, start: int = 0, stop: int | None = None, *, max_field
         at = _blank_line(octets, at, size)
     blank = _blank_length(octets, at, size)
     return HeaderSection(fields=tuple(fields), top=top, end=at, body_offset=at + blank, has_blank_line=blank > 0, is_cut=is_cut)
+
+
+def beyond(content: Content, section: HeaderSection, name: str) -> list[HeaderField]:
+    """The fields of this name that the section does not list, and some reader finds all the same.
+
+    Those behind the bound of a cut section; and, where the section ends at a line that is no field, those behind that line:
+    MTAs take them for the body, others read on up to the blank line.
+    """
+    if not section.fields or not (section.is_cut or (not section.has_blank_line and section.end < content.size)):
+        return []
+    octets = content.octets
+    start, stop = section.fields[-1].end, section.end
+    if not section.has_blank_line:
+        stop = _blank_line(octets, start, min(content.size, start + MAX_BEYOND))
+    wanted = re.compile(rb"(?<=\n)" + re.escape(name.encode("ascii")) + rb"[\x00-\x09\x0b-\x20]*+(:)", re.IGNORECASE)
+    found: list[HeaderField] = []
+    for one in wanted.finditer(octets, start, stop):
+        rest = _REST.match(octets, one.end(), stop)
+        found.append(HeaderField(content, name, one.start(), one.start(1), one.end() if rest is None else rest.end()))
+    return found
 
 
 def _behind_mbox_line(octets: Octets, start: int, size: int) -> int:

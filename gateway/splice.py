@@ -6,6 +6,7 @@ The rules, in one place:
 - `occurrence` counts fields of the message as received; fields that other edits add are not counted and not removed.
 - Of several edits of one field the last wins; a tag goes on what the subject then is. Replacing a field that is not
   there adds it.
+- Fields that the section does not list (`fields.beyond`) are only reached by the removal of all fields of a name.
 - A message without any header section gets a blank line behind the new fields, so that its body stays body.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from gateway.content import CHUNK, Content, Form
 from gateway.edits import AddHeader, Edit, RemoveHeader, ReplaceHeader, TagSubject
-from gateway.fields import HeaderField, HeaderSection, scan
+from gateway.fields import HeaderField, HeaderSection, beyond, scan
 from gateway.values import value
 from gateway.words import decode_octets, decode_words, encode_words, encoded_run
 
@@ -99,7 +100,7 @@ def apply(
     # Without edits only the top must be known: nothing below the first field is looked at.
     if section is None:
         section = scan(content) if edits else scan(content, max_fields=1)
-    fields = _Fields(section, utf8=utf8)
+    fields = _Fields(content, section, utf8=utf8)
     for edit in edits:
         match edit:
             case AddHeader():
@@ -121,8 +122,11 @@ def apply(
 class _Fields:
     """The header section with the edits so far."""
 
-    def __init__(self, section: HeaderSection, *, utf8: bool) -> None:
+    def __init__(self, content: Content, section: HeaderSection, *, utf8: bool) -> None:
+        self._content = content
+        self._section = section
         self._fields = section.fields
+        self._beyond: dict[int, HeaderField] = {}
         self._changed: dict[int, bytes] = {}
         self._utf8 = utf8
         self.added: list[bytes] = []
@@ -130,7 +134,8 @@ class _Fields:
 
     def changed_in_order(self) -> list[tuple[HeaderField, bytes]]:
         """Changed and removed fields, from the top."""
-        return [(self._fields[index], self._changed[index]) for index in sorted(self._changed)]
+        listed = [(self._fields[index], self._changed[index]) for index in sorted(self._changed)]
+        return listed + [(self._beyond[start], b"") for start in sorted(self._beyond)]
 
     def add(self, name: str, value: str) -> None:
         self.added.append(self._render(name, value))
@@ -147,6 +152,8 @@ class _Fields:
         found = self._named(edit.name)
         if edit.occurrence is not None:
             found = found[edit.occurrence : edit.occurrence + 1]
+        else:
+            self._beyond.update({one.start: one for one in beyond(self._content, self._section, edit.name)})
         self._changed.update(dict.fromkeys(found, b""))
 
     def tag(self, tag: str) -> None:

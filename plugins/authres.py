@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ipaddress
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
 
-from gateway import AuthResult, Edit, Message, Plugin, PluginOptions, Transaction, add_header, hook, remove_header
-from gateway.mailauth.results import Names, bears_name, render_results
+from gateway import (
+    AuthResult,
+    ClientClass,
+    Edit,
+    Message,
+    Plugin,
+    PluginOptions,
+    Session,
+    Transaction,
+    add_header,
+    hook,
+    remove_header,
+)
+from gateway.mailauth.results import FIELD, Names, remove_forged, render_results
 
-NAME = "Authentication-Results"
-MAX_FIELDS = 100
-"""Fields that are looked at; of a message with more all go."""
+_OF_THE_CLIENT = frozenset(["spf", "iprev"])
+"""Methods that check the client's address."""
 
 
 class Options(PluginOptions):
@@ -20,6 +34,12 @@ class Options(PluginOptions):
     other_ids: tuple[str, ...] = ()
     """Further names that only we may write: former ones, those of other gateways of the site. `*.example.org` is every
     name below example.org."""
+    remote_ip: bool = True
+    """Write the client's address, `smtp.remote-ip`, beside the results of `spf` and `iprev`."""
+    auth: Literal["identity", "result", "off"] = "identity"
+    """What is written of a client that logged in: `auth=pass` with its identity, or without, or nothing."""
+    remove_received_spf: bool = False
+    """Remove every Received-SPF field (RFC 7208 9.1) that a message arrives with."""
 
 
 class AuthRes(Plugin[Options]):
@@ -27,23 +47,48 @@ class AuthRes(Plugin[Options]):
 
     @hook(cheap=True)
     def rewrite(self, transaction: Transaction, message: Message) -> Sequence[Edit]:
-        """Cut the forged fields, put ours on top of everything else."""
-        edits: list[Edit] = self._removals(message)
+        """Cut the forged fields, put ours on top of everything else. ARC sets are somebody's signed words and stay."""
+        names = Names((self.context.authserv_id, *self.options.other_ids))
+        removals, forged = remove_forged(message, names)
+        if forged:
+            self.context.metrics.count("forged_fields_removed", forged)
+        edits: list[Edit] = [*removals]
+        if self.options.remove_received_spf and message.field("received-spf") is not None:
+            edits.append(remove_header("Received-SPF"))
         if self.options.add:
-            results = transaction.findings.of(AuthResult)
+            results = list(self._results(transaction))
             utf8 = transaction.parameter("SMTPUTF8") is not None  # RFC 8616 5
-            edits.append(add_header(NAME, render_results(self.context.authserv_id, results, utf8=utf8)))
+            edits.append(add_header(FIELD, render_results(self.context.authserv_id, results, utf8=utf8)))
         return edits
 
-    def _removals(self, message: Message) -> list[Edit]:
-        fields = message.fields_named(NAME)
-        names = Names((self.context.authserv_id, *self.options.other_ids))
-        if len(fields) > MAX_FIELDS:
-            forged = list(range(len(fields)))
-        else:
-            forged = [place for place, field in enumerate(fields) if bears_name(field.raw, names)]
-        if forged:
-            self.context.metrics.count("forged_fields_removed", len(forged))
-        if forged and len(forged) == len(fields):
-            return [remove_header(NAME)]
-        return [remove_header(NAME, place) for place in forged]
+    def _results(self, transaction: Transaction) -> Iterator[AuthResult]:
+        """What was found, and what the session itself says."""
+        session = transaction.session
+        if self.options.auth != "off" and session.client_class is ClientClass.AUTHENTICATED:
+            shown = bool(session.identity) and self.options.auth == "identity"
+            # RFC 8601 2.7.4
+            yield AuthResult(method="auth", result="pass", properties=(("smtp.auth", session.identity),) if shown else ())
+        address = _address(session) if self.options.remote_ip else ""
+        for result in transaction.findings.of(AuthResult):
+            if address and _is_about_the_client(result):
+                yield replace(result, properties=(*result.properties, ("smtp.remote-ip", address)))
+            else:
+                yield result
+
+
+def _is_about_the_client(result: AuthResult) -> bool:
+    """Of the client as we see it; what a gateway in front told is about its own client."""
+    if result.method not in _OF_THE_CLIENT:
+        return False
+    return result.property("smtp.remote-ip") is None and result.property("policy.upstream") is None
+
+
+def _address(session: Session) -> str:
+    """As RFC 5952 and dotted quads have it, without a scope; `` when it is not known."""
+    try:
+        address = ipaddress.ip_address(session.client_address.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return str(address)

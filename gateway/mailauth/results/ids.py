@@ -10,12 +10,10 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from gateway.mailauth.results.reading import read_id
+from gateway.mailauth.results.reading import MAX_HEAD, read_id
 from gateway.mailauth.results.scanner import Scanner, readable
 from gateway.words import decode_words
 
-MAX_HEAD = 1_000
-"""Octets within which a name must end; one that does not is nobody's."""
 MAX_MARKS = 60
 """Quotes, escapes and comments within them; nobody needs more, and each has to be looked at in many ways."""
 

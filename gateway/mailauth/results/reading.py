@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from gateway.mailauth.results.scanner import MAX_TEXT, Scanner, readable
 
+MAX_HEAD = 1_000
+"""Octets within which the name must end."""
 MAX_RESINFO = 200
 """Results of one field."""
 MAX_PROPERTIES = 100
@@ -83,9 +85,9 @@ def read_results(body: bytes | str) -> Reading:
     )
 
 
-def read_id(text: str) -> str:
-    """The authserv-id alone, `` when there is none."""
-    return _head(Scanner(text), [])[0]
+def read_id(body: bytes | str) -> str:
+    """The authserv-id alone, `` when there is none within MAX_HEAD."""
+    return _head(Scanner(readable(body[:MAX_HEAD])), [])[0]
 
 
 def _head(scanner: Scanner, problems: list[str]) -> tuple[str, int]:
