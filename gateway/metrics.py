@@ -50,6 +50,7 @@ REPLIES = Counter("mailgateway_replies", "Replies given to clients.", ["command"
 PLUGIN_SECONDS = Histogram("mailgateway_plugin_seconds", "Time in a plugin's hook.", ["plugin", "hook"], buckets=_SECONDS)
 PLUGIN_ERRORS = Counter("mailgateway_plugin_errors", "Faults of plugins: error, timeout, answer, circuit.", ["plugin", "kind"])
 JOURNAL_DROPPED = Counter("mailgateway_journal_dropped", "Decision records that were lost: the journal was full or broken.")
+DMARC_LEFT_OUT = Counter("mailgateway_dmarc_left_out", "Messages that are in no DMARC report because of its limits.")
 LOG_DROPPED = Counter("mailgateway_log_dropped", "Log lines that were lost: the reader of the log was too slow.")
 LINK_ERRORS = Counter("mailgateway_link_errors", "Failures of links to a next hop.", ["next_hop"])
 LINKS = Gauge("mailgateway_links", "Open links to next hops.", multiprocess_mode="livesum")

@@ -14,6 +14,7 @@ import typer
 
 from gateway.cli import terminal
 from gateway.cli.config import ConfigOption, load_or_exit
+from gateway.cli.next_hops import relay_of
 from gateway.cli.terminal import safe
 from gateway.errors import StorageError
 
@@ -135,24 +136,8 @@ def release(ids: Ids, config: ConfigOption = None) -> None:
     loaded = load_or_exit(config, needs_route=True)
 
     async def work(quarantine: Quarantine) -> list[tuple[str, ReleaseReport]]:
-        from gateway.dns import CachingResolver
-        from gateway.relay.pool import Relay
-
-        resolver = CachingResolver(loaded.config.dns)
-        relay = Relay(
-            loaded.config.route,
-            loaded.config.relay,
-            server_name=loaded.config.server.name,
-            inbox_address=_inbox_address(loaded),
-            resolver=resolver,
-            listens=loaded.config.listens,
-            directory=loaded.directory,
-        )
-        try:
+        async with relay_of(loaded) as (relay, _):
             return [(id_, await _release(loaded, quarantine, relay, id_)) for id_ in ids]
-        finally:
-            await relay.close()
-            await resolver.close()
 
     reports = _with_quarantine(loaded, work)
     table = terminal.table("id", "recipient", "next hop", "reply")
@@ -235,18 +220,6 @@ async def _record(loaded: Loaded, entry: Entry, fate: str, reason: str, **facts:
         typer.echo(f"warning: {safe(str(error))}", err=True)
     finally:
         await journal.close()
-
-
-def _inbox_address(loaded: Loaded) -> tuple[str, int] | None:
-    """Where the embedded development server of the gateway that was started last listens; None when none runs."""
-    from gateway.server.directory import INBOX_FILE
-
-    try:
-        newest = max((loaded.state_directory / "run").glob(f"*/{INBOX_FILE}"), key=lambda file: file.stat().st_mtime)
-        host, _, port = newest.read_text().strip().rpartition(":")
-        return host, int(port)
-    except (OSError, ValueError):
-        return None
 
 
 def _with_quarantine(loaded: Loaded, work: Callable[[Quarantine], Awaitable[T]]) -> T:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 _HOST_PORT = re.compile(r"(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:/]+))(?::(?P<port>\d{1,5}))?")
+_MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 _BIND_ALLOWED = '"127.0.0.1:25", "0.0.0.0:25", "[::1]:25" or "localhost:25"'
 _SOCKET_ALLOWED = '"unix:" and an absolute path of at most 107 octets'
@@ -215,6 +216,12 @@ def _keyword(text: str) -> str:
     return text.upper()
 
 
+def _mailbox(text: str) -> str:
+    if text and (_MAILBOX.fullmatch(text) is None or len(text) > 254):
+        raise ValueError("a plain address, such as dmarc-reports@example.org")
+    return text
+
+
 def _name_server(text: str) -> str:
     _, port = _split(text, _NAME_SERVER_ALLOWED)
     if port == 0:
@@ -232,4 +239,6 @@ Network = Annotated[str, AfterValidator(_network)]
 Keyword = Annotated[str, AfterValidator(_keyword)]
 """Of an ESMTP extension or parameter (RFC 5321 4.1.1.1, 4.1.2); in upper case."""
 Domain = Annotated[str, AfterValidator(_domain)]
+Mailbox = Annotated[str, AfterValidator(_mailbox)]
+"""`local-part@domain` in plain ASCII, or nothing (RFC 5321 4.1.2 Dot-string)."""
 NameServer = Annotated[str, AfterValidator(_name_server)]

@@ -14,6 +14,7 @@ from gateway.config.addresses import UNIX, is_loopback, parse_bind, parse_mx, pa
 from gateway.config.lines import Key
 from gateway.config.models import Config, ListenerConfig, RouteConfig
 from gateway.config.problems import Locate, dotted, nearest, shown
+from gateway.config.report_checks import report_mistakes
 from gateway.config.route_checks import link_mistakes
 from gateway.config.route_map import MapError, read_map
 from gateway.errors import ConfigProblem
@@ -63,6 +64,7 @@ def mistakes(data: Mapping[str, Any], *, directory: Path, needs_route: bool) -> 
     for place, route in _tables(data, "route"):
         for key, found, allowed in link_mistakes(route, directory):
             yield Mistake(key=("route", place, *key), found=found, allowed=allowed)
+    yield from _reports(data)
     if needs_route and not data.get("route"):
         yield Mistake(
             key=("route",),
@@ -123,6 +125,13 @@ def _default_routes(data: Mapping[str, Any]) -> Iterator[Mistake]:
                     found=f"{shown(wanted)}, where each domain has servers of its own",
                     allowed="a route with the server that knows the passwords",
                 )
+
+
+def _reports(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    section = data.get("dmarc_reports")
+    names = [str(route.get("name", "default")) for _, route in _tables(data, "route")]
+    for name, found, allowed, hint in report_mistakes(section if isinstance(section, dict) else {}, names):
+        yield Mistake(key=("dmarc_reports", name), found=found, allowed=allowed, hint=hint)
 
 
 def _server_name(data: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -12,6 +12,7 @@ from gateway.config.addresses import (
     Domain,
     IpAddress,
     Keyword,
+    Mailbox,
     NameServer,
     Network,
     OptionalBind,
@@ -467,6 +468,35 @@ class JournalConfig(Model):
     """Records waiting to be written; more are dropped and counted."""
 
 
+class DmarcReportsConfig(Model):
+    """[dmarc_reports]: aggregate reports to the owners of domains (RFC 9990)."""
+
+    enabled: bool = False
+    """Collect in the journal what the reports are made of. `mailgateway dmarc report` sends them."""
+    address: Mailbox = ""
+    """From whom the reports come, and whom their readers may write to; no default. Its domain must pass DMARC (RFC 9990 2.5.2)."""
+    organization: str = Field(default="", pattern=r"^[^\x00-\x1f\x7f]{0,100}$")
+    """Our name in the reports; default: `[server] name`."""
+    contact: str = Field(default="", pattern=r"^[^\x00-\x1f\x7f]{0,200}$")
+    """More for their readers, such as a web page."""
+    route: str = ""
+    """Route by which the reports are sent: a smart host that delivers to the world. Default: the first one."""
+    reverse_path: Mailbox = ""
+    """Address in MAIL FROM, for SPF; default: the null reverse-path, so that no bounce comes back."""
+    recipient_domains: bool = False
+    """Tell the recipients' domain too (`envelope_to`)."""
+    max_destinations: int = Field(default=5, ge=2, le=10)
+    """Addresses that get the report of one domain, in the order of its record; RFC 9990 wants at least two."""
+    max_rows: int = Field(default=10_000, ge=1)
+    """Rows of one domain in a day. Messages that need one more are counted only, and the report says so."""
+    max_domains: int = Field(default=10_000, ge=1)
+    """Domains in a day; those that come later get no report."""
+    max_rows_a_day: int = Field(default=200_000, ge=1)
+    """Rows of all domains in a day."""
+    retention: Duration = Field(default=7 * 86400.0, ge=2 * 86400.0)
+    """Rows, and what was sent, are forgotten after this. So long a report that could not be sent is tried again."""
+
+
 class AdminConfig(Model):
     """[admin]: `/live`, `/ready`, `/metrics`."""
 
@@ -515,6 +545,7 @@ class Config(Model):
     dns: DnsConfig = DnsConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
     journal: JournalConfig = JournalConfig()
+    dmarc_reports: DmarcReportsConfig = DmarcReportsConfig()
     admin: AdminConfig = AdminConfig()
     plugin: dict[str, dict[str, Any]] = {}
     """`[plugin.NAME]`: options of the plugin and of its use."""

@@ -20,9 +20,11 @@ from typing import Self
 import structlog
 from sqlalchemy import Connection, delete, select
 
+from gateway.config.models import DmarcReportsConfig
 from gateway.errors import StorageError
+from gateway.journal.dmarc_tables import Collector
 from gateway.journal.records import ROWS, Row, insert_of, metadata, record_of, records, row_of
-from gateway.metrics import JOURNAL_DROPPED
+from gateway.metrics import DMARC_LEFT_OUT, JOURNAL_DROPPED
 from gateway.sqlite import Database
 from gateway.trace import Record
 
@@ -44,13 +46,22 @@ Pending = Record | Callable[[], Record]
 class Journal:
     """Decision records in SQLite. Made by `open`, ended by `close`, which writes what is queued."""
 
-    def __init__(self, file: Path, *, retention: float, queue: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        file: Path,
+        *,
+        retention: float,
+        queue: int,
+        clock: Callable[[], float] = time.time,
+        reports: DmarcReportsConfig | None = None,
+    ) -> None:
         self.file = file
         self.retention = retention
         self.clock = clock
         self.dropped = 0
         """Records lost since the start."""
         self._limit = queue
+        self._reports = Collector(reports) if reports is not None and reports.enabled else None
         self._queue: deque[Pending] = deque()
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -64,9 +75,20 @@ class Journal:
         self._cleaned = float("-inf")
 
     @classmethod
-    async def open(cls, file: Path, *, retention: float, queue: int, clock: Callable[[], float] = time.time) -> Self:
-        """Open or make it and begin to write. Never raises for the file's sake: what is wrong is reported and tried again."""
-        journal = cls(file, retention=retention, queue=queue, clock=clock)
+    async def open(
+        cls,
+        file: Path,
+        *,
+        retention: float,
+        queue: int,
+        clock: Callable[[], float] = time.time,
+        reports: DmarcReportsConfig | None = None,
+    ) -> Self:
+        """Open or make it and begin to write. Never raises for the file's sake: what is wrong is reported and tried again.
+
+        `reports`: rows of DMARC aggregate reports are collected from the records, where they are enabled.
+        """
+        journal = cls(file, retention=retention, queue=queue, clock=clock, reports=reports)
         try:
             await journal._discards.open()
         except StorageError as error:
@@ -140,15 +162,34 @@ class Journal:
     def _write(self, batch: list[Pending]) -> int:
         """In the writer's thread: one transaction; how many were no records. StorageError: none of them is written."""
         rows: list[Row] = []
+        made: list[Record] = []
         for item in batch:
             try:
-                rows.append(row_of(item() if callable(item) else item))
+                record = item() if callable(item) else item
+                rows.append(row_of(record))
             except Exception:  # noqa: BLE001, S112 - protects the other records of the batch from one that cannot be made
                 continue
+            made.append(record)
         self._look_at_file()
-        self._batches.write_now(lambda connection: _insert(connection, rows))
+        self._insert(rows, made)
         self._clean()
         return len(batch) - len(rows)
+
+    def _insert(self, rows: list[Row], made: list[Record]) -> None:
+        """The records, and in the same transaction what they say for DMARC reports: both or neither."""
+        collector = self._reports
+        if collector is None:
+            self._batches.write_now(lambda connection: _insert(connection, rows))
+            return
+        tally = collector.tally(made)
+
+        def work(connection: Connection) -> int:
+            _insert(connection, rows)
+            return collector.add(connection, tally)
+
+        left_out = self._batches.write_now(work)
+        if left_out:
+            DMARC_LEFT_OUT.inc(left_out)
 
     def _look_at_file(self) -> None:
         """The file may have been moved away or removed under us: then a new one is begun."""
@@ -168,7 +209,9 @@ class Journal:
             return
         old = select(records.c.number).where(records.c.time < now - self.retention).limit(10 * BATCH)
         found = self._batches.write_now(lambda c: c.execute(delete(records).where(records.c.number.in_(old))).rowcount)
-        if found < 10 * BATCH:
+        collector = self._reports
+        is_done = collector is None or self._batches.write_now(lambda c: collector.clean(c, now))
+        if found < 10 * BATCH and is_done:
             self._cleaned = now
 
     def _drop(self, number: int, why: str = "the queue is full or a record could not be made") -> None:

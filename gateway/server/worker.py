@@ -86,6 +86,7 @@ class Worker:
             _below(runtime, config.journal.path, state / "journal.sqlite"),
             retention=config.journal.retention,
             queue=config.journal.queue,
+            reports=config.dmarc_reports,
         )
         stack.push_async_callback(journal.close)
         resolver = CachingResolver(config.dns)

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from gateway.config.load import load
+from tests.integration.gateway_process import COMMAND
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -168,3 +169,27 @@ def test_the_unit_is_what_systemd_understands(tmp_path: Path) -> None:
     )
     told = [line for line in found.stderr.splitlines() if "mailgateway" in line]
     assert told == []
+
+
+def test_the_timer_of_the_reports_runs_the_command(tmp_path: Path) -> None:
+    service = (ROOT / "deploy" / "mailgateway-dmarc-report.service").read_text()
+    command = re.search(r"^ExecStart=/opt/mailgateway/bin/mailgateway (.*)$", service, re.MULTILINE)
+    assert command
+    page = (ROOT / "docs" / "dmarc-reports.md").read_text()
+    assert f"/opt/mailgateway/bin/mailgateway {command[1]}\n" in page.partition("```cron\n")[2]
+    words = command[1].replace("/etc/mailgateway", str(tmp_path / "none.toml")).split()
+    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode == 2  # the words are understood, the configuration is not there
+    assert "none.toml" in done.stderr
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    for name in ("service", "timer"):
+        text = (ROOT / "deploy" / f"mailgateway-dmarc-report.{name}").read_text()
+        (tmp_path / f"mailgateway-dmarc-report.{name}").write_text(
+            text.replace("/opt/mailgateway/bin/mailgateway", sys.executable)
+        )
+    units = [str(tmp_path / f"mailgateway-dmarc-report.{name}") for name in ("timer", "service")]
+    found = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert [line for line in found.stderr.splitlines() if "mailgateway" in line] == []
