@@ -6,12 +6,13 @@ Two findings of the method `spf`: one with `smtp.mailfrom`, one with `smtp.helo`
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from gateway import (
+    AddHeader,
     AuthResult,
     ClientClass,
     Duration,
@@ -20,6 +21,7 @@ from gateway import (
     Session,
     Transaction,
     Verdict,
+    add_header,
     defer,
     hook,
     quarantine,
@@ -27,9 +29,12 @@ from gateway import (
 )
 from gateway.plugins.spf.domains import a_labels
 from gateway.plugins.spf.evaluation import SpfResult, evaluate, plain_address
+from gateway.plugins.spf.received import NAME, render
 
 Answer = Literal["accept", "reject", "defer", "quarantine"]
 """`accept` leaves the decision to others."""
+NoReject = Literal["accept", "defer", "quarantine"]
+"""A failure of DNS refuses nothing for good (RFC 7208 8.6)."""
 
 
 class Options(PluginOptions):
@@ -45,10 +50,20 @@ class Options(PluginOptions):
     """The domain has no SPF record."""
     permerror: Answer = "accept"
     """The domain's record is wrong."""
-    temperror: Answer = "accept"
+    temperror: NoReject = "accept"
     """DNS failed."""
     helo_fail: Answer = "accept"
     """The HELO name says that this client must not use it."""
+    helo_softfail: Answer = "accept"
+    """The HELO name says that this client probably must not."""
+    helo_permerror: Answer = "accept"
+    """The HELO name's record is wrong."""
+    helo_temperror: NoReject = "accept"
+    """DNS failed for the HELO name."""
+    helo: Literal["always", "null"] = "always"
+    """`null`: look at the HELO name only for the null reverse-path, where it is all there is (RFC 7208 2.4)."""
+    received_spf: bool = False
+    """Add a Received-SPF field for each identity (RFC 7208 9.1)."""
     box: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")
     """Quarantine box for what `quarantine` holds."""
     all_clients: bool = False
@@ -65,6 +80,8 @@ class SpfFinding(AuthResult):
 
     explanation: str = ""
     """The domain owner's words for a failure, cleaned; a stranger's text."""
+    found: SpfResult = field(default=SpfResult(result="none"), repr=False, compare=False)
+    """The whole result."""
 
 
 class Spf(Plugin[Options]):
@@ -85,29 +102,49 @@ class Spf(Plugin[Options]):
             return _finding(helo, address, "smtp.mailfrom", f"postmaster@{session.helo}"), _finding(
                 helo, address, "smtp.helo", session.helo
             )
+        of_helo = None
         async with asyncio.TaskGroup() as both:
-            of_helo = both.create_task(self._evaluate(session, address, "postmaster", session.helo))
+            if self.options.helo == "always":
+                of_helo = both.create_task(self._evaluate(session, address, "postmaster", session.helo))
             sender = await self._evaluate(session, address, path.local_part, path.domain)
-        helo = of_helo.result()
         mailbox = f"{path.local_part}@{sender.domain or path.domain}"
-        return _finding(sender, address, "smtp.mailfrom", mailbox), _finding(helo, address, "smtp.helo", session.helo)
+        first = _finding(sender, address, "smtp.mailfrom", mailbox)
+        if of_helo is None:
+            return (first,)
+        return first, _finding(of_helo.result(), address, "smtp.helo", session.helo)
 
     @hook
     async def judge(self, transaction: Transaction) -> Verdict | None:
         """By the options; the MAIL FROM identity first."""
-        for plugin, finding in transaction.findings.attributed():
-            if plugin != self.name or not isinstance(finding, SpfFinding):
-                continue
-            if finding.property("smtp.mailfrom") is not None:
-                answer: Answer = getattr(self.options, finding.result, "accept")
-            elif finding.result == "fail":
-                answer = self.options.helo_fail
-            else:
-                continue
+        for finding in self._own(transaction):
+            front = "" if finding.property("smtp.mailfrom") is not None else "helo_"
+            answer: Answer = getattr(self.options, f"{front}{finding.result}", "accept")
             verdict = self._verdict(answer, finding)
             if verdict is not None:
                 return verdict
         return None
+
+    @hook(cheap=True)
+    def rewrite(self, transaction: Transaction) -> list[AddHeader] | None:
+        """Received-SPF, where it is asked for: that of MAIL FROM ends above that of HELO."""
+        if not self.options.received_spf:
+            return None
+        session = transaction.session
+        client = plain_address(session.client_address) or ""
+        fields = []
+        for one in reversed(self._own(transaction)):
+            ((name, who),) = one.properties
+            identity = name.removeprefix("smtp.")
+            body = render(
+                one.found, identity=identity, who=who, client=client, helo=session.helo, receiver=self.context.server_name
+            )
+            fields.append(add_header(NAME, body))
+        return fields
+
+    def _own(self, transaction: Transaction) -> list[SpfFinding]:
+        """The findings that this use of the plugin gave: another may stand in the chain with other options."""
+        found = transaction.findings.attributed()
+        return [finding for plugin, finding in found if plugin == self.name and isinstance(finding, SpfFinding)]
 
     async def _evaluate(self, session: Session, address: str, local_part: str, domain: str) -> SpfResult:
         return await evaluate(
@@ -129,25 +166,33 @@ class Spf(Plugin[Options]):
             case "quarantine":
                 return quarantine(reason, box=self.options.box, evidence=finding.reason)
             case "defer":
-                return defer(_text(finding), code=451, enhanced="4.7.24", reason=reason, evidence=finding.reason)
+                return defer(_text(finding), code=451, enhanced=f"4.{_detail(finding)}", reason=reason, evidence=finding.reason)
             case "reject":
-                # RFC 7372 3.2: 5.7.23 for a failure, 5.7.24 for an error of the record or of DNS
-                enhanced = "5.7.24" if finding.result in {"permerror", "temperror"} else "5.7.23"
-                return reject(_text(finding), code=550, enhanced=enhanced, reason=reason, evidence=finding.reason)
+                return reject(_text(finding), code=550, enhanced=f"5.{_detail(finding)}", reason=reason, evidence=finding.reason)
+
+
+def _detail(finding: SpfFinding) -> str:
+    """Subject and detail of the enhanced code (RFC 7372 3.2, RFC 7208 8.6)."""
+    return {"permerror": "7.24", "temperror": "4.3"}.get(finding.result, "7.23")
 
 
 def _finding(result: SpfResult, address: str, name: str, value: str) -> SpfFinding:
-    what = result.problem or (f"{result.mechanism} matches {address}" if result.mechanism else "")
-    properties = ((name, value),)
-    return SpfFinding(method="spf", result=result.result, reason=what, properties=properties, explanation=result.explanation)
+    return SpfFinding(
+        method="spf",
+        result=result.result,
+        reason=result.evidence(address),
+        properties=((name, value),),
+        explanation=result.explanation,
+        found=result,
+    )
 
 
 def _text(finding: SpfFinding) -> str:
-    """For the peer: which identity, which result, and the explanation of the domain's owner (RFC 7208 6.2, 8.4)."""
+    """For the peer: which identity, which result, and, as the words of another, what the domain's owner says (RFC 7208 6.2, 8.4)."""
     identity = "MAIL FROM" if finding.property("smtp.mailfrom") is not None else "HELO"
     text = f"SPF {identity} check: {finding.result}"
     domain = finding.properties[0][1].rpartition("@")[2]
     shown = a_labels(domain)
     if shown is not None and shown.isascii() and shown.isprintable():
         text += f" for {shown[:100]}"
-    return f"{text}; it explains: {finding.explanation}" if finding.explanation else text
+    return f"{text}; the domain explains: {finding.explanation}" if finding.explanation else text

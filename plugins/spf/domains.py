@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import idna
+
 MAX_EXPLANATION = 250
 """Characters of an explanation that are shown; it is a stranger's text (RFC 7208 11.5.3)."""
 _DOTS = str.maketrans(dict.fromkeys("\u3002\uff0e\uff61", "."))
@@ -27,8 +29,8 @@ def a_labels(domain: str) -> str | None:
             result.append(label)
             continue
         try:
-            result.append(label.encode("idna").decode("ascii"))
-        except UnicodeError:
+            result.append(idna.encode(label, uts46=True).decode("ascii"))  # RFC 6531 3.2: IDNA2008, and mapped as people type it
+        except (idna.IDNAError, UnicodeError):
             return None
     name = ".".join(result)
     return name if len(name) <= 253 else None

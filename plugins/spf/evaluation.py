@@ -1,34 +1,22 @@
-"""One SPF evaluation: pyspf's `check_host()` (RFC 7208 4) with the gateway's resolver under it and guards around it.
+"""One SPF evaluation: `check_host()` (RFC 7208 4) for one identity, with guards around it.
 
-What pyspf leaves open is closed here: records that cost it seconds of CPU are a permanent error before it sees them, the limit
-of void lookups is an argument, the whole evaluation has a deadline, and no exception gets out.
+The whole evaluation has a deadline, and no exception gets out.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
-import re
 from dataclasses import dataclass
-from typing import Any
 
-import spf
+from gateway import Resolver
+from gateway.plugins.spf.bridge import run
+from gateway.plugins.spf.domains import a_labels, clean
+from gateway.plugins.spf.query import Query
 
-from gateway import DnsError, Resolver
-from gateway.plugins.spf.bridge import run, wait
-from gateway.plugins.spf.domains import a_labels, clean, unquoted
-
-MAX_RECORD = 4_096
-"""Octets of an SPF record (RFC 7208 3.4 asks for 450)."""
-MAX_TERM = 512
-"""Octets of one term of it: pyspf's expression for top labels is quadratic."""
-MAX_TXT = 1_024
-"""Octets of an explanation string."""
 MAX_LOCAL_PART = 256
 RESULTS = frozenset(["pass", "fail", "softfail", "neutral", "none", "temperror", "permerror"])
-_MODIFIER = re.compile(rb"([a-z][a-z0-9_.-]*)=", re.IGNORECASE)  # RFC 7208 4.6.1
-_SPF = re.compile(rb"v=spf1(?: |$)", re.IGNORECASE)  # RFC 7208 4.5
+_PREFIXES = ("SPF Temporary Error: ", "SPF Permanent Error: ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,112 +30,29 @@ class SpfResult:
     explanation: str = ""
     """The domain owner's own words for `fail`, cleaned; `` when there are none."""
     mechanism: str = ""
-    """The term that matched."""
+    """The term of the domain's own record that matched."""
+    path: tuple[tuple[str, str], ...] = ()
+    """(domain, term) from the record that matched outwards to the domain's own: through includes and redirects."""
+    look_ups: int = 0
+    """Terms that asked DNS."""
     problem: str = ""
     """What went wrong, for people of ours."""
 
-
-class _Query(spf.query):
-    """pyspf's state of one evaluation, asking our resolver."""
-
-    def __init__(
-        self,
-        address: str,
-        local_part: str,
-        domain: str,
-        helo: str,
-        *,
-        receiver: str,
-        resolver: Resolver,
-        void_limit: int,
-        ends: float,
-    ) -> None:
-        super().__init__(address, f"postmaster@{domain}", helo, receiver=receiver)
-        # pyspf splits a sender at its first @, which may stand in a quoted local part.
-        self.l, self.o, self.d = unquoted(local_part) or "postmaster", domain, domain  # RFC 7208 4.3
-        self.s = f"{self.l}@{domain}"
-        self.set_default_explanation("")
-        self._resolver = resolver
-        self._void_limit = void_limit
-        self._void = 0
-        self._ends = ends
-
-    def dns(self, name: str, qtype: str, cnames: dict[str, str] | None = None, ignore_void: bool = False) -> list[Any]:  # noqa: ARG002 - pyspf's own signature; our resolver follows aliases
-        """The records of one look-up. TempError when DNS fails, PermError when a limit is reached."""
-        name = name.removesuffix(".").lower()
-        # RFC 7208 4.8, RFC 8616 4: a name that cannot be has no records, and macros with a non-ASCII local part match nothing.
-        if not name.isascii() or len(name) > 253 or not all(0 < len(label) < 64 for label in name.split(".")):
-            return []
-        kept = self.cache.get((name, qtype))
-        if kept is not None:
-            return kept
-        records = wait(self._look_up(name, qtype))
-        if records:
-            self.cache[name, qtype] = records
-        elif not ignore_void:
-            self._void += 1
-            if self._void > self._void_limit:  # RFC 7208 4.6.4
-                raise spf.PermError(f"more than {self._void_limit} void lookups")
-        return records
-
-    def validated_ptrs(self) -> list[str]:
-        """RFC 7208 5.5: ten names at most; a failure of DNS is no match, not an error."""
-        try:
-            names = self.dns_ptr(self.i)[:10]
-        except spf.TempError:
-            return []
-        found = []
-        for name in names:
-            with contextlib.suppress(spf.TempError):
-                if self.cidrmatch(self.dns_a(name, self.A), self.cidrmax):
-                    found.append(name)
-        return found
-
-    async def _look_up(self, name: str, kind: str) -> list[Any]:
-        try:
-            async with asyncio.timeout_at(self._ends):
-                answer = await self._resolver.query(name, kind)
-        except TimeoutError:
-            raise spf.TempError("the time for the whole evaluation is over") from None
-        except DnsError as error:
-            raise spf.TempError(str(error)) from error
-        if kind == "TXT":
-            return _guarded(answer.records)
-        return list(answer.records)
+    def evidence(self, address: str) -> str:
+        """The result in words for a postmaster."""
+        if self.problem:
+            return self.problem
+        if not self.path:
+            return ""
+        asked = f"; {self.look_ups} of 10 look-ups" if self.look_ups else ""
+        (domain, term), *outer = self.path
+        if not term:
+            return f"nothing in the record of {domain} matches {address}{_through(outer)}{asked}"
+        return f"{term} of {domain} matches {address}{_through(outer)}{asked}"
 
 
-def _guarded(records: tuple[tuple[bytes, ...], ...]) -> list[tuple[bytes, ...]]:
-    """TXT records that pyspf can bear. PermError for an SPF record that is too much; other long ones are left out."""
-    kept: list[tuple[bytes, ...]] = []
-    for record in records:
-        octets = b"".join(record)
-        if not _SPF.match(octets):
-            if len(octets) <= MAX_TXT:
-                kept.append((octets,))
-            continue
-        if len(octets) > MAX_RECORD:
-            raise spf.PermError(f"SPF record of {len(octets)} octets")
-        longest = max(map(len, octets.split(b" ")))
-        if longest > MAX_TERM:
-            raise spf.PermError(f"SPF term of {longest} octets")
-        kept.append((_plain(octets),))
-    return kept
-
-
-def _plain(record: bytes) -> bytes:
-    """The same record where pyspf is stricter than RFC 7208: modifier names are in any case, unknown ones may be repeated (6)."""
-    terms: list[bytes] = []
-    seen: set[bytes] = set()
-    for term in record.split(b" "):
-        found = _MODIFIER.match(term)
-        if found is None:
-            terms.append(term)
-            continue
-        name = found[1].lower()
-        if name in {b"redirect", b"exp"} or name not in seen:
-            terms.append(name + term[found.end(1) :])
-        seen.add(name)
-    return b" ".join(terms)
+def _through(outer: list[tuple[str, str]]) -> str:
+    return "".join(f" by {term} of {domain}" for domain, term in outer)
 
 
 def plain_address(address: str) -> str | None:
@@ -178,9 +83,8 @@ async def evaluate(
         return SpfResult(result="none", problem="not a domain name with several labels")
     if len(local_part) > MAX_LOCAL_PART:
         return SpfResult(result="permerror", domain=name, problem=f"local part of {len(local_part)} characters")
-    ends = asyncio.get_running_loop().time() + time_limit
     try:
-        query = _Query(
+        query = Query(
             address,
             local_part,
             name,
@@ -188,18 +92,35 @@ async def evaluate(
             receiver=receiver,
             resolver=resolver,
             void_limit=void_limit,
-            ends=ends,
+            ends=asyncio.get_running_loop().time() + time_limit,
         )
-        result, _, text = await run(query.check)
+        result, text, explanation = await run(_check, query)
     except Exception as error:  # noqa: BLE001 - the border to pyspf: a record that breaks it is the record's fault
-        return SpfResult(result="permerror", domain=name, problem=f"{type(error).__name__}: {error}"[:500])
+        return SpfResult(result="permerror", domain=name, problem=clean(f"{type(error).__name__}: {error}"))
     if result not in RESULTS:
-        return SpfResult(result="permerror", domain=name, problem=f"pyspf says {result[:50]!r}")
-    failed = result in {"temperror", "permerror"}
+        return SpfResult(result="permerror", domain=name, problem=clean(f"pyspf says {result!r}"))
+    if result in {"temperror", "permerror"}:
+        return SpfResult(result=result, domain=name, look_ups=query.lookups, problem=_problem(text, query.trouble_at))
+    if result == "none":
+        return SpfResult(result=result, domain=name, problem=f"{name} has no SPF record")
+    path = tuple((clean(where), clean(term)) for where, term in query.path)
     return SpfResult(
         result=result,
         domain=name,
-        explanation=clean(text) if result == "fail" else "",
-        mechanism="" if failed else clean(query.mechanism or ""),
-        problem=clean(text) if failed else "",
+        explanation=clean(explanation),
+        mechanism=path[-1][1] if path else "",
+        path=path,
+        look_ups=query.lookups,
     )
+
+
+def _check(query: Query) -> tuple[str, str, str]:
+    """In a greenlet: result, pyspf's text, explanation (RFC 7208 6.2: only a failure has one)."""
+    result, _, text = query.check()
+    return result, text, query.explanation() if result == "fail" else ""
+
+
+def _problem(text: str, domain: str) -> str:
+    for prefix in _PREFIXES:
+        text = text.removeprefix(prefix)
+    return clean(f"{text} (record of {domain})" if domain else text)

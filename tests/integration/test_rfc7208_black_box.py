@@ -18,7 +18,7 @@ from tests.rfc7208_suite import CASES, Case, need_suite, scenarios
 
 pytestmark = pytest.mark.slow
 OPTIONS = '[plugin.spf_strict]\nuse = "spf"\nfail = "reject"'
-_EXPLAINED = re.compile(r"; it explains: (.*) \([0-9A-Z]+-[0-9]+\)$")
+_EXPLAINED = re.compile(r"; the domain explains: (.*) \([0-9A-Z]+-[0-9]+\)$")
 """Before the mark of the transaction that ends every refusal."""
 
 NOT_IN_RFC_5321: dict[str, Mail] = {
