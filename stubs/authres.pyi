@@ -16,3 +16,9 @@ class AuthenticationResultsHeader:
     results: Sequence[AuthenticationResult]
     @classmethod
     def parse(cls, string: str) -> AuthenticationResultsHeader: ...
+
+class SPFAuthenticationResult:
+    def __init__(self, result: str = ..., smtp_mailfrom: str = ...) -> None: ...
+
+class DKIMAuthenticationResult:
+    def __init__(self, result: str = ..., header_d: str = ...) -> None: ...
