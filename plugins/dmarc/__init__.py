@@ -42,8 +42,9 @@ class Dmarc(Plugin[Options]):
     @hook
     async def check(self, transaction: Transaction, message: Message) -> Sequence[Finding] | None:
         """One result: of the author domain, or of the worst of several; facts for rules beside a failure."""
-        if transaction.session.client_class is not ClientClass.STRANGER and not self.options.all_clients:
-            return None  # not what SPF can say something about, and perhaps not signed yet
+        results = transaction.findings.of(AuthResult)
+        if not (self.options.all_clients or transaction.session.client_class is ClientClass.STRANGER or _has_spf(results)):
+            return None  # its address stands in nobody's record, and its mail is perhaps not signed yet
         authors = read_authors(message)
         problem = authors.problem
         if len(authors.domains) > self.options.max_author_domains:
@@ -65,7 +66,6 @@ class Dmarc(Plugin[Options]):
         if not authors.domains and not authors.malformed:
             literal = "the author's host has no name" if authors.has_literal else "no author domain in From"
             return [DmarcFinding(method="dmarc", result="none", reason=literal)]  # RFC 9989 5.3.1
-        results = transaction.findings.of(AuthResult)
         identifiers = _identifiers(results)
         evaluations = await asyncio.gather(*(self._evaluate(domain, identifiers) for domain in authors.domains))
         if authors.malformed:
@@ -146,6 +146,11 @@ class Dmarc(Plugin[Options]):
             return Answer(exists=answer.exists)
         texts = tuple(b"".join(strings).decode("ascii", "replace") for strings in answer.records[:50])
         return Answer(texts, exists=answer.exists)
+
+
+def _has_spf(results: Sequence[AuthResult]) -> bool:
+    """SPF was checked all the same: by `upstream`, or because its options say so."""
+    return any(one.method == "spf" and one.property("smtp.mailfrom") is not None for one in results)
 
 
 def _identifiers(results: Sequence[AuthResult]) -> list[Identifier]:

@@ -204,6 +204,17 @@ async def test_only_strangers_are_asked_about(client_class: str) -> None:
         assert isinstance(result.verdict, Reject) is all_clients
 
 
+async def test_a_trusted_client_that_spf_was_checked_for() -> None:
+    """So it is behind another gateway, whose results `upstream` takes over."""
+    transaction = a_transaction(session=a_session(client_class="trusted"))
+    taken_over = AuthResult(method="spf", result="fail", properties=(("smtp.mailfrom", "example.org"),))
+    transaction.findings.add("upstream", taken_over)
+    context: Any = FakeContext(resolver=FakeResolver({"_dmarc.example.org": {"TXT": [REJECT]}}))
+    message = a_message(b"From: a@example.org\r\n\r\nx\r\n")
+    result = await run_plugin(Dmarc(Options(verdict="policy")), message=message, transaction=transaction, context=context)
+    assert isinstance(result.verdict, Reject)
+
+
 @pytest.mark.parametrize(
     ("learn_more", "domain", "text"),
     [
