@@ -6,6 +6,7 @@ PYTHON ?= $(firstword $(foreach name,/usr/bin/python3 python3 python3.14 python3
 CONFIG ?= config.toml
 WORKERS ?= 2
 DIFFERENCE ?= 3000
+FUZZ ?= 100
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq install
 
@@ -15,7 +16,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test difference servers lint types fmt docs bench soak clean
+.PHONY: help run demo test difference fuzz servers lint types fmt docs bench soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +32,9 @@ test: .venv/installed-tests servers ## run the tests (ARGS='-k name' for some of
 
 difference: .venv/installed-tests servers ## 6,000 sessions against a bare Postfix and through the gateway (DIFFERENCE=NUMBER of either kind)
 	@MAILGATEWAY_DIFFERENCE=$(DIFFERENCE) $(BIN)/python -m pytest -q -rP --show-capture=stdout --reruns 0 tests/difference
+
+fuzz: .venv/installed-tests ## generated and hostile input, FUZZ=100 times as much as the suite has (ARGS='-k dkim' for some of it)
+	@MAILGATEWAY_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q -rP --show-capture=stdout --reruns 0 --timeout 0 tests/fuzz $(ARGS)
 
 servers: ## install the real mail servers that the tests talk to, and fetch the mail they send (root on Debian; otherwise those tests are skipped)
 	@tests/install-servers

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from gateway import AuthResult, Message
 from gateway.content import Content
+from gateway.mailauth import body_hashes, find_prefixes
 from gateway.plugins.dkim import Dkim, Options
 from gateway.testing import TEMPFAIL, Clock, FakeContext, FakeResolver, run_plugin
 
@@ -338,9 +339,9 @@ async def test_hostile_bodies_are_cheap(line: bytes) -> None:
     assert {one.result for one in found} == {"fail"}
 
 
-async def test_a_big_body_goes_to_a_process() -> None:
+def watched_context() -> tuple[Any, list[object]]:
     context: Any = FakeContext(resolver=FakeResolver(zones(GOOD)), clock=Clock(time.time()))
-    called = []
+    called: list[object] = []
     inner = context.run_in_process
 
     async def watched(function: object, *arguments: object, **named: object) -> object:
@@ -348,7 +349,33 @@ async def test_a_big_body_goes_to_a_process() -> None:
         return await inner(function, *arguments, **named)
 
     context.run_in_process = watched
+    return context, called
+
+
+async def test_a_big_body_goes_to_a_process() -> None:
+    context, called = watched_context()
     content = signed(HEADER + b"\r\n" + b"line\r\n" * 60_000)
     result = await run_plugin(Dkim(), message=Message(Content(content)), context=context)
-    assert [getattr(f, "result", "") for f in result.findings] == ["pass"]
-    assert len(called) == 1
+    assert [found.result for found in result.findings if isinstance(found, AuthResult)] == ["pass"]
+    assert called == [body_hashes]
+
+
+async def test_twenty_signatures_over_a_big_body_take_one_process_one_pass() -> None:
+    context, called = watched_context()
+    body = b"line  of text\r\n" * 100_000
+    heads = [
+        b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/%s; d=example.org; s=sel; h=from;%s bh=AAAA; b=AAAA\r\n" % (canon, length)
+        for canon in (b"relaxed", b"simple")
+        for length in (b"", *(b" l=%d;" % (number * 1000) for number in range(1, 10)))
+    ]
+    content = b"".join(heads) + HEADER + b"\r\n" + body
+    result = await run_plugin(Dkim(Options(max_signatures=20)), message=Message(Content(content)), context=context)
+    assert [found.result for found in result.findings if isinstance(found, AuthResult)] == ["fail"] * 20
+    assert called == [body_hashes, find_prefixes]
+
+
+async def test_a_signature_that_is_not_verified_costs_no_hash() -> None:
+    context, called = watched_context()
+    content = signed(HEADER + b"\r\n" + b"line\r\n" * 60_000).replace(b"s=sel", b"s=gone")
+    await run_plugin(Dkim(), message=Message(Content(content)), context=context)
+    assert called == []
