@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +62,7 @@ def mistakes(data: Mapping[str, Any], *, directory: Path, needs_route: bool) -> 
     yield from _known_extensions(data)
     yield from _tls(data, directory)
     yield from _route_map(data, directory)
+    yield from _dns_backend(data)
     for place, route in _tables(data, "route"):
         for key, found, allowed in link_mistakes(route, directory):
             yield Mistake(key=("route", place, *key), found=found, allowed=allowed)
@@ -182,6 +184,16 @@ def _known_extensions(data: Mapping[str, Any]) -> Iterator[Mistake]:
                         found=f"{name}, a parameter of another extension",
                         allowed="parameters that belong to this extension alone",
                     )
+
+
+def _dns_backend(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    dns = data.get("dns")
+    if isinstance(dns, dict) and dns.get("backend") == "aiodns" and find_spec("aiodns") is None:
+        yield Mistake(
+            key=("dns", "backend"),
+            found='"aiodns", which is not installed',
+            allowed='"dnspython"; or install the extra: pip install "mailgateway[aiodns]"',
+        )
 
 
 def _tls(data: Mapping[str, Any], directory: Path) -> Iterator[Mistake]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gateway.context import DnsAnswer
 from gateway.dns.answers import KINDS, BadAnswerError, Reading
-from gateway.dns.asking import MAX_CHAIN, Asker, DnspythonBackend
+from gateway.dns.asking import MAX_CHAIN, Asker, Backend, DnspythonBackend
 from gateway.dns.cache import AnswerCache, Key
 from gateway.dns.demo import ZONES as DEMO
 from gateway.dns.exchange import ExchangeError
@@ -43,7 +43,7 @@ class CachingResolver:
         self._zones = Zones({**DEMO, **settings.zones} if settings.demo else settings.zones)
         self._asker = Asker(
             Servers(settings.nameservers, clock=clock) if servers is None else servers,
-            DnspythonBackend(),
+            _backend(settings.backend),
             timeout=settings.timeout,
             trust_ad=settings.trust_ad,
         )
@@ -220,3 +220,11 @@ def _answer(key: Key, reading: Reading) -> DnsAnswer:
         authenticated=reading.authenticated,
         canonical=reading.canonical,
     )
+
+
+def _backend(name: str) -> Backend:
+    if name == "dnspython":
+        return DnspythonBackend()
+    from gateway.dns.over_aiodns import AiodnsBackend  # an extra: not everybody has it
+
+    return AiodnsBackend()

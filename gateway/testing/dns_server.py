@@ -79,6 +79,7 @@ class StubDnsServer:
         self.address = ""
         self.use(zones or {})
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._udp: asyncio.DatagramTransport | None = None
         self._tcp: asyncio.Server | None = None
 
@@ -106,6 +107,8 @@ class StubDnsServer:
             self._udp.close()
         if self._tcp is not None:
             self._tcp.close()
+        for writer in self._writers:
+            writer.transport.abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -124,12 +127,14 @@ class StubDnsServer:
                 self._udp.sendto(octets, peer)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         with contextlib.suppress(OSError, EOFError):
             while True:
                 (length,) = struct.unpack("!H", await reader.readexactly(2))
                 for octets in await self._answers(await reader.readexactly(length), "tcp"):
                     writer.write(struct.pack("!H", len(octets)) + octets)
                 await writer.drain()
+        self._writers.discard(writer)
         writer.close()
 
     async def _answers(self, wire: bytes, transport: str) -> list[bytes]:

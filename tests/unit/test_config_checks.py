@@ -391,3 +391,15 @@ def test_belief_in_half_the_world_is_warned_of(name: str, network: str) -> None:
     [text] = warned(f"bind = '127.0.0.1:25'\n{name} = ['{network}']")
     assert f"{name} has {network}" in text
     assert warned(f"bind = '0.0.0.0:25'\n{name} = ['10.0.0.0/24', '2001:db8::5']") == []
+
+
+def test_a_backend_of_dns_that_is_not_installed_is_a_mistake_of_its_line(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config_file.write_text('[[route]]\ndomains = ["a.test"]\nservers = ["inbox:"]\n[dns]\nbackend = "aiodns"\n')
+    assert CliRunner().invoke(app, ["config", "check", "--config", str(config_file)]).exit_code == 0
+    monkeypatch.setattr("gateway.config.checks.find_spec", lambda _: None)
+    result = CliRunner().invoke(app, ["config", "check", "--config", str(config_file)])
+    assert result.exit_code == 2
+    assert 'config.toml:5: dns.backend: found "aiodns", which is not installed' in result.output
+    assert "mailgateway[aiodns]" in result.output

@@ -16,6 +16,8 @@ from gateway.dns_account import ACCOUNT, DnsAccount
 from gateway.testing import Clock, FakeContext, a_session, a_transaction, run_chain
 from gateway.testing.dns_server import SILENT, StubDnsServer
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 Ask = Callable[[str], Awaitable[str]]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from gateway import metrics
 from gateway.config.models import DnsConfig
-from gateway.dns import CachingResolver, asking
+from gateway.dns import CachingResolver, asking, over_aiodns
 from gateway.dns import resolver as module
 from gateway.dns.servers import Servers
 from gateway.errors import DnsError
@@ -31,6 +31,8 @@ from gateway.testing.dns_server import (
     WRONG_QUESTION,
     StubDnsServer,
 )
+
+pytestmark = pytest.mark.usefixtures("backend")
 
 ZONES: dict[str, Any] = {
     "example.org": {
@@ -83,9 +85,11 @@ async def a_resolver(
         ("_dmarc.BÜCHER。example", "TXT", {(b"v=DMARC1",)}),
     ],
 )
-async def test_records_are_plain_values(name: str, kind: str, records: set[Any]) -> None:
+async def test_records_are_plain_values(name: str, kind: str, records: set[Any], backend: str) -> None:
     async with a_resolver() as (resolver, _):
         answer = await resolver.query(name, kind)
+    if kind == "TXT" and backend == "aiodns":  # c-ares joins the strings of a record
+        records = {(b"".join(strings),) for strings in records}
     assert set(answer.records) == records
     assert answer.exists
     assert not answer.cached
@@ -120,10 +124,11 @@ async def test_names_that_cannot_exist_are_absent_and_ask_nobody(name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["a b.example", 'q"u\\ote.example', "nul\0.example", "at@.example", "(),;.example", ""])
-async def test_odd_octets_are_ordinary(name: str) -> None:
+async def test_odd_octets_are_ordinary(name: str, backend: str) -> None:
     async with a_resolver() as (resolver, server):
         assert not (await resolver.query(name, "A")).exists
-        assert server.queries == [(name, "A", "udp")]
+        is_asked = backend == "dnspython" or not name  # c-ares takes host names only, and would cut one at a NUL
+        assert server.queries == [(name, "A", "udp")] * is_asked
 
 
 async def test_an_unknown_kind_is_a_dns_error() -> None:
@@ -132,7 +137,7 @@ async def test_an_unknown_kind_is_a_dns_error() -> None:
             await resolver.query("example.org", "ANY")
 
 
-async def test_aliases_are_followed() -> None:
+async def test_aliases_are_followed(backend: str) -> None:
     async with a_resolver() as (resolver, server):
         answer = await resolver.query("alias.example", "A")
         assert (set(answer.records), answer.canonical, answer.name) == (
@@ -141,7 +146,7 @@ async def test_aliases_are_followed() -> None:
             "alias.example",
         )
         gone = await resolver.query("dangling.example", "A")
-        assert (gone.exists, gone.canonical) == (False, "gone.example")
+        assert (gone.exists, gone.canonical) == (False, "gone.example" if backend == "dnspython" else "")
         assert len(server.queries) == 2
         with pytest.raises(DnsError):
             await resolver.query("circle.example", "A")
@@ -170,12 +175,13 @@ async def test_answers_are_kept_for_their_time_to_live() -> None:
         assert len(server.queries) == 2
 
 
-async def test_no_answer_is_kept_longer_than_the_cap() -> None:
+async def test_no_answer_is_kept_longer_than_the_cap(backend: str) -> None:
     clock = Clock()
+    cap = 900 if backend == "dnspython" else over_aiodns.NEGATIVE_TTL
     async with a_resolver(clock, ttl=10**6, negative_ttl=10**6) as (resolver, _):
         await resolver.query("example.org", "A")
         await resolver.query("missing.example", "A")
-        clock.move(899)
+        clock.move(cap - 1)
         assert (await resolver.query("missing.example", "A")).cached
         clock.move(1)
         assert not (await resolver.query("missing.example", "A")).cached
@@ -183,12 +189,12 @@ async def test_no_answer_is_kept_longer_than_the_cap() -> None:
         assert not (await resolver.query("example.org", "A")).cached
 
 
-async def test_the_limits_of_times_to_live_are_settings() -> None:
+async def test_the_limits_of_times_to_live_are_settings(backend: str) -> None:
     clock = Clock()
     limits = {"min_ttl": 10, "max_ttl": 20, "min_negative_ttl": 3, "max_negative_ttl": 5}
     for ttl, kept, kept_negative in [(1, 10, 3), (15, 15, 5), (500, 20, 5), (0, 10, 3), (4, 10, 4)]:
         async with a_resolver(clock, settings=limits, ttl=ttl, negative_ttl=ttl) as (resolver, _):
-            for name, seconds in (("example.org", kept), ("missing.example", kept_negative)):
+            for name, seconds in (("example.org", kept), ("missing.example", kept_negative if backend == "dnspython" else 5)):
                 await resolver.query(name, "A")
                 clock.move(seconds - 1)
                 assert (await resolver.query(name, "A")).cached
@@ -221,7 +227,9 @@ async def test_a_failure_that_comes_back_is_remembered_longer_each_time() -> Non
 
 
 @pytest.mark.parametrize(("negative_ttl", "kept"), [(30, True), (0, False), (None, False)])
-async def test_absence_is_kept_as_long_as_its_soa_says(negative_ttl: int | None, kept: bool) -> None:
+async def test_absence_is_kept_as_long_as_its_soa_says(negative_ttl: int | None, kept: bool, backend: str) -> None:
+    if backend == "aiodns":
+        return  # it does not show the record; test_no_answer_is_kept_longer_than_the_cap
     clock = Clock()
     async with a_resolver(clock, ttl=100, negative_ttl=negative_ttl) as (resolver, _):
         await resolver.query("missing.example", "A")
@@ -306,14 +314,22 @@ async def test_an_answer_that_is_too_large_is_a_failure(name: str, kind: str) ->
 
 
 @pytest.mark.parametrize("how", [WRONG_ID, WRONG_QUESTION, GARBAGE])
-async def test_what_does_not_answer_the_question_is_passed_over(how: str) -> None:
+async def test_what_does_not_answer_the_question_is_passed_over(how: str, backend: str) -> None:
+    if how == GARBAGE and backend == "aiodns":  # a malformed datagram ends the try: a failure, never an answer
+        async with a_resolver(misbehave={"example.org": how}) as (resolver, _):
+            with pytest.raises(DnsError) as raised:
+                await resolver.query("example.org", "A")
+            assert raised.value.cause == "answer"
+        return
     async with a_resolver(misbehave={"example.org": how}) as (resolver, server):
         assert set((await resolver.query("example.org", "A")).records) == {"192.0.2.1", "192.0.2.2"}
         assert len(server.queries) == 1
 
 
 @pytest.mark.parametrize("how", [SILENT, ONLY_GARBAGE])
-async def test_without_an_answer_the_time_limit_holds(how: str) -> None:
+async def test_without_an_answer_the_time_limit_holds(how: str, backend: str) -> None:
+    if how == ONLY_GARBAGE and backend == "aiodns":
+        return  # as above
     async with a_resolver(settings={"timeout": 0.2}, misbehave={"example.org": how}) as (resolver, server):
         began = asyncio.get_running_loop().time()
         with pytest.raises(DnsError, match="no answer"):
@@ -331,7 +347,9 @@ async def test_without_an_answer_the_time_limit_holds(how: str) -> None:
         (ONLY_GARBAGE, "no answer", "timeout"),
     ],
 )
-async def test_a_failure_tells_its_cause_also_a_moment_later(how: str, word: str, cause: str) -> None:
+async def test_a_failure_tells_its_cause_also_a_moment_later(how: str, word: str, cause: str, backend: str) -> None:
+    if how == ONLY_GARBAGE and backend == "aiodns":
+        word, cause = "Misformatted", "answer"
     async with a_resolver(misbehave={"example.org": how}, settings={"timeout": 0.2}) as (resolver, _):
         for _ in range(2):
             with pytest.raises(DnsError, match=word) as raised:
@@ -356,7 +374,8 @@ async def test_name_servers_of_both_families_over_udp_and_tcp(host: str) -> None
 
 
 @pytest.mark.parametrize(("trust_ad", "believed"), [("loopback", True), ("always", True), ("never", False)])
-async def test_the_ad_bit_is_shown_where_the_server_is_believed(trust_ad: str, believed: bool) -> None:
+async def test_the_ad_bit_is_shown_where_the_server_is_believed(trust_ad: str, believed: bool, backend: str) -> None:
+    believed = believed and backend == "dnspython"  # the other does not show it
     async with a_resolver(settings={"trust_ad": trust_ad}, authenticated=True) as (resolver, _):
         for _ in range(2):
             assert (await resolver.query("example.org", "A")).authenticated is believed
