@@ -111,9 +111,18 @@ class Message:
     def author_addresses(self) -> tuple[str, ...]:
         """Each address of each From field (RFC 5322 3.6.2), as written, in order."""
         result: dict[str, None] = {}
+        size = 0
         for one in self.fields_named("from"):
             result.update(dict.fromkeys(addresses(one.unfolded, limit=self.bounds.addresses - len(result))))
+            size += one.end - one.colon
+            if size > MAX_VALUE:  # of all fields together: otherwise many of them take as long as they like
+                break
         return tuple(result)
+
+    @property
+    def author_octets(self) -> int:
+        """Octets of the bodies of all From fields; `author_addresses` looks no further than the field that exceeds 64 KiB."""
+        return sum(one.end - one.colon for one in self.fields_named("from"))
 
     @cached_property
     def author_domains(self) -> tuple[str, ...]:
@@ -178,6 +187,6 @@ class Message:
             hit.add("header-malformed")
         if any(one.end - one.colon > MAX_VALUE for one in self.fields):
             hit.add("field-size")
-        if len(self.author_addresses) >= self.bounds.addresses:
+        if len(self.author_addresses) >= self.bounds.addresses or self.author_octets > MAX_VALUE:
             hit.add("author-addresses")
         return tuple(sorted(hit))

@@ -45,19 +45,14 @@ class Dmarc(Plugin[Options]):
         results = transaction.findings.of(AuthResult)
         if not (self.options.all_clients or transaction.session.client_class is ClientClass.STRANGER or _has_spf(results)):
             return None  # its address stands in nobody's record, and its mail is perhaps not signed yet
-        authors = read_authors(message)
-        problem = authors.problem
-        if len(authors.domains) > self.options.max_author_domains:
-            # Nobody writes so; it would be a way around the policy of the last of them (RFC 9989 11.5).
-            limit = self.options.max_author_domains
-            problem = f"{len(authors.domains)} different author domains, at most {limit} are evaluated"
-        if problem:
+        authors = read_authors(message, self.options.max_author_domains)
+        if authors.problem:  # it would be a way around the policy of the one that is not seen
             disposition: Policy = "quarantine" if self.options.verdict in {"quarantine", "careful"} else "reject"
             return [
                 DmarcFinding(
                     method="dmarc",
                     result="permerror",
-                    reason=problem,
+                    reason=authors.problem,
                     policy="reject",
                     disposition="none" if self.options.verdict == "off" else disposition,
                     is_unreadable=True,

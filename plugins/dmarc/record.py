@@ -46,9 +46,11 @@ class Record:
 
 def parse_record(text: str) -> Record | None:
     """One TXT record; None when it is no DMARC record."""
+    if len(text) > MAX_RECORD:
+        return None
     version = _VERSION.match(text)
     # RFC 9989 4.8: the value is case-sensitive, the tag's name is not.
-    if version is None or "DMARC1" not in version[0] or len(text) > MAX_RECORD:
+    if version is None or "DMARC1" not in version[0]:
         return None
     tags: dict[str, str] = {}
     for part in text[version.end() :].split(";"):

@@ -10,7 +10,7 @@ from gateway.testing import a_message
 
 def read(header: str | bytes) -> Authors:
     octets = header if isinstance(header, bytes) else header.encode()
-    return read_authors(a_message(octets + b"\r\nSubject: x\r\n\r\nbody\r\n"))
+    return read_authors(a_message(octets + b"\r\nSubject: x\r\n\r\nbody\r\n"), 4)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,9 @@ def test_what_may_hide_an_author_is_told() -> None:
     many = ", ".join(f"a{n}@bank.example" for n in range(500))
     assert "100 or more addresses" in read(f"From: {many}, x@evil.example").problem
     assert "65536 octets" in read(f"From: a@bank.example ({'x' * 70_000}), x@evil.example").problem
+    assert "65536 octets" in read(f"From: a@bank.example ({'x' * 300})\r\n" * 300 + "From: x@evil.example").problem
+    assert "more than 4 different" in read("From: " + ", ".join(f"a@d{n}.example" for n in range(5))).problem
+    assert "more than 4 different" in read("From: a" + "@bank.example@" * 3 + "@".join(f"d{n}.example" for n in range(9))).problem
     assert "header fields" in read("X: y\r\n" * 10_001 + "From: x@evil.example").problem
     assert read("From: " + ", ".join(["a@bank.example"] * 99)).problem == ""
 
