@@ -1,4 +1,7 @@
-"""Where a report may go: `rua` URIs with their size limits, and the consent of others' domains (RFC 9990 2.5, 3)."""
+"""Where a report may go: `rua` URIs, and the consent of others' domains (RFC 9990 2.5, 3).
+
+A size behind a URI (`!10m`, RFC 7489 6.3) is read and ignored, as RFC 9989 wants it: what is too large, the destination refuses.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,7 @@ from gateway.dmarc_reports.organization import organizational_domain, records_at
 from gateway.errors import DnsError
 
 MAX_NAME = 253
-_URI = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>[^!\s,;]+)(?:!(?P<size>[0-9]{1,12})(?P<unit>[kmgt]?))?", re.IGNORECASE
-)
-_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}  # RFC 7489 6.3: powers of two
+_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>[^!\s,;]+)(?:![0-9]{1,12}[kmgt]?)?", re.IGNORECASE)
 _ATEXT = r"[A-Za-z0-9#$%&'*+/=?^_`{|}~-]+"  # no `!`: it begins the size
 _MAILBOX = re.compile(
     rf"(?P<local>(?=.{{1,64}}@){_ATEXT}(?:\.{_ATEXT})*)@(?P<host>[A-Za-z0-9-]{{1,63}}(?:\.[A-Za-z0-9-]{{1,63}})+)"
@@ -31,8 +31,6 @@ class Destination:
 
     mailbox: str
     """`local-part@domain`, plain ASCII without anything that SMTP or a header field would take for more; the domain in lower case."""
-    size_limit: int | None = None
-    """Octets that the message may have."""
 
     @property
     def host(self) -> str:
@@ -62,8 +60,7 @@ def parse_uri(uri: str) -> Destination | NotThere:
     mailbox = _MAILBOX.fullmatch(octets.decode("ascii", "replace"))
     if mailbox is None or len(mailbox["host"]) > MAX_NAME:
         return NotThere(uri, "unsupported", "no plain mailbox")
-    limit = int(found["size"]) * _UNITS[(found["unit"] or "").lower()] if found["size"] else None
-    return Destination(f"{mailbox['local']}@{mailbox['host'].lower()}", limit)
+    return Destination(f"{mailbox['local']}@{mailbox['host'].lower()}")
 
 
 async def permitted(policy_domain: str, uris: Sequence[str], resolver: Resolver, *, most: int) -> list[Destination | NotThere]:

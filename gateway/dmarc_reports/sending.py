@@ -25,7 +25,7 @@ GRACE = 3_600
 """Seconds after midnight until a day is over: transactions that began in it must have ended."""
 AGAIN: frozenset[State] = frozenset({"deferred"})
 """Outcomes that the next run tries again."""
-AGAIN_IF_ASKED: frozenset[State] = AGAIN | {"refused", "too_large", "unauthorized", "unsupported"}
+AGAIN_IF_ASKED: frozenset[State] = AGAIN | {"refused", "unauthorized", "unsupported"}
 THROUGH = ""
 """In the place of a destination: all of them were tried once."""
 _STATES: dict[str, State] = {"unauthorized": "unauthorized", "unsupported": "unsupported", "dns": "deferred"}
@@ -120,10 +120,7 @@ class Reporter:
                 continue
             report = report or compress(await self.pieces(due))
             octets = message(self.letter(due), report, to=one.mailbox, now=self._clock())
-            if one.size_limit is not None and len(octets) > one.size_limit:  # RFC 9990 2.5
-                why = f"{len(octets)} octets, its limit is {one.size_limit}"
-                yield await self._settled(due, name, "too_large", why)
-            elif await self._store.claim(due, name, again=again, now=self._clock()):
+            if await self._store.claim(due, name, again=again, now=self._clock()):
                 yield await self._settled(due, name, *await self._hand_over(one, octets))
         await self._store.settle(due, THROUGH, "sent", "", now=self._clock())
 

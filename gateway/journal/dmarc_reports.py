@@ -17,7 +17,7 @@ from gateway.sqlite import Database, storable
 
 MAX_REPLY = 1_000
 
-State: TypeAlias = Literal["sending", "sent", "deferred", "refused", "unknown", "too_large", "unauthorized", "unsupported"]
+State: TypeAlias = Literal["sending", "sent", "deferred", "refused", "unknown", "unauthorized", "unsupported"]
 """`sending` that stays was interrupted, and like `unknown` may have arrived: neither is sent again."""
 
 
