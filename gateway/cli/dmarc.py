@@ -70,7 +70,8 @@ def report(
             return await _send(reporter, due, retry=retry)
         return True
 
-    if not _with_reports(loaded, work, until=until, day=day, domain=domain.lower()):
+    which = {"until": until, "day": day, "domain": domain.lower()}
+    if not _with_reports(loaded, work, which, sends=not (dry_run or print_ or to), retry=retry):
         raise typer.Exit(1)
 
 
@@ -123,14 +124,14 @@ async def _send(reporter: Reporter, due: list[Due], *, retry: bool) -> bool:
     return not failures
 
 
-def _with_reports(loaded: Loaded, work: Work, *, until: str, day: str, domain: str) -> bool:
+def _with_reports(loaded: Loaded, work: Work, which: dict[str, str], *, sends: bool, retry: bool) -> bool:
     """Open what reports are made of and the way out, work, close. Leaves with 1 when it cannot be read."""
     file = terminal.journal_file(loaded)
     if not file.is_file():
         terminal.fail(f"there is no journal at {file}: the gateway makes it when it first runs")
 
     async def run() -> bool:
-        from gateway.dmarc_reports.sending import Reporter
+        from gateway.dmarc_reports.sending import Reporter, again_of
         from gateway.journal.dmarc_reports import ReportStore
         from gateway.relay.identity import ClientFacts
 
@@ -150,7 +151,8 @@ def _with_reports(loaded: Loaded, work: Work, *, until: str, day: str, domain: s
                 handover=lambda of: relay.handover(relay.way(route, of), client),
                 clock=time.time,
             )
-            return await work(store, reporter, await store.due(until=until, day=day, domain=domain))
+            due = await store.due(**which, again=again_of(retry=retry) if sends else None)
+            return await work(store, reporter, due)
 
     try:
         return asyncio.run(run())

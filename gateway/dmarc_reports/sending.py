@@ -15,7 +15,7 @@ from gateway.dmarc_reports.destinations import Destination, NotThere, permitted
 from gateway.dmarc_reports.document import Metadata, document
 from gateway.dmarc_reports.mail import DAY, Letter, begin_of, compress, message, report_id
 from gateway.errors import DomainError, LinkError
-from gateway.journal.dmarc_reports import Due, ReportStore, State
+from gateway.journal.dmarc_reports import THROUGH, Due, ReportStore, State
 from gateway.smtp.replies import Reply
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ GRACE = 3_600
 AGAIN: frozenset[State] = frozenset({"deferred"})
 """Outcomes that the next run tries again."""
 AGAIN_IF_ASKED: frozenset[State] = AGAIN | {"refused", "unauthorized", "unsupported"}
-THROUGH = ""
-"""In the place of a destination: all of them were tried once."""
 _STATES: dict[str, State] = {"unauthorized": "unauthorized", "unsupported": "unsupported", "dns": "deferred"}
 
 
@@ -104,7 +102,7 @@ class Reporter:
 
     async def send(self, due: Due, *, retry: bool = False) -> AsyncGenerator[Attempt, None]:
         """To every destination that has not got it. `retry`: also to those that refused it before. StorageError."""
-        again = AGAIN_IF_ASKED if retry else AGAIN
+        again = again_of(retry=retry)
         known = await self._store.outcomes(due)
         is_through = known.pop(THROUGH, None) is not None
         if is_through and not any(outcome.state in again for outcome in known.values()):
@@ -149,6 +147,11 @@ class Reporter:
 
     def _id(self, due: Due) -> str:
         return report_id(self._submitter, due.policy_domain, due.day)
+
+
+def again_of(*, retry: bool) -> frozenset[State]:
+    """Outcomes that this run tries again."""
+    return AGAIN_IF_ASKED if retry else AGAIN
 
 
 def _state(answer: Reply) -> State:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, exists, func, not_, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from gateway.journal.dmarc_tables import destinations, policies, rows
@@ -16,6 +16,8 @@ from gateway.journal.records import metadata
 from gateway.sqlite import Database, storable
 
 MAX_REPLY = 1_000
+THROUGH = ""
+"""In the place of a destination: all of them were tried once."""
 
 State: TypeAlias = Literal["sending", "sent", "deferred", "refused", "unknown", "unauthorized", "unsupported"]
 """`sending` that stays was interrupted, and like `unknown` may have arrived: neither is sent again."""
@@ -58,8 +60,11 @@ class ReportStore:
         """In every case."""
         await self._database.close()
 
-    async def due(self, *, until: str, day: str = "", domain: str = "") -> list[Due]:
-        """The reports of days up to `until`, oldest first; of one day or domain only, where named. StorageError."""
+    async def due(self, *, until: str, day: str = "", domain: str = "", again: Collection[State] | None = None) -> list[Due]:
+        """The reports of days up to `until`, oldest first; of one day or domain only, where named. StorageError.
+
+        `again`: only those not tried at every destination yet, and those with one of these outcomes.
+        """
         place = (policies.c.day == rows.c.day, policies.c.policy_domain == rows.c.policy_domain)
         statement = (
             select(policies, func.count().label("found"), func.sum(rows.c.count).label("messages"))
@@ -68,6 +73,10 @@ class ReportStore:
             .group_by(policies.c.day, policies.c.policy_domain)
             .order_by(policies.c.day, policies.c.policy_domain)
         )
+        if again is not None:
+            same = (destinations.c.day == policies.c.day, destinations.c.policy_domain == policies.c.policy_domain)
+            is_through = exists().where(*same, destinations.c.destination == THROUGH)
+            statement = statement.where(or_(not_(is_through), exists().where(*same, destinations.c.state.in_(again))))
         if day:
             statement = statement.where(policies.c.day == day)
         if domain:

@@ -53,17 +53,19 @@ class ReportRow:
 
 
 def rows_of(record: Record, *, recipient_domains: bool) -> Iterator[ReportRow]:
-    """A row for each DMARC finding of a message that was received. Raises what a wrong record raises."""
+    """A row for each DMARC finding of a message that was received, one as a rule. Raises what a wrong record raises."""
     source = _source(record["client"])
     # a submission is not mail received, and its address is a person's
     if not source or record["identity"] or not _was_received(record):
         return
     for step in record["steps"]:
-        for finding in step["findings"] if step["stage"] == "check" else ():
-            if finding.get("method") == "dmarc" and finding.get("rua"):
-                domain = str(finding.get("policy_domain", "")).lower()
-                if len(domain) <= 253 and _DOMAIN.fullmatch(domain):
-                    yield _row(record, step, finding, domain, source, recipient_domains=recipient_domains)
+        found = [one for one in step["findings"] if one.get("method") == "dmarc"] if step["stage"] == "check" else []
+        for finding in found:
+            domain = str(finding.get("policy_domain", "")).lower()
+            if finding.get("rua") and len(domain) <= 253 and _DOMAIN.fullmatch(domain):
+                yield _row(record, step, finding, domain, source, recipient_domains=recipient_domains)
+        if found:  # a second plugin, on trial perhaps, does not count the message again
+            return
 
 
 def _row(

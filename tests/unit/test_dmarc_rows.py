@@ -71,6 +71,13 @@ def test_no_row(record: Record) -> None:
     assert rows(record) == []
 
 
+def test_a_second_plugin_does_not_count_the_message_again() -> None:
+    record = a_record()
+    [step] = record["steps"]
+    assert len(rows(a_record(steps=[step, {**step, "plugin": "dmarc_on_trial"}]))) == 1
+    assert len(rows(a_record(steps=[{**step, "findings": []}, step]))) == 1
+
+
 def test_counted_whatever_others_did() -> None:
     """RFC 9990 2.1: all messages received, even if other filters block them, and what those did is not told."""
     refused = a_record(verdict="rejected", recipients=[a_recipient(fate="rejected", verdict="reject", plugin="rules")])
