@@ -22,3 +22,20 @@ def sign(
 class DKIM:
     def __init__(self, message: bytes, logger: object = ...) -> None: ...
     def verify(self, idx: int = ..., dnsfunc: Callable[..., bytes | None] = ...) -> bool: ...
+
+def arc_sign(
+    message: bytes,
+    selector: bytes,
+    domain: bytes,
+    privkey: bytes,
+    srv_id: bytes,
+    signature_algorithm: bytes = ...,
+    include_headers: list[bytes] | None = ...,
+    timestamp: int | None = ...,
+    logger: object = ...,
+    standardize: bool = ...,
+    linesep: bytes = ...,
+) -> list[bytes]: ...
+def arc_verify(
+    message: bytes, logger: object = ..., dnsfunc: object = ..., minkey: int = ..., timeout: int = ...
+) -> tuple[bytes | None, list[dict[str, object]], str]: ...
