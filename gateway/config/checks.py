@@ -15,7 +15,7 @@ from gateway.config.addresses import UNIX, is_loopback, parse_bind, parse_mx, pa
 from gateway.config.lines import Key
 from gateway.config.models import Config, ListenerConfig, RouteConfig
 from gateway.config.problems import Locate, dotted, nearest, shown
-from gateway.config.report_checks import report_mistakes
+from gateway.config.report_checks import report_mistakes, report_warnings
 from gateway.config.route_checks import link_mistakes
 from gateway.config.route_map import MapError, read_map
 from gateway.errors import ConfigProblem
@@ -316,7 +316,7 @@ def warnings(config: Config) -> list[str]:
         and route.tls != "verified"
         and not all(parse_server(one.address).is_local for one in route.entries if parse_mx(one.address) is None)
     ]
-    return found
+    return [*found, *report_warnings(config)]
 
 
 def _ways_out(route: RouteConfig, config: Config) -> Iterable[str]:

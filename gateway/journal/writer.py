@@ -61,7 +61,8 @@ class Journal:
         self.dropped = 0
         """Records lost since the start."""
         self._limit = queue
-        self._reports = Collector(reports) if reports is not None and reports.enabled else None
+        self._reports = Collector(reports) if reports is not None else None
+        self._collects = reports is not None and reports.enabled
         self._queue: deque[Pending] = deque()
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -86,7 +87,7 @@ class Journal:
     ) -> Self:
         """Open or make it and begin to write. Never raises for the file's sake: what is wrong is reported and tried again.
 
-        `reports`: rows of DMARC aggregate reports are collected from the records, where they are enabled.
+        `reports`: rows of DMARC aggregate reports are collected from the records, where they are enabled, and end by their retention.
         """
         journal = cls(file, retention=retention, queue=queue, clock=clock, reports=reports)
         try:
@@ -178,7 +179,7 @@ class Journal:
     def _insert(self, rows: list[Row], made: list[Record]) -> None:
         """The records, and in the same transaction what they say for DMARC reports: both or neither."""
         collector = self._reports
-        if collector is None:
+        if collector is None or not self._collects:
             self._batches.write_now(lambda connection: _insert(connection, rows))
             return
         tally = collector.tally(made)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.checks import warnings
 from gateway.config.load import load
 from gateway.errors import ConfigError
 
@@ -42,3 +43,23 @@ def test_what_is_enough(tmp_path: Path) -> None:
     reports = load(file, environ={}).config.dmarc_reports
     assert (reports.enabled, reports.reverse_path, reports.recipient_domains) == (True, "", False)
     assert not load(None, environ={}).config.dmarc_reports.enabled
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('plugins = ["spf", "dkim", "dmarc"]\n[server]\nname = "mx.here.test"', []),
+        ('plugins = [{ name = "strict", use = "dmarc" }]\n[server]\nname = "mx.here.test"', []),
+        ('plugins = ["strict"]\n[plugin.strict]\nuse = "dmarc"\n[server]\nname = "mx.here.test"', []),
+        ('plugins = ["spf"]\n[server]\nname = "mx.here.test"', ["no chain has the plugin dmarc"]),
+        ('plugins = ["dmarc"]\n[server]\nname = "gateway"', ["server.name 'gateway' stands in the reports"]),
+    ],
+)
+def test_warnings(tmp_path: Path, text: str, told: list[str]) -> None:
+    file = tmp_path / "config.toml"
+    for enabled in (True, False):
+        section = f'[dmarc_reports]\nenabled = {str(enabled).lower()}\naddress = "a@here.test"\n'
+        file.write_text(f"{text}\n{section}{ROUTE}")
+        found = [one for one in warnings(load(file, environ={}).config) if one.startswith("dmarc_reports")]
+        assert len(found) == (len(told) if enabled else 0)
+        assert all(words in one for words, one in zip(told, found, strict=False))

@@ -272,3 +272,14 @@ async def test_retention(tmp_path: Path) -> None:
     assert ask(file, "SELECT day FROM dmarc_rows ORDER BY day") == [("2026-11-25",), ("2026-12-02",)]
     assert ask(file, "SELECT count(*) FROM dmarc_policies") == [(2,)]
     assert ask(file, "SELECT count(*) FROM dmarc_days") == [(2,)]
+
+
+async def test_what_was_collected_ends_also_when_it_is_turned_off(tmp_path: Path) -> None:
+    file = tmp_path / "journal.sqlite"
+    await written(file, [a_record()])
+    later = NOON + 9 * 86400
+    journal = await Journal.open(file, retention=10**9, queue=10, clock=lambda: later, reports=DmarcReportsConfig())
+    journal.record(a_record(number=2, time=later))
+    await journal.close()
+    for table in ("dmarc_rows", "dmarc_policies", "dmarc_days"):
+        assert ask(file, f"SELECT count(*) FROM {table}") == [(0,)]
