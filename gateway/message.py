@@ -31,6 +31,7 @@ class Message:
         self.content = content
         self.bounds = _BOUNDS if bounds is None else bounds
         self._header: HeaderSection | None = None
+        self._shared: dict[Any, Any] | None = None
 
     @property
     def octets(self) -> Octets:
@@ -59,10 +60,12 @@ class Message:
         """Offset of the first octet behind the blank line."""
         return self.header.body_offset
 
-    @cached_property
+    @property
     def shared(self) -> dict[Any, Any]:
         """What was computed from these octets and others may ask for too, under a key of whoever computed it."""
-        return {}
+        if self._shared is None:
+            self._shared = {}
+        return self._shared
 
     @cached_property
     def _by_name(self) -> dict[str, list[HeaderField]]:

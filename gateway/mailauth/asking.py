@@ -40,7 +40,10 @@ async def _answers(questions: Questions, message: Message, context: Context) -> 
         await asyncio.sleep(0)
         return Answers()
     names = sorted(questions.names)
-    found = await asyncio.gather(*(_ask(context, name) for name in names)) if names else []
+    if len(names) > 1:
+        found = await asyncio.gather(*(_ask(context, name) for name in names))
+    else:  # as usual: no task is needed
+        found = [await _ask(context, name) for name in names]
     bodies = await shared_body_hashes(message, questions.bodies, context) if questions.bodies else {}
     prefixes = await _find_prefixes(message, questions.prefixes, context) if questions.prefixes else {}
     return Answers(dict(zip(names, found, strict=True)), bodies, prefixes)
@@ -76,8 +79,10 @@ async def shared_body_hashes(
 
     PluginError when the process pool is full or broke; who asks later begins anew.
     """
-    bodies: _Bodies = message.shared.setdefault(_Bodies, _Bodies())
-    missing = frozenset(wanted) - bodies.known.keys() - bodies.pending.keys()
+    bodies: _Bodies | None = message.shared.get(_Bodies)
+    if bodies is None:
+        bodies = message.shared[_Bodies] = _Bodies()
+    missing = frozenset(one for one in wanted if one not in bodies.known and one not in bodies.pending)
     if missing:
         body = message.octets[message.body_offset :]
         if len(body) <= INLINE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -86,7 +87,9 @@ def read_key(records: Sequence[bytes], *, algorithm: str, minimum_bits: int = 10
     raise next((refused for refused in refusals if refused.reason != _NO_KEY_RECORD), refusals[0])
 
 
+@lru_cache(maxsize=1_000)
 def _read(record: bytes, algorithm: str, minimum_bits: int, maximum_bits: int) -> KeyRecord:
+    """Remembered: the same few signers sign most mail, and a key that was used already verifies faster."""
     tags = _tags(record)
     kind = tags.get(b"k", b"rsa").lower().decode("ascii", "replace")
     if kind != ALGORITHMS[algorithm]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -35,11 +36,10 @@ class Dkim(Plugin[Options]):
 
     gives: ClassVar[tuple[str, ...]] = ("auth.dkim",)
 
-    @hook
-    async def check(self, message: Message) -> list[Finding]:
-        """One result for each signature, in the order of the fields; facts about what they all leave open."""
+    @cached_property
+    def _scheme(self) -> DkimScheme:
         options = self.options
-        scheme = DkimScheme(
+        return DkimScheme(
             Limits(
                 signatures=options.max_signatures,
                 minimum_bits=options.minimum_key_bits,
@@ -48,7 +48,11 @@ class Dkim(Plugin[Options]):
                 takes_unsigned_body=options.unsigned_body == "report",
             )
         )
-        findings = await carry_out(scheme, message, self.context)
+
+    @hook
+    async def check(self, message: Message) -> list[Finding]:
+        """One result for each signature, in the order of the fields; facts about what they all leave open."""
+        findings = await carry_out(self._scheme, message, self.context)
         return [*findings, *_facts(findings)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from gateway import Message
@@ -37,20 +36,22 @@ class Coverage:
     """h= names From more often than it occurs: one that is added breaks the signature by itself."""
 
 
-def covered(message: Message, headers: tuple[bytes, ...]) -> Coverage:
+def occurrences(message: Message) -> dict[str, int]:
+    """How often each of those fields is there; absent ones are left out."""
+    counts = {name: len(message.fields_named(name)) for name in SINGLE}
+    return {name: count for name, count in counts.items() if count}
+
+
+def covered(occurs: dict[str, int], headers: tuple[bytes, ...]) -> Coverage:
     """Compare what is there with h=."""
-    signed = Counter(headers)
     unsigned, added = [], []
-    for name in SINGLE:
-        occurs = len(message.fields_named(name))
-        if not occurs:
-            continue
-        named = signed[name.encode()]
+    for name, count in occurs.items():
+        named = headers.count(name.encode())
         if not named:
             unsigned.append(name)
-        elif occurs > named:
-            added.append((name, occurs, named))
-    sealed = signed[b"from"] > len(message.fields_named("from"))
+        elif count > named:
+            added.append((name, count, named))
+    sealed = headers.count(b"from") > occurs.get("from", 0)
     return Coverage(unsigned=tuple(unsigned), added=tuple(added), is_from_sealed=sealed)
 
 

@@ -20,7 +20,7 @@ from gateway.mailauth import (
     read_key,
     select_fields,
 )
-from gateway.plugins.dkim.coverage import Coverage, covered, shown
+from gateway.plugins.dkim.coverage import Coverage, covered, occurrences, shown
 from gateway.plugins.dkim.diagnosis import explain
 from gateway.plugins.dkim.signature import Refused, Signature, parse_signature, read_tags, shown_properties
 
@@ -107,8 +107,9 @@ class DkimScheme:
         if not attempts:
             return
         answers = yield Questions(bodies=frozenset(attempt.wanted for attempt in attempts))
+        occurs = occurrences(message)
         for attempt in attempts:
-            attempt.verify(message, answers.bodies[attempt.wanted])
+            attempt.verify(message, answers.bodies[attempt.wanted], occurs)
             if message.header.end > LARGE_HEADER:
                 yield Questions()
         changed = [attempt for attempt in attempts if attempt.prefix is not None]
@@ -175,11 +176,11 @@ class _Attempt:
         if key.is_strict and self.signature.identity_domain != self.signature.domain:  # RFC 6376 3.6.1, t=s
             self.refuse("permerror", "key does not allow a subdomain in i=")
 
-    def verify(self, message: Message, body: BodyHash) -> None:
+    def verify(self, message: Message, body: BodyHash, occurs: dict[str, int]) -> None:
         """RFC 6376 6.1.3."""
         signature = self.signature
         self.body_size = body.size
-        self.coverage = covered(message, signature.headers)
+        self.coverage = covered(occurs, signature.headers)
         if signature.length is not None:
             self.unsigned_octets = max(body.size - signature.length, 0)
             if signature.length > body.size:  # RFC 6376 3.5

@@ -16,7 +16,16 @@ import dkim
 
 from gateway import Message
 from gateway.content import Content
-from gateway.mailauth import Answers, KeyAnswer, body_hashes, canonical_body, decode_base64, find_prefixes, parse_tags
+from gateway.mailauth import (
+    Answers,
+    KeyAnswer,
+    body_hashes,
+    canonical_body,
+    decode_base64,
+    find_prefixes,
+    parse_tags,
+    without_white,
+)
 from gateway.plugins.dkim import DkimFinding, DkimScheme, Limits
 from tests.fuzz.dkim_messages import RECORDS, case
 
@@ -81,6 +90,8 @@ def deliberate(message: Message, number: int) -> str:
         decode_base64(tags.get(b"b", b"")), decode_base64(tags.get(b"bh", b""))
     except ValueError:
         return "2.10: dkimpy takes base64 with other characters in it"
+    if any(len(without_white(tags.get(tag, b""))) % 4 for tag in (b"b", b"bh")):
+        return "2.10: the padding of base64 may be missing"
     if number_of(tags, b"l") > 0 and number_of(tags, b"l") > sizes(message, canon[2] == b"relaxed"):
         return "3.5: l= is larger than the body"
     if 0 < number_of(tags, b"x") <= number_of(tags, b"t"):
