@@ -5,6 +5,7 @@
 | `tags` | tag lists, their base64, and a list with the value of b= deleted |
 | `canonical` | canonicalization of fields and bodies, body hashes |
 | `fields` | which fields `h=` names, and the hash over them |
+| `names` | domain names and selectors, U-labels as A-labels |
 | `key` | public key records: read, bounded, used to verify |
 | `private` | private keys: loaded, used to sign |
 | `scheme` | what a scheme is: it asks for keys and body hashes and comes to a result |
@@ -26,6 +27,7 @@ from gateway.mailauth.canonical import (
 )
 from gateway.mailauth.fields import canonical_field, header_hash, own_field, select_fields
 from gateway.mailauth.key import ALGORITHMS, KeyRecord, KeyRefusedError, read_key
+from gateway.mailauth.names import DomainNameError, domain_name
 from gateway.mailauth.private import PrivateKey, PrivateKeyError, load_private_key, sign
 from gateway.mailauth.scheme import Answers, KeyAnswer, Questions, Scheme
 from gateway.mailauth.tags import TagListError, decode_base64, parse_tags, parts, without_value, without_white
@@ -35,6 +37,7 @@ __all__ = [
     "Answers",
     "BodyHash",
     "BodyHashWanted",
+    "DomainNameError",
     "KeyAnswer",
     "KeyRecord",
     "KeyRefusedError",
@@ -49,6 +52,7 @@ __all__ = [
     "canonical_field",
     "carry_out",
     "decode_base64",
+    "domain_name",
     "find_prefixes",
     "header_hash",
     "load_private_key",

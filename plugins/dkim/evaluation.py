@@ -166,6 +166,8 @@ class _Attempt:
     def refuse(self, result: str, reason: str) -> None:
         """It cannot pass any more."""
         self.result, self.reason = result, reason
+        if self.is_testing and result != "pass":  # RFC 6376 3.6.1, t=y: no worse than an unsigned message
+            self.reason += "; signer is testing"
 
     def take_key(self, key: KeyRecord | KeyRefusedError) -> None:
         """Its key, or why there is none."""

@@ -93,6 +93,10 @@ NOT_BASE64, NOT_NAME = "bh= is not base64", "is not a domain name"
         (b"d=example.org", b"d=", permerror(f"d= {NOT_NAME}")),
         (b"d=example.org", b"d=exam\r\n ple.org", permerror(f"d= {NOT_NAME}")),
         (b"d=example.org", b"d=" + b"x." * 130 + b"org", permerror(f"d= {NOT_NAME}")),
+        (b"d=example.org", b"d=\xc3", permerror(f"d= {NOT_NAME}")),
+        (b"d=example.org", "d=b\u3002c".encode(), permerror(f"d= {NOT_NAME}")),
+        (b"d=example.org", "d=\u2603.example".encode(), permerror(f"d= {NOT_NAME}")),
+        (b"d=example.org", b"d=" + b".".join([b"d" * 60] * 4), permerror("s= and d= are too long for a DNS name")),
         (b"s=sel;", b"s=SEL;", PASS),
         (b"s=sel;", b"s=-;", permerror(f"s= {NOT_NAME}")),
         (b" v=1;", b" v=1; i=@example.org;", PASS),
@@ -228,6 +232,8 @@ async def test_the_flag_s_of_a_key() -> None:
     assert await one(signed(b" v=1;", b" v=1; i=a@Example.org;"), record) == PASS
     expected = permerror("key does not allow a subdomain in i=")
     assert await one(signed(b" v=1;", b" v=1; i=a@news.example.org;"), record) == expected
+    testing = [KEY.record.replace("k=rsa", "k=rsa; t=s:y")]
+    assert await one(signed(b" v=1;", b" v=1; i=a@news.example.org;"), testing) == permerror(expected[1] + "; signer is testing")
     assert await one(signed(b" v=1;", b" v=1; i=@a=2Eexample.org;"), record) == expected
 
 
@@ -245,6 +251,9 @@ async def test_internationalized_domains() -> None:
     """RFC 8616 4: U-labels in d=, s= and i= are looked up as A-labels."""
     content = signed(b"d=example.org; s=sel;", "d=bücher.example; s=é; i=x@post.bücher.example;".encode())
     assert await one(content, name="xn--9ca._domainkey.xn--bcher-kva.example") == PASS
+    # IDNA 2008: a sharp s is a letter of its own (RFC 5894 7.2).
+    sharp = signed(b"d=example.org;", "d=stra\u00dfe.example;".encode())
+    assert await one(sharp, name="sel._domainkey.xn--strae-oqa.example") == PASS
     mixed = signed(b"d=example.org;", "d=xn--bcher-kva.example; i=@bücher.example;".encode())
     assert await one(mixed, name="sel._domainkey.xn--bcher-kva.example") == PASS
 
