@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Literal
 
 from gateway import (
@@ -45,11 +46,14 @@ class Options(PluginOptions):
 class AuthRes(Plugin[Options]):
     """The plugin."""
 
+    @cached_property
+    def _names(self) -> Names:
+        return Names((self.context.authserv_id, *self.options.other_ids))
+
     @hook(cheap=True)
     def rewrite(self, transaction: Transaction, message: Message) -> Sequence[Edit]:
         """Cut the forged fields, put ours on top of everything else. ARC sets are somebody's signed words and stay."""
-        names = Names((self.context.authserv_id, *self.options.other_ids))
-        removals, forged = remove_forged(message, names)
+        removals, forged = remove_forged(message, self._names)
         if forged:
             self.context.metrics.count("forged_fields_removed", forged)
         edits: list[Edit] = [*removals]
@@ -57,7 +61,7 @@ class AuthRes(Plugin[Options]):
             edits.append(remove_header("Received-SPF"))
         if self.options.add:
             results = list(self._results(transaction))
-            utf8 = transaction.parameter("SMTPUTF8") is not None  # RFC 8616 5
+            utf8 = transaction.parameter("SMTPUTF8") is not None  # RFC 8616 3
             edits.append(add_header(FIELD, render_results(self.context.authserv_id, results, utf8=utf8)))
         return edits
 

@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,8 +19,10 @@ from gateway import AuthResult, Edit, Fact, Finding, HeaderField, Message, Plugi
 from gateway.mailauth.results import FIELD, Names, Reading, Resinfo, read_id, read_results, remove_forged
 
 METHODS = ("spf", "dkim", "dmarc", "arc", "iprev", "auth")
-MAX_READ = 20
-"""Fields of trusted gateways that are read."""
+MAX_FIELDS = 20
+"""Authentication-Results fields that are looked at, from the top."""
+MAX_OCTETS = 20_000
+"""Octets of them together."""
 # RFC 5322 3.6.1 to 3.6.6, RFC 2045 3: what authors write. No gateway puts its results below that.
 _OF_AUTHORS = re.compile(
     r"(?:resent-)?(?:date|from|sender|to|cc|bcc|message-id)|reply-to|in-reply-to|references|subject|comments|keywords"
@@ -63,6 +66,10 @@ class Upstream(Plugin[Options]):
 
     gives: ClassVar[tuple[str, ...]] = tuple(f"auth.{method}" for method in METHODS)
 
+    @cached_property
+    def _names(self) -> Names:
+        return Names(gateway.id for gateway in self.options.trusted)
+
     @hook(cheap=True)
     def check(self, transaction: Transaction, message: Message) -> list[Finding]:
         """The results of the gateway that the client is, or stands behind."""
@@ -87,7 +94,7 @@ class Upstream(Plugin[Options]):
         keep: set[int] = set()
         for gateway in self._in_front(transaction.session):
             keep |= _trusted_places(message, gateway)
-        edits, forged = remove_forged(message, Names(gateway.id for gateway in self.options.trusted), keep=keep)
+        edits, forged = remove_forged(message, self._names, keep=keep)
         if forged:
             self.context.metrics.count("forged_fields_removed", forged)
         return edits
@@ -117,7 +124,7 @@ def _trusted_places(message: Message, gateway: Trusted) -> set[int]:
     """
     names = Names((gateway.id,))
     levels: dict[int, list[int]] = {}
-    received = place = read = 0
+    received = place = octets = 0
     for field in message.fields:
         name = field.name.lower()
         if name == "received":
@@ -125,8 +132,8 @@ def _trusted_places(message: Message, gateway: Trusted) -> set[int]:
             if received > gateway.hops:
                 break
         elif name == FIELD.lower():
-            read += 1
-            if read > MAX_READ:
+            octets += field.end - field.start
+            if place >= MAX_FIELDS or octets > MAX_OCTETS:
                 break
             if read_id(field.raw) in names:
                 levels.setdefault(received, []).append(place)

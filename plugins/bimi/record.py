@@ -16,6 +16,8 @@ MAX_RECORD = 4_096
 """Octets of one TXT record; a longer one is no BIMI record."""
 MAX_URI = 1_000
 """Octets of the location of an indicator or its evidence."""
+MAX_LOCAL_PART = 1_000
+"""Characters of a local-part that are looked at."""
 _VERSION = re.compile(rb"v[ \t]*=[ \t]*BIMI1[ \t]*(?:;|\Z)")
 _URI = re.compile(r"https://[!#$%&'()*+\-./0-9:=?@A-Z_a-z~\[\]]+", re.IGNORECASE)  # RFC 3986 2, without `,` and `;`
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -116,5 +118,7 @@ def selector_of_field(body: bytes) -> str | None:
 
 def selector_of_local_part(local_part: str) -> str | None:
     """4.5, step 3: what is left of a local-part as a selector, in lower case; None when it cannot be one."""
+    if len(local_part) > MAX_LOCAL_PART:
+        return None
     text = re.sub(r"[_.]+", "-", local_part.partition("+")[0]).strip("-")
     return text.lower() if _LOCAL_PART.fullmatch(text) else None

@@ -86,9 +86,9 @@ async def test_behind_more_fields_than_are_looked_at() -> None:
 
 
 async def test_more_of_them_than_are_looked_at_all_go() -> None:
-    content = b"Authentication-Results: example.net; none\r\n" * 101 + b"\r\n"
+    content = b"Authentication-Results: example.net; none\r\n" * 61 + b"\r\n"
     assert (await edits(content))[0] == RemoveHeader(name="Authentication-Results", occurrence=None)
-    content = b"Authentication-Results: example.net; none\r\n" * 100 + b"\r\n"
+    content = b"Authentication-Results: example.net; none\r\n" * 60 + b"\r\n"
     assert len(await edits(content)) == 1
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway import AuthResult, Fact, Message, Reject
+from gateway import AuthResult, Fact, Message, Proxy, Reject
 from gateway.content import Content
 from gateway.plugins.authres import AuthRes
 from gateway.plugins.dmarc import Dmarc
@@ -204,3 +204,27 @@ async def test_a_forger_gets_nothing_by_it() -> None:
     assert isinstance((await chain(forged, "198.51.100.1")).verdict, Reject)
     through_the_gateway = THEIRS + AR + FORGED + b"From: a@bank.test\r\n\r\n"
     assert isinstance((await chain(through_the_gateway, "192.0.2.9")).verdict, Reject)
+
+
+async def test_all_gateways_may_bear_one_name() -> None:
+    """One authserv-id for all nodes: what the node in front found is taken over and said again, and its field goes."""
+    context: Any = FakeContext(zones=ZONES, authserv_id="mx1.example.org")
+    transaction = a_transaction(session=a_session(client_address="192.0.2.9"))
+    octets = THEIRS + AR + AUTHOR
+    result = await run_chain(
+        [Upstream(options()), AuthRes()], message=a_message(octets), transaction=transaction, context=context
+    )
+    assert told(result) == ["spf=pass", "dkim=pass"]
+    written = left(octets, result).decode()
+    assert written.count("Authentication-Results") == 1
+    assert written.startswith(
+        "Authentication-Results: mx1.example.org;\r\n\tspf=pass smtp.mailfrom=a@x.test policy.upstream=mx1.example.org"
+    )
+
+
+async def test_behind_xclient_the_clients_own_address_counts() -> None:
+    """A gateway that tells the original client's address is not the client any more: its field is no evidence, and goes."""
+    proxied = Proxy(address="192.0.2.9")
+    result = await run(AR + THEIRS + AUTHOR, client="198.51.100.1", proxy=proxied)
+    assert told(result) == []
+    assert left(AR + THEIRS + AUTHOR, result) == THEIRS + AUTHOR

@@ -20,7 +20,7 @@ from gateway.testing import FakeContext, a_transaction
 from gateway.words import decode_words
 
 MANY = int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
-several = settings(max_examples=400 * MANY, deadline=None, suppress_health_check=list(HealthCheck))
+several = settings(max_examples=150 * MANY, deadline=None, suppress_health_check=list(HealthCheck))
 OURS = "mx.exämple.org"
 KEY = id_key(OURS)
 CONTEXT: Any = FakeContext(authserv_id=OURS)

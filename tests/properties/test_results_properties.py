@@ -14,7 +14,7 @@ from gateway.mailauth.results import Names, bears_name, read_results, render_res
 
 MANY = int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
 """1,000,000 fields and more with 1,200: `make fuzz`."""
-several = settings(max_examples=300 * MANY, deadline=None, suppress_health_check=list(HealthCheck))
+several = settings(max_examples=150 * MANY, deadline=None, suppress_health_check=list(HealthCheck))
 
 keywords = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 printable = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1, max_size=60).filter(

@@ -195,6 +195,8 @@ def test_what_is_no_utf8_and_controls() -> None:
 
 def test_bounds() -> None:
     assert len(read_results("mx" + ";x=y" * 1000).results) == MAX_RESINFO
+    assert read_results("mx" + ";" * 1000 + "x=y").problems == (f"more than {MAX_RESINFO} results",)
+    assert len(read_results("mx" + ";x" * 9000).problems) == MAX_RESINFO + 2
     assert read_results("mx; a=b " + "x" * MAX_TEXT).problems[0] == "the field is too long"
     assert len(read_results(f"mx; a=b ({'x' * 9000})").results[0].comment) <= 500
 

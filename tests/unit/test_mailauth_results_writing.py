@@ -31,6 +31,8 @@ def test_the_field() -> None:
     )
     assert render_results("mx.example.org", []) == "mx.example.org; none"
     assert render_results("a name", []) == '"a name"; none'
+    assert render_results("x" * 255, []) == "x" * 255 + "; none"
+    assert render_results("x" * 1000, []) == '"' + "x" * 200 + '"; none'
 
 
 def test_a_fold_within_quotes_keeps_the_space() -> None:
@@ -67,7 +69,7 @@ def test_values_cannot_break_out(value: str, written: str) -> None:
 
 
 def test_smtputf8() -> None:
-    """RFC 8616 5: in an internationalized message U-labels and UTF-8 local-parts are written as they are, quoted."""
+    """RFC 8616 3: in an internationalized message U-labels and UTF-8 local-parts are written as they are, quoted."""
     result = AuthResult(method="spf", result="pass", reason="для всех", properties=(("smtp.mailfrom", "é@exämple.org"),))
     assert render_results("mx.exämple.org", [result], utf8=True) == (
         '"mx.exämple.org";\r\n\tspf=pass reason="для всех" smtp.mailfrom="é@exämple.org"'

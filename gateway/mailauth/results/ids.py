@@ -14,10 +14,12 @@ from gateway.mailauth.results.reading import MAX_HEAD, read_id
 from gateway.mailauth.results.scanner import Scanner, readable
 from gateway.words import decode_words
 
-MAX_MARKS = 60
+MAX_MARKS = 40
 """Quotes, escapes and comments within them; nobody needs more, and each has to be looked at in many ways."""
 
+_PLAIN = re.compile(rb"[ \t]*(?:\r\n[ \t]+)?([A-Za-z0-9][A-Za-z0-9.-]*)[ \t]*;")
 _INVISIBLE = re.compile("[\\s\ufffd\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]+")
+_UNSEEN = re.compile("[\ufffd\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]+")
 _DOTS = re.compile("[\u3002\uff0e\uff61]")
 _WORD = re.compile(r"[^\s;()<>\"'=,/\\:\[\]@\ufffd]+")
 _FLAT_COMMENT = re.compile(r"\([^()]*+\)")
@@ -30,27 +32,52 @@ class Names:
 
     def __init__(self, names: Iterable[str]) -> None:
         every = tuple(names)
-        self._keys = frozenset(id_key(name) for name in every if not name.startswith("*."))
-        self._above = frozenset(id_key(name[2:]) for name in every if name.startswith("*."))
+        self._names = [_spellings(name) for name in every if not name.startswith("*.")]
+        self._above = [_spellings(name[2:]) for name in every if name.startswith("*.")]
 
     def __contains__(self, name: object) -> bool:
         """Whether this is one of them, in whatever spelling."""
-        key = id_key(str(name))
-        return key in self._keys or any(above in self._above for above in _above(key))
+        return self.has(folded(str(name)[:MAX_HEAD]))
+
+    def has(self, word: str) -> bool:
+        """The same of a word that is folded already."""
+        labels = word.strip(".").split(".")
+        if any(len(own) == len(labels) and _is(own, labels) for own in self._names):
+            return True
+        return any(0 < len(own) < len(labels) and _is(own, labels[-len(own) :]) for own in self._above)
 
 
 def id_key(name: str) -> str:
-    """What two spellings of one name have in common: A-labels in lower case (RFC 8616 2), no dot at an end, no space."""
-    text = _INVISIBLE.sub("", name[:MAX_HEAD])
-    if not text.isascii():
-        text = _DOTS.sub(".", unicodedata.normalize("NFKC", text))
-        text = ".".join(map(_a_label, text.split(".")))
-    return text.lower().strip(".")
+    """What two spellings of one name have in common: A-labels in lower case (RFC 8616 3), no dot at an end, no space."""
+    return ".".join(_a_label(label) for label in folded(name[:MAX_HEAD]).strip(".").split("."))
+
+
+def folded(text: str) -> str:
+    """Without space and what is not seen, in lower case; of full-width letters and the like what they look like."""
+    return _folded(_INVISIBLE.sub("", text))
+
+
+def _folded(text: str) -> str:
+    if text.isascii():
+        return text.lower()
+    return _DOTS.sub(".", unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()))
+
+
+def _spellings(name: str) -> list[frozenset[str]]:
+    """For each label of a name its spellings: as an A-label and as a U-label, folded."""
+    return [frozenset((label, _a_label(label), _u_label(label))) for label in folded(name).strip(".").split(".")]
+
+
+def _is(own: list[frozenset[str]], labels: list[str]) -> bool:
+    return all(label in spellings for spellings, label in zip(own, labels, strict=True))
 
 
 def bears_name(body: bytes, names: Names) -> bool:
     """Whether a field body bears one of these names for some reader, or no name that can be read (RFC 8601 5, 7.1)."""
     head = body[:MAX_HEAD]
+    plain = _PLAIN.match(head)
+    if plain is not None:  # nothing in it that could be read in two ways
+        return names.has(plain[1].decode("ascii").lower())
     if sum(map(head.count, (b"(", b'"', b"\\", b"=?"))) > MAX_MARKS:
         return True
     texts = {readable(head)}
@@ -60,13 +87,14 @@ def bears_name(body: bytes, names: Names) -> bool:
         name = read_id(text)
         if not name or name in names:
             return True
-        if any(word in names for one in {*_heads(text)} for word in _WORD.findall(one)):
+        words = {word for head in {*_heads(text)} for word in _WORD.findall(_folded(head))}
+        if any(map(names.has, words)):
             return True
     return len(body) > MAX_HEAD and b";" not in head
 
 
 def _heads(text: str) -> Iterator[str]:
-    """What stands before the first semicolon, as careless readers see it."""
+    """What stands before the first semicolon, as careless readers see it; what is not seen is gone from each."""
     for one in {text, decode_words(text)}:
         bare = Scanner(one).without_comments()
         yield bare.partition(";")[0]
@@ -76,19 +104,23 @@ def _heads(text: str) -> Iterator[str]:
         for head in (bare.partition(";")[0], one.partition(";")[0] if "(" not in one else ""):
             joined = head.translate(_MARKS)
             yield joined
+            yield _UNSEEN.sub("", joined)
             yield _INVISIBLE.sub("", joined)
 
 
 def _a_label(label: str) -> str:
-    if label.isascii() or len(label) > 200:
+    if label.isascii() or len(label) > 63:
         return label
     try:
         return label.encode("idna").decode("ascii")
     except UnicodeError:
-        return label.casefold()
+        return label
 
 
-def _above(key: str) -> Iterator[str]:
-    """The names above this one; a name has at most 127 labels (RFC 1035 2.3.4)."""
-    labels = key.split(".")[-128:]
-    return (".".join(labels[place:]) for place in range(1, len(labels)))
+def _u_label(label: str) -> str:
+    if not label.startswith("xn--") or len(label) > 63:
+        return label
+    try:
+        return _folded(label.encode("ascii").decode("idna"))
+    except UnicodeError:
+        return label

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from gateway.mailauth.results.scanner import MAX_TEXT, Scanner, readable
 
-MAX_HEAD = 1_000
+MAX_HEAD = 500
 """Octets within which the name must end."""
 MAX_RESINFO = 200
-"""Results of one field."""
+"""Results of one field, empty and wrong ones among them."""
 MAX_PROPERTIES = 100
 """Properties of one result."""
 
@@ -60,11 +60,13 @@ def read_results(body: bytes | str) -> Reading:
     name, version = _head(scanner, problems)
     results: list[Resinfo] = []
     is_none = False
+    clauses = 0
     while not scanner.unclosed:
         scanner.cfws()
         if not scanner.next:
             break
-        if len(results) >= MAX_RESINFO:
+        clauses += 1
+        if clauses > MAX_RESINFO:
             problems.append(f"more than {MAX_RESINFO} results")
             break
         one = _resinfo(scanner)

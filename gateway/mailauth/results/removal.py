@@ -10,7 +10,7 @@ from gateway.mailauth.results.ids import Names, bears_name
 from gateway.message import Message
 
 FIELD = "Authentication-Results"
-MAX_FIELDS = 100
+MAX_FIELDS = 60
 """Fields that are looked at; of a message with more all go, for no mail server has written them."""
 
 

@@ -9,6 +9,8 @@ import re
 
 MAX_TEXT = 16_384
 """Characters of a field body that are read."""
+MAX_COMMENTS = 200
+"""Comments of a field body; behind them it is not read on."""
 MAX_COMMENT = 500
 """Characters of the comments that are kept, for people."""
 
@@ -43,15 +45,16 @@ def requoted(text: str) -> str:
 class Scanner:
     """A place in a text, moved by what is read."""
 
-    __slots__ = ("at", "comments", "text", "unclosed")
+    __slots__ = ("_passed", "at", "comments", "text", "unclosed")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
+        self._passed = 0
         self.comments: list[str] = []
         """The comments that were passed over since somebody emptied the list."""
         self.unclosed = ""
-        """`comment` or `quoted string` when one has no end."""
+        """`comment`, `quoted string` or `series of comments` when one has no end."""
 
     @property
     def next(self) -> str:
@@ -163,6 +166,10 @@ class Scanner:
         return False
 
     def _comment(self) -> None:
+        self._passed += 1
+        if self._passed > MAX_COMMENTS:
+            self.unclosed, self.at = "series of comments", len(self.text)
+            return
         depth = 0
         start = self.at
         for piece in _COMMENT_PIECE.finditer(self.text, self.at):

@@ -12,6 +12,8 @@ from gateway.findings import AuthResult
 
 MAX_RESULTS = 50
 """Results written into one field."""
+MAX_NAME = 255
+"""Characters of an authserv-id that is written without quotes."""
 MAX_VALUE = 200
 """Characters of one value or reason."""
 _LINE = 77  # shorter than the 78 of RFC 5322 2.1.1
@@ -24,9 +26,9 @@ _ADDRESS = re.compile(rf"(?:{_ATOM}(?:\.{_ATOM})*)?@[A-Za-z0-9_-]+(?:\.[A-Za-z0-
 
 
 def render_results(authserv_id: str, results: Sequence[AuthResult], *, utf8: bool = False) -> str:
-    """The field body, folded; `none` without results. With `utf8` (an SMTPUTF8 message, RFC 8616 5) other scripts stay."""
+    """The field body, folded; `none` without results. With `utf8` (an SMTPUTF8 message, RFC 8616 3) other scripts stay."""
     name = authserv_id if utf8 else _in_ascii(authserv_id)
-    if not _TOKEN.fullmatch(name):
+    if len(name) > MAX_NAME or not _TOKEN.fullmatch(name):
         name = _quoted(name, utf8=utf8)
     clauses = [list(_clause(result, utf8=utf8)) for result in results if _is_writable(result)][:MAX_RESULTS]
     if not clauses:
@@ -76,7 +78,7 @@ def _value(value: str, *, utf8: bool) -> str:
 
 
 def _in_ascii(value: str) -> str:
-    """A domain, or the domain of an address, with A-labels where that is possible (RFC 8616 5)."""
+    """A domain, or the domain of an address, with A-labels where that is possible (RFC 8616 3)."""
     if value.isascii() or len(value) > MAX_VALUE or not _NO_SPACE.fullmatch(value):
         return value
     local_part, at, domain = value.rpartition("@")
@@ -88,6 +90,8 @@ def _in_ascii(value: str) -> str:
 
 def _quoted(text: str, *, utf8: bool) -> str:
     """A quoted-string in which nothing ends the line, the field or the string: printable characters only."""
-    shown = "".join(c if " " <= c <= "~" or (utf8 and c.isprintable()) else "?" for c in text[:MAX_VALUE])
+    shown = text[:MAX_VALUE]
+    if not shown.isprintable() or not (utf8 or shown.isascii()):
+        shown = "".join(c if " " <= c <= "~" or (utf8 and c.isprintable()) else "?" for c in shown)
     words = " ".join(shown.split())
     return '"' + words.replace("\\", "\\\\").replace('"', '\\"') + '"'
