@@ -66,15 +66,20 @@ class Dmarc(Plugin[Options]):
         if authors.malformed:
             reason = "an author's domain is not a domain name"
             evaluations.append(Evaluation(result="permerror", domain="", reason=reason, details=authors.malformed[:5]))
-        worst = max((weigh(one, self.options, transaction, message) for one in evaluations), key=severity)
+        with_arc = self.options.trust_arc and len(evaluations) == 1  # a sealer speaks for one author
+        worst = max((weigh(one, self.options, transaction, message, with_arc=with_arc) for one in evaluations), key=severity)
         return worst.findings(results, several=len(evaluations) if len(evaluations) > 1 else 0)
 
     @hook(cheap=True)
     def judge(self, transaction: Transaction) -> Verdict | None:
         """By `verdict`; a domain that asks for nothing gets nothing (RFC 9989 5.4)."""
         for finding in transaction.findings.of(DmarcFinding):
-            if finding.result == "temperror" and self.options.temporary_error == "defer":
-                return defer("DMARC policy lookup failed, try again later", enhanced="4.4.3", reason="dmarc-temperror")
+            is_open = finding.result == "temperror" or (finding.awaited != "" and finding.disposition != "none")
+            if is_open and self.options.temporary_error == "defer":
+                evidence = f"the ARC chain of {finding.awaited} could not be looked up" if finding.awaited else finding.reason
+                return defer(
+                    "DMARC policy lookup failed, try again later", enhanced="4.4.3", reason="dmarc-temperror", evidence=evidence
+                )
             if finding.result == "none" and not finding.domain:
                 return self._without_author(finding)
             if finding.result in {"fail", "permerror"}:

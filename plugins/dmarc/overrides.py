@@ -160,6 +160,14 @@ def _by_arc(results: Iterable[AuthResult]) -> str:
     return ""
 
 
+def awaited_sealer(results: Iterable[AuthResult]) -> str:
+    """A trusted sealer whose chain could not be verified because DNS failed: later it may let the message through."""
+    for one in results:
+        if one.method == "arc" and (sealer := one.property("policy.unverified-sealer")):
+            return _shown(sealer)
+    return ""
+
+
 def _forwarder(
     wanted: TrustedForwarder, author: str, transaction: Transaction, results: Iterable[AuthResult], marks: Marks
 ) -> str:

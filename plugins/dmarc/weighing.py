@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway import AuthResult, Fact, Finding, Message, Transaction
 from gateway.plugins.dmarc.evaluate import Evaluation
 from gateway.plugins.dmarc.options import Options
-from gateway.plugins.dmarc.overrides import Marks, Override, marks_of, override_of
+from gateway.plugins.dmarc.overrides import Marks, Override, awaited_sealer, marks_of, override_of
 from gateway.plugins.dmarc.record import Policy, Record
 
 MAX_REPORTED = 40
@@ -44,6 +44,8 @@ class DmarcFinding(AuthResult):
     """What the options make of a failure."""
     is_let_through: bool = False
     """A trusted forwarder, a mailing list or a trusted sealer of ARC stands for it."""
+    awaited: str = ""
+    """A trusted sealer whose ARC chain could not be verified for now: DNS failed."""
     is_unreadable: bool = False
     """From hides more authors than can be evaluated."""
     details: tuple[str, ...] = ()
@@ -59,6 +61,7 @@ class Weighed:
     override: Override | None = None
     disposition: Policy = "none"
     is_let_through: bool = False
+    awaited: str = ""
 
     def findings(self, results: Sequence[AuthResult], *, several: int) -> list[Finding]:
         """The result; beside a failure also facts for rules."""
@@ -80,6 +83,7 @@ class Weighed:
             override=("", "") if self.override is None else (self.override.kind, self.override.comment),
             disposition=self.disposition,
             is_let_through=self.is_let_through,
+            awaited=self.awaited,
             details=(*evaluation.details, *(f"looks like forwarding: {mark}" for mark in self.marks.of_the_message)),
         )
         if evaluation.result != "fail":
@@ -109,7 +113,7 @@ class Weighed:
         return tuple(found)
 
 
-def weigh(evaluation: Evaluation, options: Options, transaction: Transaction, message: Message) -> Weighed:
+def weigh(evaluation: Evaluation, options: Options, transaction: Transaction, message: Message, *, with_arc: bool) -> Weighed:
     """What the options make of it, and why that is not what the domain's owner asks for."""
     if evaluation.result != "fail":
         return Weighed(evaluation, _NO_MARKS)
@@ -121,7 +125,7 @@ def weigh(evaluation: Evaluation, options: Options, transaction: Transaction, me
         message,
         forwarders=options.trusted_forwarders,
         lists=options.mailing_lists,
-        with_arc=options.trust_arc,
+        with_arc=with_arc,
     )
     if override is not None:
         return Weighed(evaluation, marks, override, is_let_through=True)
@@ -129,7 +133,8 @@ def weigh(evaluation: Evaluation, options: Options, transaction: Transaction, me
     if disposition != evaluation.policy:
         why = f"; {marks.of_the_message[0]}" if options.verdict == "careful" and marks else ""
         override = Override("local_policy", f'verdict = "{options.verdict}"{why}')
-    return Weighed(evaluation, marks, override, disposition)
+    awaited = awaited_sealer(transaction.findings.of(AuthResult)) if with_arc else ""
+    return Weighed(evaluation, marks, override, disposition, awaited=awaited)
 
 
 def authenticated(results: Sequence[AuthResult]) -> tuple[tuple[str, str, str, str], ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway import AuthResult, Fact, Quarantine, Reject
+from gateway import AuthResult, Defer, Fact, Quarantine, Reject
 from gateway.plugins.dmarc import Dmarc, DmarcFinding, Options
 from gateway.plugins.dmarc.overrides import MailingList, TrustedForwarder
 from gateway.testing import FakeContext, FakeResolver, Result, a_message, a_session, a_transaction, run_plugin
@@ -238,6 +238,31 @@ async def test_other_chains_let_nothing_through(sealed: AuthResult) -> None:
     finding, result = await run(sealed, BROKEN)
     assert not finding.is_let_through
     assert isinstance(result.verdict, Reject)
+
+
+async def test_a_sealer_speaks_for_one_author() -> None:
+    sealed = arc("pass", ("policy.trusted-sealer", "lists.example"))
+    finding, result = await run(sealed, BROKEN, from_="a@bank.example, b@shop.example")
+    assert not finding.is_let_through
+    assert isinstance(result.verdict, Reject)
+
+
+async def test_a_sealer_whose_key_could_not_be_looked_up() -> None:
+    unread = arc("fail", ("policy.unverified-sealer", "lists.example"))
+    _, result = await run(unread, BROKEN, temporary_error="defer")
+    assert isinstance(result.verdict, Defer)
+    assert (result.verdict.enhanced, result.verdict.evidence) == (
+        "4.4.3",
+        "the ARC chain of lists.example could not be looked up",
+    )
+    others: list[dict[str, Any]] = [{}, {"temporary_error": "defer", "trust_arc": False}]
+    for options in others:
+        _, result = await run(unread, BROKEN, **options)
+        assert isinstance(result.verdict, Reject)
+    _, result = await run(unread, BROKEN, temporary_error="defer", verdict="off")
+    assert result.verdict is None
+    _, result = await run(unread, BROKEN, temporary_error="defer", trusted_forwarders=[{"networks": ["192.0.2.0/24"]}])
+    assert result.verdict is None
 
 
 # --- careful
