@@ -74,8 +74,9 @@ def _fits(result: AuthResult, tags: dict[bytes, bytes]) -> bool:
     beginning = result.property("header.b") or ""
     signature = without_white(tags.get(b"b", b"")).decode("ascii", "replace")
     selector = tags.get(b"s", b"").decode("utf-8", "replace").lower()
+    domain = tags.get(b"d", b"").decode("utf-8", "replace").lower()
     return (
-        id_key(tags.get(b"d", b"").decode("utf-8", "replace")) == id_key(result.property("header.d") or "")
+        domain == (result.property("header.d") or "").lower()  # both as the signature spells it
         and (result.property("header.s") or "").lower() in {"", selector}
         and bool(beginning)
         and signature.startswith(beginning)

@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+import idna
+
 from gateway.mailauth.results.reading import MAX_HEAD, read_id
 from gateway.mailauth.results.scanner import Scanner, readable
 from gateway.words import decode_words
@@ -49,7 +51,10 @@ class Names:
 
 def id_key(name: str) -> str:
     """What two spellings of one name have in common: A-labels in lower case (RFC 8616 3), no dot at an end, no space."""
-    return ".".join(_a_label(label) for label in folded(name[:MAX_HEAD]).strip(".").split("."))
+    text = _INVISIBLE.sub("", name[:MAX_HEAD])
+    if not text.isascii():
+        text = ".".join(map(a_label, _DOTS.sub(".", unicodedata.normalize("NFKC", text)).split(".")))
+    return text.lower().strip(".")
 
 
 def folded(text: str) -> str:
@@ -64,8 +69,9 @@ def _folded(text: str) -> str:
 
 
 def _spellings(name: str) -> list[frozenset[str]]:
-    """For each label of a name its spellings: as an A-label and as a U-label, folded."""
-    return [frozenset((label, _a_label(label), _u_label(label))) for label in folded(name).strip(".").split(".")]
+    """For each label of a name its spellings: as U-label, and as A-label of IDNA 2008 and of 2003, all folded."""
+    labels = _INVISIBLE.sub("", name).strip(".").split(".")
+    return [frozenset((folded(one), a_label(one), _old_a_label(one), *map(folded, _u_labels(one)))) for one in labels]
 
 
 def _is(own: list[frozenset[str]], labels: list[str]) -> bool:
@@ -108,19 +114,31 @@ def _heads(text: str) -> Iterator[str]:
             yield _INVISIBLE.sub("", joined)
 
 
-def _a_label(label: str) -> str:
+def a_label(label: str) -> str:
+    """IDNA 2008 (RFC 5891), or where it has none IDNA 2003; in lower case. The label itself, where neither has any."""
     if label.isascii() or len(label) > 63:
-        return label
+        return label.lower()
+    try:
+        return idna.alabel(label.lower()).decode("ascii")
+    except UnicodeError:  # IDNAError is one
+        return _old_a_label(label)
+
+
+def _old_a_label(label: str) -> str:
+    if label.isascii() or len(label) > 63:
+        return label.lower()
     try:
         return label.encode("idna").decode("ascii")
     except UnicodeError:
-        return label
+        return label.casefold()
 
 
-def _u_label(label: str) -> str:
-    if not label.startswith("xn--") or len(label) > 63:
-        return label
-    try:
-        return _folded(label.encode("ascii").decode("idna"))
-    except UnicodeError:
-        return label
+def _u_labels(label: str) -> Iterator[str]:
+    """What an A-label shows, as the one and the other reads it."""
+    if not label.lower().startswith("xn--") or not label.isascii() or len(label) > 63:
+        return
+    for decode in (idna.ulabel, lambda text: text.encode("ascii").decode("idna")):
+        try:
+            yield decode(label.lower())
+        except UnicodeError:
+            continue

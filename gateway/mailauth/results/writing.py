@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from gateway.findings import AuthResult
+from gateway.mailauth.results.ids import a_label
 
 MAX_RESULTS = 50
 """Results written into one field."""
@@ -82,10 +83,7 @@ def _in_ascii(value: str) -> str:
     if value.isascii() or len(value) > MAX_VALUE or not _NO_SPACE.fullmatch(value):
         return value
     local_part, at, domain = value.rpartition("@")
-    try:
-        return f"{local_part}{at}{domain.encode('idna').decode('ascii')}"
-    except UnicodeError:
-        return value
+    return f"{local_part}{at}{'.'.join(one if one.isascii() else a_label(one) for one in domain.split('.'))}"
 
 
 def _quoted(text: str, *, utf8: bool) -> str:
