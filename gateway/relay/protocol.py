@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from gateway.relay.keyword_values import combined
@@ -26,6 +27,17 @@ MAX_REPLY_LINES = 200
 """Lines in a reply."""
 _KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
 _CONTROL = re.compile(rb"[\x00\r\n]")
+_REPLY = re.compile(rb"([2-5][0-9]{2})(?: ([^\n]*?))?\r?\n")
+_MARKS = (b" ", b"-", b"")
+USUAL = 128
+"""Octets of a reply that is looked up first: next hops say the same few again and again."""
+
+
+@lru_cache(maxsize=256)
+def usual_reply(octets: bytes) -> Reply | None:
+    """The reply that these octets are, if they are one of one line and nothing else."""
+    found = _REPLY.fullmatch(octets)
+    return Reply(int(found[1]), (found[2] or b"",)) if found is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +112,7 @@ class DotStuffer:
         if not chunk:
             return chunk
         # Looking for one octet costs next to nothing, and most of an attachment has no dot at all.
-        out = chunk.replace(b"\r\n.", b"\r\n..") if b"." in chunk else chunk
+        out = chunk.replace(b"\r\n.", b"\r\n..") if chunk.find(b".") >= 0 else chunk
         if self._line_start:
             if chunk[0] == 0x2E:
                 out = b"." + out
@@ -216,6 +228,9 @@ class NextHopProtocol(Generic[T]):
         answered: list[tuple[T, Reply]] = []
         if self._rest:
             octets = self._rest + octets
+        elif not self._lines and len(octets) <= USUAL and (usual := usual_reply(octets)) is not None:
+            self._pair(usual, answered)
+            return answered
         # A lone LF is taken as a line's end in replies: what is at stake is our own link only.
         *lines, self._rest = octets.split(b"\n")
         for line in lines:
@@ -233,7 +248,7 @@ class NextHopProtocol(Generic[T]):
     def _line(self, line: bytes) -> Reply | None:
         """Take one line of a reply; the reply when it was the last one. RFC 5321 4.2."""
         code, mark = line[:3], line[3:4]
-        if not (len(code) == 3 and code.isdigit() and b"2" <= code[:1] <= b"5" and mark in b" -") or (
+        if not (len(code) == 3 and code.isdigit() and b"2" <= code[:1] <= b"5" and mark in _MARKS) or (
             self._lines and code != self._code
         ):
             self.broken = Broken(f"a line that is no reply: {line[:80]!r}")

@@ -146,7 +146,7 @@ class Border(SMTP):
             self._take_content(intake)
             if self._content_ended or intake.must_close:
                 self._wake()
-        elif self._parked and (b"\n" in data or self._engine.pending > self._limits.command_line):
+        elif self._parked and (data.find(b"\n") >= 0 or self._engine.pending > self._limits.command_line):
             self._go_on()
         if self._engine.pending > PAUSE_AT and (self._owed or not self._parked) and not self._reading_paused:
             self._reading_paused = True

@@ -53,7 +53,7 @@ class DotStream:
             octets = self._with_crlf(octets)
         buffer = self._carry + octets
         # Looking for one octet costs next to nothing, and most of an attachment has no dot at all.
-        dot = buffer.find(b"\r\n.") if b"." in buffer else -1
+        dot = buffer.find(b"\r\n.") if buffer.find(b".") >= 0 else -1
         end = buffer.find(_END, dot) if dot != -1 else -1
         if end != -1:
             self.ended = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from gateway.values import value
 
@@ -14,6 +15,11 @@ _UNPRINTABLE_UTF8 = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+")
 MAX_LINE = 512
 """Octets in a reply line with CRLF: RFC 5321 4.5.3.1.5."""
 MAX_LINES = 100
+
+
+@lru_cache(maxsize=256)
+def _is_usual(line: bytes) -> bool:
+    return _USUAL.fullmatch(line) is not None
 
 
 @value(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Reply:
     def is_usual(self) -> bool:
         """One line with an enhanced code, printable and not too long: it needs nothing on its way to a client."""
         lines = self.lines
-        return len(lines) == 1 and len(lines[0]) <= MAX_LINE - 6 and _USUAL.fullmatch(lines[0]) is not None
+        return len(lines) == 1 and len(lines[0]) <= MAX_LINE - 6 and _is_usual(lines[0])
 
     @property
     def text(self) -> str:
