@@ -94,33 +94,34 @@ async def _write(reporter: Reporter, due: list[Due], directory: Path) -> None:
 async def _list(store: ReportStore, reporter: Reporter, due: list[Due]) -> None:
     from gateway.dmarc_reports.destinations import Destination
 
-    table = terminal.table("day", "domain", "messages", "rows", "left out", "destination", "state")
+    table = terminal.table("day", "domain", "messages", "rows", "left out", "destination", "state", "reply")
     for one in due:
         known = await store.outcomes(one)
         for place in await reporter.destinations(one):
-            name = place.mailbox if isinstance(place, Destination) else place.name
-            state = known[name].state if name in known else "due" if isinstance(place, Destination) else place.why
+            name, fault, why = (
+                (place.mailbox, "due", "") if isinstance(place, Destination) else (place.name, place.fault, place.why)
+            )
+            state, reply = (known[name].state, known[name].reply) if name in known else (fault, why)
             counts = str(one.messages), str(one.rows), str(one.left_out)
-            table.add_row(one.day, safe(one.policy_domain), *counts, safe(name, 200), safe(state))
+            table.add_row(one.day, safe(one.policy_domain), *counts, safe(name, 200), state, safe(reply, 200))
     terminal.console().print(table if due else "nothing")
 
 
 async def _send(reporter: Reporter, due: list[Due], *, retry: bool) -> bool:
-    """True when nothing failed."""
-    table = terminal.table("day", "domain", "messages", "destination", "state", "reply")
-    failures = in_a_row = 0
+    """A line for each attempt as it ends; True when nothing failed."""
+    attempts = failures = in_a_row = 0
     for one in due:
         async for attempt in reporter.send(one, retry=retry):
-            reply = safe(attempt.reply, 200)
-            table.add_row(
-                one.day, safe(one.policy_domain), str(one.messages), safe(attempt.destination, 200), attempt.state, reply
-            )
+            said = f"{attempt.state}  {safe(attempt.reply, 200)}"
+            typer.echo(f"{one.day}  {safe(one.policy_domain)}  {one.messages}  {safe(attempt.destination, 200)}  {said}")
+            attempts += 1
             failures += attempt.state in FAILED
             in_a_row = in_a_row + 1 if attempt.link_failed else 0
         if in_a_row >= MAX_LINK_FAILURES:
             typer.echo("the next hop is not reached: the rest is left for the next run", err=True)
             break
-    terminal.console().print(table if table.row_count else "nothing to send")
+    if not attempts:
+        typer.echo("nothing to send")
     return not failures
 
 

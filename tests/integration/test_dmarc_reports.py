@@ -143,7 +143,7 @@ async def test_reports_of_a_day(tmp_path: Path, free_port: Callable[[], int], po
 
         listed = (await site.command("--dry-run")).decode()
         assert re.search(rf"mild\.test +3 +1 +0 +bob@{DOMAIN} +due", listed)
-        assert re.search(r"x@elsewhere\.test +elsewhere\.test does not agree", listed)
+        assert re.search(r"x@elsewhere\.test +unauthorized +elsewhere\.test does not agree", listed)
         assert "silent.test" not in listed
         assert postfix.messages("alice") == []
 
