@@ -2,7 +2,8 @@
 
 What it does not show: the AD bit, so nothing is authenticated; the SOA record of a negative answer, so absence is kept for a fixed
 time; the strings of a TXT record, which come joined. Names that c-ares does not take (or cuts at a NUL) are not asked for: absent.
-A malformed datagram ends a try, where `exchange` waits on. It keeps answers itself, and is made to forget them.
+A malformed datagram ends a try, where `exchange` waits on; an answer that is cut even over TCP is believed. It keeps answers itself,
+and is made to forget them.
 """
 
 from __future__ import annotations

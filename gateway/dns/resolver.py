@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_IN_FLIGHT = 2_000
 """Look-ups under way in a worker."""
+LEAST_WAIT = 0.005
+"""Seconds of a budget for which no look-up is begun any more: a timer may fire that early."""
 
 
 class CachingResolver:
@@ -121,7 +123,7 @@ class CachingResolver:
     def _left(self, key: Key, account: DnsAccount, now: float) -> float:
         """Seconds that the account still has. DnsError when it has nothing."""
         left = self._settings.transaction_time - account.seconds(now)
-        if left <= 0:
+        if left < LEAST_WAIT:
             account.refused += 1
             raise DnsError(*key, self._spent, cause="budget")
         if account.look_ups >= self._settings.transaction_look_ups:

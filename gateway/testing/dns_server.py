@@ -1,4 +1,4 @@
-"""A small recursive name server on loopback for tests: real UDP and TCP, answers from a table, misbehaviour on request.
+"""A small recursive name server on loopback for tests: real UDP and TCP, answers from a table, misbehaviour on request (`dns_lies`).
 
 `FakeResolver` is enough for the test of a plugin; this is for tests of a resolver, or of everything from the socket up.
 """
@@ -10,7 +10,7 @@ import contextlib
 import struct
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self, TypeVar
 
 import dns.exception
 import dns.flags
@@ -23,33 +23,37 @@ import dns.rdatatype
 import dns.rrset
 
 from gateway.testing.dns import TEMPFAIL, FakeResolver
-
-SILENT: Final = "silent"
-SERVFAIL: Final = "servfail"
-REFUSED: Final = "refused"
-TRUNCATED: Final = "truncated"
-"""Cut over UDP, whole over TCP."""
-WRONG_ID: Final = "wrong-id"
-"""An answer with another id and other records first, then the right one."""
-WRONG_QUESTION: Final = "wrong-question"
-"""An answer to another question first, then the right one."""
-GARBAGE: Final = "garbage"
-"""Octets that are no message first, then the right answer."""
-ONLY_GARBAGE: Final = "only-garbage"
-NO_EDNS: Final = "no-edns"
-"""FORMERR to a query with EDNS, as servers older than RFC 6891 give."""
-HALF_CHAIN: Final = "half-chain"
-"""A CNAME without what it leads to."""
-MISBEHAVIOURS: Final = frozenset(
-    [SILENT, SERVFAIL, REFUSED, TRUNCATED, WRONG_ID, WRONG_QUESTION, GARBAGE, ONLY_GARBAGE, NO_EDNS, HALF_CHAIN]
+from gateway.testing.dns_lies import (
+    CIRCLE,
+    CUT_OFF,
+    ENDLESS_CHAIN,
+    HALF_CHAIN,
+    HELD,
+    MISBEHAVIOURS,
+    NO_EDNS,
+    ONLY_CUT,
+    ONLY_GARBAGE,
+    REFUSED,
+    SERVFAIL,
+    SILENT,
+    TRUNCATED,
+    WRONG_NAME,
+    WRONG_SOURCE,
+    circle,
+    lie_about,
+    other_name,
+    strays,
 )
+
+T = TypeVar("T")
 
 
 class StubDnsServer:
     """`async with StubDnsServer({"example.org": {"TXT": ["v=spf1 -all"]}}) as server: … server.address`.
 
-    `zones` are those of `FakeResolver`; TEMPFAIL is answered by SERVFAIL. `misbehave` maps a name to one of the constants of this
-    module, `delay` a name to the seconds its answers are late. `queries` lists (name, kind, `udp` or `tcp`) as they came.
+    `zones` are those of `FakeResolver`; TEMPFAIL is answered by SERVFAIL. `misbehave` maps a name to one of the constants of
+    `gateway.testing.dns_lies`, `delay` a name to the seconds its answers are late; `*.name` stands for all names below, `*` for all.
+    `queries` lists (name, kind, `udp` or `tcp`) as they came. `held` queries wait for `release()`.
     """
 
     def __init__(
@@ -77,6 +81,10 @@ class StubDnsServer:
         self.delay = {name.lower(): seconds for name, seconds in (delay or {}).items()}
         self.queries: list[tuple[str, str, str]] = []
         self.address = ""
+        self.held = 0
+        """Queries that are HELD now."""
+        self._released = asyncio.Event()
+        self._came = asyncio.Event()
         self.use(zones or {})
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -86,6 +94,16 @@ class StubDnsServer:
     def use(self, zones: Mapping[str, Mapping[str, Any] | str]) -> None:
         """Answer from another table from now on."""
         self._table = FakeResolver(zones)
+
+    def release(self) -> None:
+        """Answer what is HELD, and hold nothing more."""
+        self._released.set()
+
+    async def holds(self, count: int) -> None:
+        """Until so many queries are HELD."""
+        while self.held < count:
+            self._came.clear()
+            await self._came.wait()
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -122,17 +140,33 @@ class StubDnsServer:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer_udp(self, wire: bytes, peer: Any) -> None:
+        if WRONG_SOURCE in self.misbehave.values():
+            await self._spoof(wire, peer)
         for octets in await self._answers(wire, "udp"):
             if self._udp is not None and not self._udp.is_closing():
                 self._udp.sendto(octets, peer)
+
+    async def _spoof(self, wire: bytes, peer: Any) -> None:
+        """A lie that could be an answer, from a port that was not asked."""
+        query = dns.message.from_wire(wire)
+        if _for_name(self.misbehave, _text(query)) != WRONG_SOURCE:
+            return
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            asyncio.DatagramProtocol, local_addr=(self.host, 0)
+        )
+        transport.sendto(lie_about(query).to_wire(), peer)
+        transport.close()
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         with contextlib.suppress(OSError, EOFError):
             while True:
                 (length,) = struct.unpack("!H", await reader.readexactly(2))
-                for octets in await self._answers(await reader.readexactly(length), "tcp"):
-                    writer.write(struct.pack("!H", len(octets)) + octets)
+                query = await reader.readexactly(length)
+                for octets in await self._answers(query, "tcp"):
+                    writer.write(struct.pack("!H", 100 if len(octets) < 12 else len(octets)) + octets)  # 10 octets are CUT_OFF
+                    if len(octets) < 12:
+                        raise EOFError
                 await writer.drain()
         self._writers.discard(writer)
         writer.close()
@@ -143,25 +177,35 @@ class StubDnsServer:
             query = dns.message.from_wire(wire)
         except dns.exception.DNSException:
             return []
-        question = query.question[0]
-        name = ".".join(label.decode("latin-1") for label in question.name.labels if label).lower()
-        kind = dns.rdatatype.to_text(question.rdtype)
+        name, kind = _text(query), dns.rdatatype.to_text(query.question[0].rdtype)
         self.queries.append((name, kind, transport))
-        how = self.misbehave.get(name, "")
-        if name in self.delay:
-            await asyncio.sleep(self.delay[name])
+        how = _for_name(self.misbehave, name) or ""
+        if (seconds := _for_name(self.delay, name)) is not None:
+            await asyncio.sleep(seconds)
+        if how == HELD and not self._released.is_set():
+            await self._hold()
         if how in {SILENT, ONLY_GARBAGE}:
             return [] if how == SILENT else [b"\x00\x01garbage", wire[:2] + b"\xff" * 30]
-        response = await self._response(query, name, kind, how)
+        response = self._response(query, name, kind, how)
         limit = (query.payload if query.edns >= 0 else 512) if transport == "udp" else 65535
         octets = response.to_wire(max_size=65535)
-        if transport == "udp" and (how == TRUNCATED or len(octets) > limit):
+        if how == ONLY_CUT or (transport == "udp" and (how in {TRUNCATED, CUT_OFF} or len(octets) > limit)):
             response = dns.message.make_response(query)
             response.flags |= dns.flags.TC
             octets = response.to_wire()
-        return [*_strays(query, octets, how), octets]
+        if how == CUT_OFF and transport == "tcp":
+            return [octets[:10]]
+        return [*strays(query, octets, how), octets]
 
-    async def _response(self, query: dns.message.Message, name: str, kind: str, how: str) -> dns.message.Message:
+    async def _hold(self) -> None:
+        self.held += 1
+        self._came.set()
+        try:
+            await self._released.wait()
+        finally:
+            self.held -= 1
+
+    def _response(self, query: dns.message.Message, name: str, kind: str, how: str) -> dns.message.Message:
         response = dns.message.make_response(query, recursion_available=True)
         if self.authenticated:
             response.flags |= dns.flags.AD
@@ -173,6 +217,14 @@ class StubDnsServer:
             response.use_edns(False)
             response.set_rcode(dns.rcode.FORMERR)
             return response
+        if how in {WRONG_NAME, CIRCLE}:
+            return other_name(query) if how == WRONG_NAME else circle(query)
+        if how == ENDLESS_CHAIN:
+            self._add(response, name, "CNAME", [f"x.{name}"])
+            return response
+        return self._from_table(response, name, kind, how)
+
+    def _from_table(self, response: dns.message.Message, name: str, kind: str, how: str) -> dns.message.Message:
         entry: Any = self._table.zones.get(name)
         at, seen = name, {name}
         while isinstance(entry, Mapping) and entry.get("CNAME") and kind != "CNAME":
@@ -205,6 +257,23 @@ class StubDnsServer:
         response.answer.append(rrset)
 
 
+def _text(query: dns.message.Message) -> str:
+    """The name that is asked for, octet by octet, in lower case."""
+    return ".".join(label.decode("latin-1") for label in query.question[0].name.labels if label).lower()
+
+
+def _for_name(table: Mapping[str, T], name: str) -> T | None:
+    """What is said of this name, else of the nearest `*.` above it, else of `*`."""
+    if name in table:
+        return table[name]
+    rest = name
+    while rest:
+        _, _, rest = rest.partition(".")
+        if f"*.{rest}" in table:
+            return table[f"*.{rest}"]
+    return table.get("*")
+
+
 class _Ear(asyncio.DatagramProtocol):
     def __init__(self, server: StubDnsServer) -> None:
         self._server = server
@@ -229,20 +298,3 @@ def _rdata(kind: str, value: Any) -> dns.rdata.Rdata:
     if kind in {"CNAME", "NS", "PTR"}:
         text = text.removesuffix(".") + "."
     return dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.from_text(kind), text)
-
-
-def _strays(query: dns.message.Message, octets: bytes, how: str) -> list[bytes]:
-    """What comes before the right answer."""
-    if how == WRONG_ID:
-        lie = dns.message.make_response(query)
-        lie.answer.append(dns.rrset.from_text(query.question[0].name, 60, "IN", "A", "203.0.113.66"))
-        wire = lie.to_wire()
-        return [struct.pack("!H", query.id ^ 0x5555) + wire[2:]]
-    if how == WRONG_QUESTION:
-        other = dns.message.make_query("other.example.", query.question[0].rdtype, id=query.id)
-        lie = dns.message.make_response(other)
-        lie.answer.append(dns.rrset.from_text("other.example.", 60, "IN", "A", "203.0.113.66"))
-        return [lie.to_wire()]
-    if how == GARBAGE:
-        return [b"", b"\x00", octets[:2] + b"\xff" * 40, octets[:-3]]
-    return []

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from gateway.smtp.proxy_header import SIGNATURE
-from gateway.testing.dns_server import StubDnsServer
+from gateway.testing import StubDnsServer
 from gateway.testing.next_hop import ScriptedNextHop
 from tests.integration.gateway_process import running
 
@@ -131,13 +131,15 @@ class BlackBox:
         chain: Sequence[str] = CHAIN,
         strict: Sequence[str] = (),
         options: str = "",
+        dns: str = "cache_size = 0",
     ) -> None:
-        """`options`: tables of the configuration. `strict`: the chain of the second listener."""
+        """`options`: tables of the configuration, `dns`: lines of `[dns]`. `strict`: the chain of the second listener."""
         self._folder = folder / "black_box"
         self._port, self._strict_port, self._admin = free_port(), free_port(), free_port()
         self._chain = installed(chain)
         self._strict = list(strict)
         self._options = options
+        self._dns = dns
         self.dns = StubDnsServer(ttl=0, negative_ttl=0)
         self.hop = ScriptedNextHop()
         self._numbers = itertools.count(1)
@@ -191,7 +193,7 @@ class BlackBox:
             await undo.enter_async_context(self.dns)
             await undo.enter_async_context(self.hop)
             told = 'trusted_proxies = ["127.0.0.1"]\ntrusted_xclient = ["0.0.0.0/0", "::/0"]'
-            more = f'[dns]\nnameservers = ["{self.dns.address}"]\ncache_size = 0\n{self._options}\n'
+            more = f'[dns]\nnameservers = ["{self.dns.address}"]\n{self._dns}\n{self._options}\n'
             if self._strict:
                 more += _LISTENER.format(port=self._strict_port, chain=self._strict)
             gateway = running(

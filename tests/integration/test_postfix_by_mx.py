@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.testing.dns_server import StubDnsServer
+from gateway.testing import StubDnsServer
 from tests.integration.postfix import RealPostfix
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

@@ -10,7 +10,8 @@ import pytest
 from gateway.config.models import DnsConfig
 from gateway.dns import CachingResolver
 from gateway.plugins.spf.evaluation import evaluate, plain_address
-from gateway.testing.dns_server import TRUNCATED, StubDnsServer
+from gateway.testing import StubDnsServer
+from gateway.testing.dns_lies import TRUNCATED
 from tests.rfc7208_suite import CASES, Case, Scenario, need_suite, scenarios
 
 

@@ -13,8 +13,8 @@ from gateway import DnsError, Plugin, hook
 from gateway.config.models import DnsConfig
 from gateway.dns import CachingResolver
 from gateway.dns_account import ACCOUNT, DnsAccount
-from gateway.testing import Clock, FakeContext, a_session, a_transaction, run_chain
-from gateway.testing.dns_server import SILENT, StubDnsServer
+from gateway.testing import Clock, FakeContext, StubDnsServer, a_session, a_transaction, run_chain
+from gateway.testing.dns_lies import SILENT
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -15,7 +15,8 @@ from gateway.dns.exchange import MAX_RECORDS
 from gateway.dns.over_aiodns import AiodnsBackend, read
 from gateway.dns.servers import parse_server
 from gateway.errors import DnsError
-from gateway.testing.dns_server import SILENT, StubDnsServer
+from gateway.testing import StubDnsServer
+from gateway.testing.dns_lies import SILENT
 
 ZONES = {"example.org": {"A": ["192.0.2.1"]}, "nul": {"A": ["203.0.113.66"]}}
 

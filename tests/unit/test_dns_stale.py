@@ -12,8 +12,8 @@ import pytest
 from gateway.config.models import DnsConfig
 from gateway.dns import CachingResolver
 from gateway.errors import DnsError
-from gateway.testing import Clock
-from gateway.testing.dns_server import REFUSED, SERVFAIL, SILENT, StubDnsServer
+from gateway.testing import Clock, StubDnsServer
+from gateway.testing.dns_lies import REFUSED, SERVFAIL, SILENT
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -10,7 +10,7 @@ from gateway.config.models import DnsConfig
 from gateway.dns import CachingResolver
 from gateway.dns.zones import Zones
 from gateway.errors import ConfigError, DnsError
-from gateway.testing.dns_server import StubDnsServer
+from gateway.testing import StubDnsServer
 
 ZONES: dict[str, dict[str, Any]] = {
     "Example.ORG.": {"A": ["192.0.2.1"], "MX": [[10, "mx.example.org."], [0, "."]], "TXT": ["v=spf1 -all", ["a", "b"]]},
