@@ -94,6 +94,7 @@ class Generation:
             plugin = reading.make(use, contexts)
             if plugin is None:
                 continue
+            plugin.hook_limit = use.settings.timeout
             try:
                 steps = steps_of(manager, plugin, circuit=Circuit(config.limits.threads), **_settings(use))
             except (pluggy.PluginValidationError, ValueError) as error:

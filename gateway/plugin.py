@@ -55,6 +55,8 @@ class Plugin(Generic[OptionsT]):
     options: OptionsT
     context: Context
     name: str
+    hook_limit: float = 10.0
+    """Seconds that each hook has: `timeout` of this use. What ends its own work earlier can still say what it found."""
 
     def __init__(self, options: OptionsT | None = None, *, name: str = "", context: Context | None = None) -> None:
         self.options = cast("OptionsT", self.options_type()) if options is None else options

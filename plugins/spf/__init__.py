@@ -69,9 +69,9 @@ class Options(PluginOptions):
     all_clients: bool = False
     """Also check authenticated clients and trusted networks; their addresses are in nobody's record."""
     void_limit: int = Field(default=2, ge=0, le=20)
-    """Look-ups without an answer before the record counts as wrong (RFC 7208 4.6.4)."""
+    """Terms whose look-ups have no answer before the record counts as wrong (RFC 7208 4.6.4)."""
     time_limit: Duration = Field(default=8.0, gt=0)
-    """For all look-ups of one identity together; less than the plugin's `timeout`."""
+    """For all look-ups of one identity together; never more than nine tenths of the plugin's `timeout`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,13 @@ class Spf(Plugin[Options]):
             ((name, who),) = one.properties
             identity = name.removeprefix("smtp.")
             body = render(
-                one.found, identity=identity, who=who, client=client, helo=session.helo, receiver=self.context.server_name
+                one.found,
+                identity=identity,
+                who=who,
+                client=client,
+                helo=session.helo,
+                receiver=self.context.server_name,
+                is_null=transaction.reverse_path.is_null,
             )
             fields.append(add_header(NAME, body))
         return fields
@@ -155,7 +161,7 @@ class Spf(Plugin[Options]):
             helo=session.helo,
             receiver=self.context.server_name,
             void_limit=self.options.void_limit,
-            time_limit=self.options.time_limit,
+            time_limit=min(self.options.time_limit, 0.9 * self.hook_limit),
         )
 
     def _verdict(self, answer: Answer, finding: SpfFinding) -> Verdict | None:

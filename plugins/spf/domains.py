@@ -14,7 +14,7 @@ _DOTS = str.maketrans(dict.fromkeys("\u3002\uff0e\uff61", "."))
 def a_labels(domain: str) -> str | None:
     """The domain with A-labels, without the last dot; None when it is not a multi-label domain name (RFC 7208 4.3).
 
-    None too for an address literal and for labels that DNS cannot hold.
+    None too for an address literal, for labels that DNS cannot hold, and for white space and control characters.
     """
     if len(domain) > 1_024:
         return None
@@ -23,7 +23,7 @@ def a_labels(domain: str) -> str | None:
         return None
     result = []
     for label in labels:
-        if not label or len(label) > 63:
+        if not label or len(label) > 63 or not label.isprintable() or " " in label:
             return None
         if label.isascii():
             result.append(label)

@@ -102,7 +102,7 @@ async def evaluate(
     if result in {"temperror", "permerror"}:
         return SpfResult(result=result, domain=name, look_ups=query.lookups, problem=_problem(text, query.trouble_at))
     if result == "none":
-        return SpfResult(result=result, domain=name, problem=f"{name} has no SPF record")
+        return SpfResult(result=result, domain=name, problem=clean(f"{name} has no SPF record"))
     path = tuple((clean(where), clean(term)) for where, term in query.path)
     return SpfResult(
         result=result,

@@ -61,6 +61,7 @@ class Query(spf.query):
         self._validated: list[str] | None = None
         self._records: dict[str, Record] = {}
         self._explained_by = ("", "")
+        self._term_is_void = False
         self.voids = 0
         self.path: list[tuple[str, str]] = []
         """(domain, matching term) from the innermost record outwards, once something has matched."""
@@ -91,14 +92,21 @@ class Query(spf.query):
         self._redirected_to = domain if is_redirect else ""
         return answer
 
-    def validate_mechanism(self, mech: str) -> tuple[str, str, str, int, str]:
-        """A directive of a record that was read already, its domain expanded (RFC 7208 4.8)."""
+    def validate_mechanism(self, mech: str) -> Iterator[str | int]:
+        """A directive of a record that was read already.
+
+        pyspf takes the five values out when it reaches the term, and so the domain is expanded then and not before (RFC 7208 4.6.4).
+        """
         found = read_directive(mech)
-        bits = found.bits6 if self.v == "ip6" else found.bits4
-        return found.text, found.name, found.network or self._target(found), bits, found.result
+        target = found.network or (self._target(found) if found.domain_spec else self.d)
+        # RFC 8616 4: a term that a local part beyond ASCII went into matches nothing, an include no less than an exists
+        name = found.name if target.isascii() else "no match"
+        yield from (found.text, name, target, found.bits6 if self.v == "ip6" else found.bits4, found.result)
 
     def _target(self, directive: Directive) -> str:
-        return self.expand_domain(directive.domain_spec) if directive.domain_spec else self.d
+        if "%{p" in directive.domain_spec.lower():
+            self._count()  # RFC 7208 4.6.4: the PTR records of the macro are included
+        return self.expand_domain(directive.domain_spec)
 
     def expand_domain(self, arg: str) -> str:
         """The name to ask for. One that is nothing is asked for as the root, which has no records of these kinds."""
@@ -118,6 +126,7 @@ class Query(spf.query):
         """For pyspf, which counts a `redirect` when it reads it: `_count` counts what is evaluated."""
 
     def _count(self) -> None:
+        self._term_is_void = False
         self.lookups += 1
         if self.lookups > MAX_LOOK_UPS:
             raise spf.PermError(f"more than {MAX_LOOK_UPS} terms that ask DNS")
@@ -152,10 +161,10 @@ class Query(spf.query):
     def dns_mx(self, domainname: str) -> Iterator[str]:
         """For `mx` (RFC 7208 5.4): exchange after exchange, no further than a match."""
         self._count()
-        exchanges = sorted(self.dns(domainname, "MX"))
-        if len(exchanges) > MAX_NAMES:
-            raise spf.PermError(f"more than {MAX_NAMES} MX records")
-        return (address for _, host in exchanges for address in self.dns(host, self.A))
+        for number, (_, host) in enumerate(sorted(self.dns(domainname, "MX"))):
+            if number == MAX_NAMES:
+                raise spf.PermError(f"more than {MAX_NAMES} exchanges of one mx")
+            yield from self.dns(host, self.A)
 
     def validated_ptrs(self) -> list[str]:
         """For `ptr` (RFC 7208 5.5)."""
@@ -194,13 +203,11 @@ class Query(spf.query):
         # RFC 7208 4.8, RFC 8616 4: a name that cannot be has no records, and macros with a non-ASCII local part match nothing.
         if not name.isascii() or len(name) > 253 or not all(0 < len(label) < 64 for label in name.split(".")):
             return []
-        kept = self.cache.get((name, qtype))
-        if kept is not None:
-            return kept
-        records = wait(self._look_up(name, qtype))
-        if records:
-            self.cache[name, qtype] = records
-        elif not ignore_void:
+        records = self.cache.get((name, qtype))
+        if records is None:
+            records = self.cache[name, qtype] = wait(self._look_up(name, qtype))
+        if not records and not ignore_void and not self._term_is_void:
+            self._term_is_void = True  # RFC 7208 4.6.4 counts terms: an mx with three dead exchanges is one
             self.voids += 1
             if self.voids > self._void_limit:  # RFC 7208 4.6.4
                 raise spf.PermError(f"more than {self._void_limit} void lookups")

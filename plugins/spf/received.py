@@ -31,11 +31,19 @@ _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _DOT_ATOM = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*")  # RFC 5322 3.2.3
 
 
-def render(found: SpfResult, *, identity: str, who: str, client: str, helo: str, receiver: str) -> str:
-    """The field body, folded. `identity` is `mailfrom` or `helo`, `who` the mailbox or the name that was checked."""
+def render(found: SpfResult, *, identity: str, who: str, client: str, helo: str, receiver: str, is_null: bool = False) -> str:
+    """The field body, folded. `identity` is `mailfrom` or `helo`, `who` the mailbox or the name that was checked.
+
+    `is_null`: the mailbox is only what stands for the null reverse-path.
+    """
     comment = f"{receiver}: {_SAYS[found.result].format(who=who, client=client)}"
     lines = [f"{_RESULTS[found.result]} ({_escaped(comment, '()')})"]
-    pairs = {"client-ip": client, "envelope-from": who if identity == "mailfrom" else "", "helo": helo, "receiver": receiver}
+    pairs = {
+        "client-ip": client,
+        "envelope-from": who if identity == "mailfrom" and not is_null else "",
+        "helo": helo,
+        "receiver": receiver,
+    }
     pairs |= {"identity": identity, "mechanism": found.mechanism}
     if found.result in {"temperror", "permerror"}:
         pairs["problem"] = found.problem

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway import AddHeader, Defer, DnsAnswer, Reject
+from gateway import AddHeader, AuthResult, Defer, DnsAnswer, Reject
 from gateway.plugins.spf import Options, Spf
 from gateway.plugins.spf.evaluation import SpfResult, evaluate
 from gateway.plugins.spf.macros import MacroError, as_name, check_domain_spec, check_explanation, check_string
@@ -235,7 +235,46 @@ async def test_exchanges_behind_a_match_are_not_asked() -> None:  # RFC 7208 5.4
     found, resolver = await of("v=spf1 mx:x.example -all", zones=zones)
     assert found.result == "pass"
     assert [name for name, kind in resolver.queries if kind == "A"] == ["m0.example"]
-    assert (await of("v=spf1 mx:x.example -all", zones=zones, address="192.0.2.4"))[0].result == "permerror"
+
+
+@pytest.mark.parametrize(("last", "result"), [(1, "pass"), (10, "pass"), (11, "permerror"), (99, "permerror")])
+async def test_the_eleventh_exchange_is_too_much(last: int, result: str) -> None:  # RFC 7208 4.6.4
+    zones: dict[str, Any] = {f"m{n}.example": {"A": [f"192.0.2.{n}"]} for n in range(1, 12)}
+    zones["x.example"] = {"MX": [[n, f"m{n}.example"] for n in range(11, 0, -1)]}
+    assert (await of("v=spf1 mx:x.example -all", zones=zones, address=f"192.0.2.{last}"))[0].result == result
+
+
+async def test_void_look_ups_are_counted_by_term() -> None:  # RFC 7208 4.6.4
+    dead = {"x.example": {"MX": [[n, f"dead{n}.example"] for n in range(4)]}}
+    assert (await of("v=spf1 mx:x.example a:gone.example -all", zones=dead))[0].result == "fail"
+    assert (await of("v=spf1 mx:x.example a:gone.example a:gone.example -all", zones=dead))[0].result == "permerror"
+    found, resolver = await of("v=spf1 a:gone.example a:gone.example a:gone.example -all")
+    assert (found.result, found.problem) == ("permerror", "more than 2 void lookups (record of email.example.com)")
+    assert [kind for _, kind in resolver.queries] == ["TXT", "A"]
+
+
+@pytest.mark.parametrize(("terms", "result"), [(5, "fail"), (6, "permerror")])
+async def test_the_p_macro_counts(terms: int, result: str) -> None:  # RFC 7208 4.6.4
+    zones: dict[str, Any] = {"192.0.2.3": {"PTR": ["mx.example"]}, "mx.example": {"A": ["192.0.2.3"]}}
+    zones["mx.example.e.example"] = {"A": ["127.0.0.2"]}
+    assert (await of("v=spf1 exists:%{p}.e.example -all", zones=zones))[0].look_ups == 2
+    with_voids = " ".join(["v=spf1", *(f"exists:%{{p}}.gone{term}.example" for term in range(terms)), "-all"])
+    assert (await of(with_voids, zones=zones, void_limit=20))[0].result == result
+
+
+async def test_a_term_is_expanded_when_it_is_reached() -> None:
+    _, resolver = await of("v=spf1 ip4:192.0.2.3 exists:%{p}.example -all")
+    assert [kind for _, kind in resolver.queries] == ["TXT"]
+
+
+@pytest.mark.parametrize(
+    "term", ["include:%{s}.example", "exists:%{l}.example", "a:%{l}.example", "mx:%{l}.example", "ptr:%{l}.example"]
+)
+async def test_a_local_part_beyond_ascii_matches_nothing(term: str) -> None:  # RFC 8616 4
+    sender = "\u00fcser@d.example"
+    assert (await of(f"v=spf1 {term} ip4:192.0.2.3 -all", sender=sender))[0].result == "pass"
+    assert (await of(f"v=spf1 -{term} +all", sender=sender))[0].result == "pass"
+    assert (await of("v=spf1 redirect=%{l}.example", sender=sender))[0].result == "permerror"
 
 
 async def test_the_null_mx_has_no_address() -> None:
@@ -266,6 +305,20 @@ async def test_time_that_is_over_is_never_a_mismatch(record: str) -> None:
         time_limit=0.02,
     )
     assert found.result == ("fail" if "exp" in record else "temperror")
+
+
+async def test_the_time_ends_before_that_of_the_hook() -> None:
+    """Then the result is temperror, and no error of the plugin."""
+
+    class Stuck(FakeResolver):
+        async def query(self, name: str, kind: str) -> DnsAnswer:
+            await asyncio.sleep(60)
+            return await super().query(name, kind)
+
+    plugin = Spf(name="spf")
+    plugin.hook_limit = 0.02
+    result = await run_plugin(plugin, transaction=a_transaction(), context=FakeContext(resolver=Stuck({})))
+    assert {one.result for one in result.transaction.findings.of(AuthResult)} == {"temperror"}
 
 
 async def test_the_explanation_is_asked_for_a_failure_only() -> None:  # RFC 7208 6.2
@@ -371,6 +424,13 @@ async def test_the_helo_name_for_null_senders_only() -> None:
     bounce = await checked(only, reverse_path="", helo="fail.example")
     assert len(bounce.findings) == 2
     assert isinstance(bounce.verdict, Reject)
+
+
+async def test_received_spf_of_the_null_reverse_path() -> None:
+    _, mailfrom = (await checked({"received_spf": True}, reverse_path="", helo="client.example")).edits
+    assert isinstance(mailfrom, AddHeader)
+    assert "domain of postmaster@client.example designates" in mailfrom.value
+    assert "envelope-from" not in mailfrom.value
 
 
 async def test_received_spf() -> None:  # RFC 7208 9.1
