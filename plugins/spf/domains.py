@@ -45,5 +45,8 @@ def unquoted(local_part: str) -> str:
 
 def clean(explanation: str) -> str:
     """An explanation fit for a reply: printable ASCII in one line, at most MAX_EXPLANATION characters (RFC 7208 6.2)."""
-    text = "".join(c if " " <= c <= "~" else " " for c in explanation[: MAX_EXPLANATION * 4]).strip()
+    text = explanation[: MAX_EXPLANATION * 4]
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(c if " " <= c <= "~" else " " for c in text)
+    text = text.strip()
     return text if len(text) <= MAX_EXPLANATION else text[: MAX_EXPLANATION - 3] + "..."

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import ipaddress
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import spf
 
@@ -27,6 +27,9 @@ MAX_NAMES = 10
 """Exchanges of one `mx`; names of one `ptr` or `%{p}` (RFC 7208 4.6.4)."""
 MAX_EXPLANATION = 1_024
 """Octets of an explanation as published."""
+
+
+_Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class TimeOverError(spf.TempError):
@@ -92,13 +95,16 @@ class Query(spf.query):
         self._redirected_to = domain if is_redirect else ""
         return answer
 
-    def validate_mechanism(self, mech: str) -> Iterator[str | int]:
+    def validate_mechanism(self, mech: str) -> Iterator[str | int | _Network]:
         """A directive of a record that was read already.
 
         pyspf takes the five values out when it reaches the term, and so the domain is expanded then and not before (RFC 7208 4.6.4).
         """
         found = read_directive(mech)
-        target = found.network or (self._target(found) if found.domain_spec else self.d)
+        if found.network is not None:
+            yield from (found.text, found.name, found.network, 0, found.result)
+            return
+        target = self._target(found) if found.domain_spec else self.d
         # RFC 8616 4: a term that a local part beyond ASCII went into matches nothing, an include no less than an exists
         name = found.name if target.isascii() else "no match"
         yield from (found.text, name, target, found.bits6 if self.v == "ip6" else found.bits4, found.result)
@@ -135,8 +141,8 @@ class Query(spf.query):
         """The record of a domain as pyspf may read it; None without one (RFC 7208 4.4, 4.5)."""
         if self._asked:
             self._count()
+            wait(asyncio.sleep(0))  # answers may all be cached: between two records others get their turn
         self._asked = True
-        wait(asyncio.sleep(0))  # answers may all be cached: between two records others get their turn
         found = [octets for octets in self._texts(domain) if is_record(octets)]
         if not found:
             return None
@@ -193,9 +199,11 @@ class Query(spf.query):
         except spf.TempError:
             return False
 
-    def cidrmatch(self, ipaddrs: Iterable[str], n: int) -> bool:
-        """Whether the client is in one of the networks; the addresses are taken one by one."""
-        return any(self.ipaddr in ipaddress.ip_network((address, n), strict=False) for address in ipaddrs)
+    def cidrmatch(self, ipaddrs: Iterable[str | _Network], n: int) -> bool:
+        """Whether the client is in one of the networks, or shares `n` bits with one of the addresses; they are taken one by one."""
+        return any(
+            self.ipaddr in (ipaddress.ip_network((one, n), strict=False) if isinstance(one, str) else one) for one in ipaddrs
+        )
 
     def dns(self, name: str, qtype: str, cnames: dict[str, str] | None = None, ignore_void: bool = False) -> list[Any]:  # noqa: ARG002 - pyspf's own signature; our resolver follows aliases
         """The records of one look-up. TempError when DNS fails, PermError when a limit is reached."""

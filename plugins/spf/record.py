@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from gateway.plugins.spf.macros import MacroError, check_domain_spec, check_string
@@ -42,7 +43,7 @@ class Directive:
     """In lower case."""
     domain_spec: str = ""
     """Of `a`, `mx`, `ptr`, `exists`, `include`; `` for the current domain."""
-    network: str = ""
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network | None = None
     """Of `ip4` and `ip6`."""
     bits4: int = 32
     bits6: int = 128
@@ -109,6 +110,7 @@ def _modifier(term: str, name: str, value: str, known: dict[str, str]) -> None:
         known[name] = value
 
 
+@lru_cache(maxsize=4_096)  # the records of large providers are read again and again; a term has at most MAX_TERM octets
 def read_directive(term: str) -> Directive:
     """One directive (RFC 7208 4.6.1). RecordError."""
     found = _MECHANISM.fullmatch(term)
@@ -161,15 +163,15 @@ def _network(term: str, result: str, name: str, rest: str) -> Directive:
     found = _CIDR.fullmatch(rest[1:]) if rest[:1] == ":" else None
     if found is None:
         raise RecordError(f"{shown(term)}: not an address with an optional length")
-    bits, most = found[2], 32 if name == "ip4" else 128
+    most = 32 if name == "ip4" else 128
+    length = most if found[2] is None else int(found[2])
+    if "%" in found[1] or length > most:
+        raise RecordError(f"{shown(term)}: a scope, or more bits than an address has")
     try:
-        address = (ipaddress.IPv4Address if name == "ip4" else ipaddress.IPv6Address)(found[1])
+        network = (ipaddress.IPv4Network if name == "ip4" else ipaddress.IPv6Network)((found[1], length), strict=False)
     except ValueError:
         raise RecordError(f"{shown(term)}: not an address of {'IPv4' if most == 32 else 'IPv6'}") from None
-    if "%" in found[1] or (bits is not None and int(bits) > most):
-        raise RecordError(f"{shown(term)}: a scope, or more bits than an address has")
-    length = most if bits is None else int(bits)
-    return Directive(text=term, result=result, name=name, network=str(address), bits4=min(length, 32), bits6=length)
+    return Directive(text=term, result=result, name=name, network=network)
 
 
 def shown(term: str) -> str:
