@@ -2,7 +2,11 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+DNSLookup: Any
+MAX_VOID_LOOKUPS: int
+
 class TempError(Exception):
+    def __init__(self, msg: str) -> None: ...
     msg: str
 
 class PermError(Exception):
