@@ -62,7 +62,10 @@ class Dmarc(Plugin[Options]):
             literal = "the author's host has no name" if authors.has_literal else "no author domain in From"
             return [DmarcFinding(method="dmarc", result="none", reason=literal)]  # RFC 9989 5.3.1
         identifiers = _identifiers(results)
-        evaluations = await asyncio.gather(*(self._evaluate(domain, identifiers) for domain in authors.domains))
+        if len(authors.domains) == 1:  # without a task: it is the common case
+            evaluations = [await self._evaluate(authors.domains[0], identifiers)]
+        else:
+            evaluations = await asyncio.gather(*(self._evaluate(domain, identifiers) for domain in authors.domains))
         if authors.malformed:
             reason = "an author's domain is not a domain name"
             evaluations.append(Evaluation(result="permerror", domain="", reason=reason, details=authors.malformed[:5]))
@@ -132,6 +135,8 @@ class Dmarc(Plugin[Options]):
     async def _ask(self, questions: Questions) -> Answers:
         """All at once: the look-ups of a walk do not depend on each other."""
         ordered = sorted(questions)
+        if len(ordered) == 1:
+            return {ordered[0]: await self._ask_one(*ordered[0])}
         found = await asyncio.gather(*(self._ask_one(name, kind) for name, kind in ordered))
         return dict(zip(ordered, found, strict=True))
 

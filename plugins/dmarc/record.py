@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, cast
 
 Policy = Literal["none", "quarantine", "reject"]
@@ -46,8 +47,12 @@ class Record:
 
 def parse_record(text: str) -> Record | None:
     """One TXT record; None when it is no DMARC record."""
-    if len(text) > MAX_RECORD:
-        return None
+    return _parse(text) if len(text) <= MAX_RECORD else None
+
+
+@lru_cache(maxsize=512)
+def _parse(text: str) -> Record | None:
+    """The same few records are asked for all day."""
     version = _VERSION.match(text)
     # RFC 9989 4.8: the value is case-sensitive, the tag's name is not.
     if version is None or "DMARC1" not in version[0]:

@@ -50,25 +50,10 @@ class Walk:
 
     start: str
     steps: tuple[Step, ...]
-
-    @property
-    def failed(self) -> bool:
-        """A look-up failed: neither the organization nor its policy is known."""
-        return any(step.failed for step in self.steps)
-
-    @property
-    def organizational_domain(self) -> str:
-        """RFC 9989 4.10.2; `` where a look-up failed."""
-        if self.failed:
-            return ""
-        found = [step for step in self.steps if step.record is not None]
-        for step in found:
-            psd = step.record.psd if step.record is not None else "u"
-            if psd == "n":
-                return step.name
-            if psd == "y" and step.name != self.start:
-                return one_below(step.name, self.start)
-        return found[-1].name if found else self.start
+    failed: bool
+    """A look-up failed: neither the organization nor its policy is known."""
+    organizational_domain: str
+    """`` where a look-up failed."""
 
     @property
     def reach(self) -> str:
@@ -80,6 +65,20 @@ class Walk:
     def record_at(self, name: str) -> Record | None:
         """The record published for a domain."""
         return next((step.record for step in self.steps if step.name == name), None)
+
+
+def _organizational_domain(start: str, steps: Sequence[Step]) -> str:
+    """RFC 9989 4.10.2."""
+    shortest = start
+    for step in steps:
+        if step.record is None:
+            continue
+        if step.record.psd == "n":
+            return step.name
+        if step.record.psd == "y" and step.name != start:
+            return one_below(step.name, start)
+        shortest = step.name
+    return shortest
 
 
 def is_within(domain: str, organization: str) -> bool:
@@ -113,7 +112,8 @@ def walk_from(start: str, answers: Answers) -> Walk:
         steps.append(Step(name, record, answer.failed, _note(answer, record)))
         if record is not None and record.psd in {"y", "n"}:
             break
-    return Walk(start, tuple(steps))
+    failed = any(step.failed for step in steps)
+    return Walk(start, tuple(steps), failed, "" if failed else _organizational_domain(start, steps))
 
 
 def _note(answer: Answer, record: Record | None) -> str:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from tests import arc_chains
 from tests.docs.blocks import TOP, Block, of_page
 from tests.docs.test_blocks import completed
 
@@ -110,6 +111,25 @@ def test_a_recipe_does_what_the_page_says(one: Situation, tmp_path: Path, monkey
     assert one.shows in shown, result.output
 
 
+ARC = "Sealers you trust (ARC)"
+
+
+@pytest.mark.parametrize(("sealer", "verdict"), [("lists.example.net", []), ("stranger.example", ["reject"])])
+def test_sealers_do_what_the_page_says(sealer: str, verdict: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("MAILGATEWAY")]:
+        monkeypatch.delenv(name)
+    config, message = tmp_path / "config.toml", tmp_path / "message.eml"
+    key = f'"sel._domainkey.{sealer}" = {{ TXT = ["{arc_chains.record()}"] }}\n'
+    policy = '"_dmarc.author.example" = { TXT = ["v=DMARC1; p=reject"] }\n'
+    config.write_text(completed(recipes()[ARC].text) + ZONES + key + policy, encoding="utf-8")
+    message.write_bytes(arc_chains.chain(sealer, results="dmarc=pass header.from=author.example"))
+    arguments = ["check", str(message), "--config", str(config), "--from", f"x@{sealer}", "--to", "bob@example.org"]
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "400"})
+    shown = " ".join(result.output.split())
+    assert re.findall(r"dmarc verdict (reject|quarantine|defer)", shown) == verdict, result.output
+    assert ("policy.override=local_policy" in shown) is (verdict == []), result.output
+    assert "arc=pass" in shown
+
+
 def test_every_recipe_is_tried() -> None:
-    tried = {one.recipe for one in SITUATIONS}
-    assert set(recipes()) - tried <= {"Sealers you trust (ARC)"}
+    assert set(recipes()) == {ARC, *(one.recipe for one in SITUATIONS)}
