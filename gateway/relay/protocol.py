@@ -228,7 +228,7 @@ class NextHopProtocol(Generic[T]):
         answered: list[tuple[T, Reply]] = []
         if self._rest:
             octets = self._rest + octets
-        elif not self._lines and len(octets) <= USUAL and (usual := usual_reply(octets)) is not None:
+        elif self.broken is None and not self._lines and len(octets) <= USUAL and (usual := usual_reply(octets)) is not None:
             self._pair(usual, answered)
             return answered
         # A lone LF is taken as a line's end in replies: what is at stake is our own link only.

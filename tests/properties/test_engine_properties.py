@@ -40,7 +40,12 @@ def test_stuffed_content_arrives_as_it_was(content: bytes) -> None:
     assert stream.rest == b""
 
 
-@given(lines=st.lists(st.binary(max_size=30), max_size=10), step=st.integers(1, 40))
+def is_no_chunk(line: bytes) -> bool:
+    """What follows BDAT is content, whatever it looks like."""
+    return not line.lstrip().upper().startswith(b"BDAT")
+
+
+@given(lines=st.lists(st.binary(max_size=30).filter(is_no_chunk), max_size=10), step=st.integers(1, 40))
 def test_cuts_make_no_difference_to_commands(lines: list[bytes], step: int) -> None:
     octets = b"".join(line.replace(b"\n", b"") + b"\r\n" for line in lines)
 
