@@ -31,6 +31,13 @@ POLICIES = ("none", "quarantine", "reject")
 _DISPOSED = {"reject": "reject", "discard": "reject", "quarantine": "quarantine"}
 _RECEIVED = frozenset({"delivered", "held", "rejected", "discarded"})
 """A message that was deferred comes again, and is counted then."""
+_INNER = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "127.0.0.0/8",
+        "fc00::/7", "fe80::/10", "::1/128",
+    )
+)  # fmt: skip
 _DOMAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*")
 
 
@@ -56,7 +63,7 @@ def rows_of(record: Record, *, recipient_domains: bool) -> Iterator[ReportRow]:
     """A row for each DMARC finding of a message that was received, one as a rule. Raises what a wrong record raises."""
     source = _source(record["client"])
     # a submission is not mail received, and its address is a person's
-    if not source or record["identity"] or not _was_received(record):
+    if not source or record["identity"] or not _was_received(record) or _came_by_another_gateway(record):
         return
     for step in record["steps"]:
         found = [one for one in step["findings"] if one.get("method") == "dmarc"] if step["stage"] == "check" else []
@@ -100,14 +107,24 @@ def _was_received(record: Record) -> bool:
     return record["verdict"] in _RECEIVED or any(one["fate"] == "delivered" for one in record["recipients"])
 
 
+def _came_by_another_gateway(record: Record) -> bool:
+    """SPF is what that one found (`upstream`): it saw the client, we did not, and it is the one to report."""
+    return any(
+        finding.get("upstream") and finding.get("method") == "spf"
+        for step in record["steps"]
+        if step["stage"] == "check"
+        for finding in step["findings"]
+    )
+
+
 def _source(client: str) -> str:
-    """The client's address as RFC 3986 3.2.2 writes it; `` for one without."""
+    """The client's address as RFC 3986 3.2.2 writes it; `` for one without, or of an inner network, which tells nobody anything."""
     try:
         address = ipaddress.ip_address(client.partition("%")[0])
     except ValueError:
         return ""
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
+    address = getattr(address, "ipv4_mapped", None) or address
+    return "" if any(address in network for network in _INNER) else str(address)
 
 
 def _disposition(record: Record, plugin: str, finding: dict[str, Any]) -> str:

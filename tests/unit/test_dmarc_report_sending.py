@@ -131,18 +131,26 @@ async def test_each_destination_gets_it_once(tmp_path: Path, store: ReportStore,
 
 
 async def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, store: ReportStore, hop: NextHop) -> None:
-    await collect(tmp_path / "journal.sqlite", a_finding(rua=[f"mailto:{n}@example.org" for n in "abc"]))
+    uris = ["https://example.org/", *(f"mailto:{n}@example.org" for n in "abc")]
+    await collect(tmp_path / "journal.sqlite", a_finding(rua=uris))
     reporter = a_reporter(store, hop)
     [due] = await store.due(until="2026-11-25")
     first = reporter.send(due)
+    assert (await anext(first)).state == "unsupported"
     assert (await anext(first)).destination == "a@example.org"
     await first.aclose()
     # killed while the second one was on its way: nobody knows whether it arrived
     assert await store.claim(due, "b@example.org", again=(), now=NOON)
     assert [one.destination for one in await run(reporter, store)] == ["c@example.org"]
     assert [to for to, _ in hop.taken] == ["a@example.org", "c@example.org"]
-    assert await states(store) == {"a@example.org": "sent", "b@example.org": "sending", "c@example.org": "sent"}
-    assert await run(reporter, store, retry=True) == []
+    expected = {
+        "https://example.org/": "unsupported",
+        "a@example.org": "sent",
+        "b@example.org": "sending",
+        "c@example.org": "sent",
+    }
+    assert await states(store) == expected
+    assert [one.state for one in await run(reporter, store, retry=True)] == ["unsupported"]
 
 
 async def test_two_processes_send_one(tmp_path: Path, store: ReportStore, hop: NextHop) -> None:
