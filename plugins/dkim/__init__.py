@@ -29,6 +29,8 @@ class Options(PluginOptions):
     """How long after `x=` a signature still counts: clocks differ."""
     unsigned_body: Literal["report", "refuse"] = "report"
     """What a signature is worth whose `l=` leaves a part of the body open: `report` says so and passes, `refuse` makes it `policy`."""
+    added_fields: Literal["report", "refuse"] = "report"
+    """The same for a field such as Subject that occurs more often than it is signed: a reader may be shown the wrong one."""
 
 
 class Dkim(Plugin[Options]):
@@ -46,6 +48,7 @@ class Dkim(Plugin[Options]):
                 maximum_bits=options.maximum_key_bits,
                 skew=options.clock_skew,
                 takes_unsigned_body=options.unsigned_body == "report",
+                takes_added_fields=options.added_fields == "report",
             )
         )
 

@@ -56,6 +56,7 @@ class Limits:
     maximum_bits: int = 4096
     skew: float = 300.0
     takes_unsigned_body: bool = True
+    takes_added_fields: bool = True
 
 
 Evaluation: TypeAlias = Generator[Questions, Answers, list[DkimFinding]]
@@ -130,6 +131,10 @@ def _read(answer: KeyAnswer, algorithm: str, limits: Limits) -> KeyRecord | KeyR
         return refused
 
 
+def _added(coverage: Coverage) -> list[str]:
+    return [f"{shown(name)} occurs {occurs} times, signed {named}" for name, occurs, named in coverage.added]
+
+
 class _Attempt:
     """One signature on its way to a result."""
 
@@ -198,6 +203,8 @@ class _Attempt:
             self.refuse("fail", f"signature does not match; {header}")
         elif self.unsigned_octets and not self.limits.takes_unsigned_body:
             self.refuse("policy", f"l= leaves {self.unsigned_octets} of {body.size} octets of the body unsigned")
+        elif self.coverage.added and not self.limits.takes_added_fields:
+            self.refuse("policy", ", ".join(_added(self.coverage)))
         else:
             self.refuse("pass", ", ".join(self._notes()))
 
@@ -231,7 +238,7 @@ class _Attempt:
         if self.is_testing:
             notes.append("signer is testing")
         if self.coverage is not None:
-            notes += [f"{shown(name)} occurs {occurs} times, signed {named}" for name, occurs, named in self.coverage.added]
+            notes += _added(self.coverage)
         return notes
 
     def finding(self) -> DkimFinding:

@@ -81,7 +81,7 @@ def shown_properties(tags: dict[bytes, bytes]) -> tuple[tuple[str, str], ...]:
 
     found = [(f"header.{tag.decode()}", text(tag)) for tag in (b"d", b"s", b"i", b"a") if tags.get(tag)]
     if b"i" not in tags and tags.get(b"d"):
-        found.insert(min(2, len(found)), ("header.i", f"@{text(b'd')}"))
+        found.insert(min(2, len(found)), ("header.i", f"@{text(b'd')}"[:255]))
     if tags.get(b"b"):
         found.append(("header.b", without_white(tags[b"b"])[:8].decode("ascii", "replace")))  # RFC 6008 3
     return tuple(found)

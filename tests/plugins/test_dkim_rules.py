@@ -91,6 +91,7 @@ NOT_BASE64, NOT_NAME = "bh= is not base64", "is not a domain name"
         (b"d=example.org", b"d=EXAMPLE.org", PASS),
         (b"d=example.org", b"d=example.org.", permerror(f"d= {NOT_NAME}")),
         (b"d=example.org", b"d=", permerror(f"d= {NOT_NAME}")),
+        (b"d=example.org", b"d=" + b"x" * 300, permerror(f"d= {NOT_NAME}")),
         (b"d=example.org", b"d=exam\r\n ple.org", permerror(f"d= {NOT_NAME}")),
         (b"d=example.org", b"d=" + b"x." * 130 + b"org", permerror(f"d= {NOT_NAME}")),
         (b"d=example.org", b"d=\xc3", permerror(f"d= {NOT_NAME}")),
@@ -320,6 +321,8 @@ async def test_what_is_left_open_is_told() -> None:
         "dkim.added_fields": "subject",
         "dkim.from_not_sealed": True,
     }
+    assert await one(twice, options=Options(added_fields="refuse")) == ("policy", "Subject occurs 2 times, signed 1")
+    assert await one(content, options=Options(added_fields="refuse")) == PASS
     sealed = signed(b"h=from:to:subject", b"h=from:from:to:subject:date")
     assert not [found for found in await findings(sealed) if isinstance(found, Fact)]
     limited = signed(b" v=1;", b" v=1; l=11;", content=PLAIN)
