@@ -20,6 +20,8 @@ from gateway.message import Message
 
 INLINE = 256 * 1024
 """Octets of a body that are hashed on the spot; larger ones go to the process pool."""
+SEARCHED = 10_000_000
+"""Octets of a body that is searched for what was added; a reason is not worth more."""
 R = TypeVar("R")
 
 
@@ -50,6 +52,8 @@ async def _answers(questions: Questions, message: Message, context: Context) -> 
 
 
 async def _find_prefixes(message: Message, wanted: frozenset[PrefixWanted], context: Context) -> dict[PrefixWanted, int]:
+    if message.size - message.body_offset > SEARCHED:
+        return {}
     body = message.octets[message.body_offset :]
     if len(body) <= INLINE:
         return find_prefixes(body, wanted)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 _PIECE = 1 << 20
+_LONG_RUN = b" " * 16
 MAX_PREFIXES = 2_000
 """Line ends, from the bottom, at which the beginning of a body is tried."""
 
@@ -43,6 +44,8 @@ class PrefixWanted:
 def compress(octets: bytes) -> bytes:
     """Each run of spaces and tabs as one space."""
     octets = octets.replace(b"\t", b" ")
+    while _LONG_RUN in octets:  # hostile: a line of spaces shrinks at once
+        octets = octets.replace(_LONG_RUN, b" ")
     while b"  " in octets:
         octets = octets.replace(b"  ", b" ")
     return octets

@@ -15,6 +15,7 @@ from collections import Counter
 from gateway import Message
 from gateway.content import Content
 from gateway.mailauth import Answers, BodyHashWanted, KeyAnswer, PrefixWanted, body_hashes, find_prefixes
+from gateway.mailauth.asking import SEARCHED
 from gateway.plugins.dkim import DkimFinding, DkimScheme, Limits
 from tests.dkim_signer import sign
 from tests.fuzz.dkim_messages import KEYS, RECORDS, case
@@ -246,7 +247,7 @@ def test_the_worst_bodies() -> None:
         body = line * (size // len(line))
         started = time.process_time()
         found = body_hashes(body, wanted)
-        assert find_prefixes(body, searches) == {}
+        assert find_prefixes(body[:SEARCHED], searches) == {}
         longest = max(longest, (time.process_time() - started, line))
         assert len(found) == len(wanted)
     print(f"{size:,} octets of {longest[1][:10]!r}: all hashes and searches {longest[0]:.2f} s")

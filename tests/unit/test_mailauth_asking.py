@@ -16,7 +16,9 @@ from gateway.mailauth import (
     Answers,
     BodyHashWanted,
     KeyAnswer,
+    PrefixWanted,
     Questions,
+    asking,
     canonical_field,
     carry_out,
     header_hash,
@@ -91,6 +93,27 @@ async def test_a_small_body_needs_no_process() -> None:
     found = await shared_body_hashes(message, {SIMPLE}, context)
     assert found[SIMPLE].digest == hashlib.sha256(b"Hello\r\n").digest()
     assert context.calls == []
+
+
+class Searching:
+    """A scheme that looks for a footer."""
+
+    name = "searching"
+    reads = frozenset({"from"})
+
+    def evaluate(self, message: Message, *, now: float) -> Generator[Questions, Answers, dict[PrefixWanted, int]]:
+        digest = hashlib.sha256(b"line  of text \r\n" * 19_999).digest()
+        answers = yield Questions(prefixes=frozenset({PrefixWanted(is_relaxed=False, digest=digest)}))
+        return dict(answers.prefixes)
+
+
+async def test_a_search_is_done_in_a_process_and_not_in_the_largest_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = a_slow_context()
+    assert list((await carry_out(Searching(), a_large_message(), context)).values()) == [16 * 19_999]
+    assert len(context.calls) == 1
+    monkeypatch.setattr(asking, "SEARCHED", len(BODY) - 1)
+    assert await carry_out(Searching(), a_large_message(), context) == {}
+    assert len(context.calls) == 1
 
 
 class Curious:
