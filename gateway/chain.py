@@ -280,12 +280,15 @@ class Chain:
             trace.step(stage=step.hook, plugin=step.plugin, outcome="skipped", mode=step.mode, recipient=about)
             return _SKIPPED, None
         deadline = min(asyncio.get_running_loop().time() + step.timeout, end)
-        before = ACCOUNT.get()
-        ACCOUNT.set(_account(session, transaction))
+        before, account = ACCOUNT.get(), _account(session, transaction)
+        ACCOUNT.set(account)
         try:
             run = await self._runner.run(step, facts, deadline)
         finally:
             ACCOUNT.set(before)
+        if account.refused and not account.told:
+            account.told = True
+            trace.step(stage="dns", plugin="", outcome="budget", evidence=str(account))
         if run.values and (objection := judging.object_to(step.hook, run.values, transaction, self._routes)):
             run = Run((), run.duration, "error", objection)
         outcome = judging.record_run(trace, step, run, about)

@@ -12,12 +12,14 @@ from contextvars import ContextVar
 class DnsAccount:
     """Look-ups of one transaction that needed a name server, and the time during which at least one of them was waited for."""
 
-    __slots__ = ("_seconds", "_since", "_waiting", "look_ups", "refused")
+    __slots__ = ("_seconds", "_since", "_waiting", "look_ups", "refused", "told")
 
     def __init__(self) -> None:
         self.look_ups = 0
         self.refused = 0
-        """Look-ups that found the account empty."""
+        """Look-ups that found the account empty, or emptied it."""
+        self.told = False
+        """The trace says that it is empty."""
         self._seconds = 0.0
         self._since = 0.0
         self._waiting = 0
@@ -38,6 +40,10 @@ class DnsAccount:
     def seconds(self, now: float) -> float:
         """Time spent so far. Look-ups at the same time count once: it is what the client waited."""
         return self._seconds + (now - self._since if self._waiting else 0.0)
+
+    def __str__(self) -> str:
+        """For the trace, when nothing is waited for any more."""
+        return f"spent: {self.look_ups} look-ups at name servers, {self._seconds:.3f} s waited for them"
 
 
 ACCOUNT: ContextVar[DnsAccount | None] = ContextVar("dns account", default=None)

@@ -111,23 +111,25 @@ class CachingResolver:
         account, loop = ACCOUNT.get(), asyncio.get_running_loop()
         if account is None:
             return await self._wait(key, limit, "no newer answer yet", "timeout")
-        left = self._left(key, account, loop.time())
-        account.begin(loop.time())
         try:
-            if limit is not None and limit < left:
-                return await self._wait(key, limit, "no newer answer yet", "timeout")
-            return await self._wait(key, left, self._spent, "budget")
-        finally:
-            account.end(loop.time())
+            left = self._left(key, account, loop.time())
+            account.begin(loop.time())
+            try:
+                if limit is not None and limit < left:
+                    return await self._wait(key, limit, "no newer answer yet", "timeout")
+                return await self._wait(key, left, self._spent, "budget")
+            finally:
+                account.end(loop.time())
+        except DnsError as error:
+            account.refused += error.cause == "budget"
+            raise
 
     def _left(self, key: Key, account: DnsAccount, now: float) -> float:
         """Seconds that the account still has. DnsError when it has nothing."""
         left = self._settings.transaction_time - account.seconds(now)
         if left < LEAST_WAIT:
-            account.refused += 1
             raise DnsError(*key, self._spent, cause="budget")
         if account.look_ups >= self._settings.transaction_look_ups:
-            account.refused += 1
             what = f"the budget of {self._settings.transaction_look_ups} look-ups for one message is spent"
             raise DnsError(*key, what, cause="budget")
         return left

@@ -90,6 +90,10 @@ async def test_all_hooks_of_a_transaction_and_their_tasks_spend_from_one_budget(
         account = result.transaction.dns_account
         assert account is not None
         assert (account.look_ups, account.refused) == (7, 2)
+        told = [step for step in result.trace if step["stage"] == "dns"]  # once, for whoever asks why
+        assert [(step["outcome"], step["evidence"].partition(",")[0]) for step in told] == [
+            ("budget", "spent: 7 look-ups at name servers")
+        ]
 
 
 async def test_the_next_transaction_has_a_budget_of_its_own() -> None:
@@ -142,6 +146,9 @@ async def test_when_the_time_is_over_those_who_wait_are_told_and_the_next_ones_a
         ACCOUNT.set(DnsAccount())
         waited = await asyncio.gather(*(resolver.query(name, "A") for name in names[:3]), return_exceptions=True)
         assert [getattr(error, "cause", error) for error in waited] == ["budget"] * 3
+        account = ACCOUNT.get()
+        assert account is not None
+        assert account.refused == 3
         asked = len(server.queries)
         with pytest.raises(DnsError, match=r"budget of 0\.1 s") as raised:
             await resolver.query(names[3], "A")
@@ -192,3 +199,33 @@ async def test_the_chain_leaves_no_account_behind() -> None:
     async with a_resolver() as (resolver, _):
         await run_chain([Asks(in_turn)], context=FakeContext(resolver=resolver))
         assert ACCOUNT.get() is None
+
+
+async def test_a_message_within_its_budget_has_no_line_of_it_in_the_trace() -> None:
+    async with a_resolver() as (resolver, _):
+        result = await run_chain([Asks(in_turn)], context=FakeContext(resolver=resolver))
+        assert not [step for step in result.trace if step["stage"] == "dns"]
+
+
+async def test_a_hook_in_a_thread_spends_from_the_budget_too() -> None:
+    class InThread(Plugin):
+        seen: str = ""
+
+        @hook
+        def judge(self) -> None:
+            work = asyncio.run_coroutine_threadsafe(self.look_up(), loop)
+            work.result(timeout=5)
+
+        async def look_up(self) -> None:
+            for name in ("a.example", "b.example"):
+                try:
+                    await self.context.resolver.query(name, "A")
+                except DnsError as error:
+                    self.seen = error.cause
+
+    loop = asyncio.get_running_loop()
+    async with a_resolver(transaction_look_ups=1) as (resolver, server):
+        plugin = InThread()
+        await run_chain([plugin], context=FakeContext(resolver=resolver))
+        assert plugin.seen == "budget"
+        assert len(server.queries) == 1

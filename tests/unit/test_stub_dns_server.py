@@ -106,3 +106,10 @@ def test_every_misbehaviour_has_a_constant_and_a_line_in_the_docs() -> None:
     assert {
         word for row in re.findall(r"^\| (`[A-Z].*?) \|", section, re.MULTILINE) for word in re.findall(r"`(\w+)`", row)
     } == set(constants)
+
+
+async def test_the_example_of_the_page_passes() -> None:
+    section = PAGE.read_text(encoding="utf-8").partition("## A name server for tests")[2]
+    names: dict[str, Any] = {}
+    exec(section.partition("```python\n")[2].partition("```")[0], names)
+    await names["test_what_is_left_when_dns_is_dead"]()
