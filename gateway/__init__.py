@@ -13,7 +13,7 @@ from gateway.edits import (
     replace_header,
     tag_subject,
 )
-from gateway.errors import ConfigError, ConfigProblem, DnsError, PluginError
+from gateway.errors import ConfigError, ConfigProblem, DnsError, OptionError, OptionMistake, PluginError
 from gateway.fields import HeaderField
 from gateway.findings import AuthResult, Fact, Finding, Findings, Label, Score
 from gateway.message import Message
@@ -76,6 +76,8 @@ __all__ = [
     "Label",
     "Message",
     "Note",
+    "OptionError",
+    "OptionMistake",
     "Parameter",
     "Part",
     "Path",

@@ -16,6 +16,7 @@ import structlog
 from gateway import judging
 from gateway.answers import SPECIFICATIONS
 from gateway.dns_account import ACCOUNT, DnsAccount
+from gateway.findings import Finding
 from gateway.runner import Run, Runner
 from gateway.stages import NO_MAIL_ANSWER, NO_RCPT_ANSWER, MailAnswer, RcptAnswer, StageDeferredError
 from gateway.steps import Step
@@ -23,7 +24,6 @@ from gateway.verdict import AddRecipient, Decision, UseForwardPath, UseReversePa
 
 if TYPE_CHECKING:
     from gateway.edits import AddHeader, Edit
-    from gateway.findings import Finding
     from gateway.message import Message
     from gateway.session import Session
     from gateway.transaction import Outcome, Recipient, Transaction
@@ -226,8 +226,10 @@ class Chain:
             run, fault = await self._ask(step, (transaction, message), transaction.session, transaction, end)
             if fault is not None:
                 raise StageDeferredError(fault)
+            found = [one for one in run.values if isinstance(one, Finding)]
+            transaction.findings.extend(step.plugin, found)
             if not step.is_monitor:
-                values.extend(run.values)
+                values.extend(one for one in run.values if not isinstance(one, Finding))
         return tuple(values)
 
     async def _check(self, transaction: Transaction, message: Message) -> None:

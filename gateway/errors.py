@@ -36,6 +36,24 @@ class ConfigError(GatewayError):
         self.problems = problems
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionMistake:
+    """A mistake in an option of a plugin that no single value shows: a file that cannot be used, names that do not agree."""
+
+    key: tuple[str | int, ...]
+    """Below the plugin's table: `("key", 0, "file")`."""
+    found: str
+    allowed: str
+
+
+class OptionError(GatewayError):
+    """Raised by a plugin's constructor; becomes problems of the configuration with file and line."""
+
+    def __init__(self, *mistakes: OptionMistake) -> None:
+        super().__init__("\n".join(f"{one.key}: found {one.found}; allowed: {one.allowed}" for one in mistakes))
+        self.mistakes = mistakes
+
+
 class PluginError(GatewayError):
     """A plugin cannot be loaded, or did what a plugin may not do."""
 

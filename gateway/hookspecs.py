@@ -192,12 +192,13 @@ def rewrite(transaction: Transaction, message: Message) -> Edit | Sequence[Edit]
 
 
 @hookspec
-def sign(transaction: Transaction, message: Message) -> AddHeader | Sequence[AddHeader] | None:
+def sign(transaction: Transaction, message: Message) -> AddHeader | Finding | Sequence[AddHeader | Finding] | None:
     """Put signatures on top of the message as it will be sent.
 
     When: after every edit, Received and Authentication-Results are in place; in the order of the chain.
     Reads: `transaction`; `message`, now with the final octets.
-    Answer: `add_header` only; the field of a later plugin stands above that of an earlier one.
+    Answer: `add_header`; the field of a later plugin stands above that of an earlier one. A finding, such as why nothing is
+    signed, goes into the record.
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` sends without this signature.
     RFC: 6376 5.
     """

@@ -140,6 +140,7 @@ async def _content(chain: Chain, result: Walk) -> None:
         result.edits = await chain.rewrite(transaction, message)
         if "sign" in chain.stages:
             final = Content(b"".join(apply(message.content, result.edits).chunks()))
+            final.is_binary = message.content.is_binary
             result.signatures = await chain.sign(transaction, Message(final))
     except StageDeferredError as error:
         for recipient in transaction.recipients:

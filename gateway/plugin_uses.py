@@ -14,7 +14,7 @@ from gateway.config.models import PluginUse
 from gateway.config.problems import dotted, problems_from_pydantic
 from gateway.context import Context
 from gateway.discovery import DiscoveryError, Found, Origin, choose, entry_points, load, site_files
-from gateway.errors import ConfigError, ConfigProblem
+from gateway.errors import ConfigError, ConfigProblem, OptionError
 from gateway.plugin import Plugin, PluginOptions
 from gateway.registration import nearest, objections
 from gateway.session import ClientClass
@@ -86,6 +86,9 @@ class Reading:
             return use.found.kind(use.options, name=use.name, context=contexts(use.name))
         except ConfigError as error:
             self.problems += error.problems
+        except OptionError as error:
+            for mistake in error.mistakes:
+                self.object_to((*use.key, *mistake.key), mistake.found, mistake.allowed)
         except Exception as error:  # noqa: BLE001 - a plugin's constructor may do anything
             self.object_to(
                 use.key, f"options the plugin {use.name!r} refuses: {type(error).__name__}: {error}", "options it can begin with"

@@ -8,11 +8,14 @@
 | `names` | domain names and selectors, U-labels as A-labels |
 | `key` | public key records: read, bounded, used to verify |
 | `private` | private keys: loaded, used to sign |
+| `key_file` | private keys in files: bounded, and closed to everybody else |
+| `rendering` | tag lists written as fields, folded |
+| `signing` | a DKIM-Signature made |
 | `scheme` | what a scheme is: it asks for keys and body hashes and comes to a result |
 | `results` | Authentication-Results (RFC 8601): read, written, and whose they are |
 | `asking` | carries the questions of any scheme; shares body hashes among plugins |
 
-All of it is pure and works on values, save `asking`, which waits for the resolver and the process pool it is handed.
+All of it is pure and works on values, save `asking`, which waits for the resolver and the process pool it is handed, and `key_file`.
 """
 
 from gateway.mailauth.asking import carry_out, shared_body_hashes
@@ -27,9 +30,12 @@ from gateway.mailauth.canonical import (
 )
 from gateway.mailauth.fields import canonical_field, header_hash, own_field, select_fields
 from gateway.mailauth.key import ALGORITHMS, KeyRecord, KeyRefusedError, read_key
+from gateway.mailauth.key_file import read_key_file
 from gateway.mailauth.names import DomainNameError, domain_name
 from gateway.mailauth.private import PrivateKey, PrivateKeyError, load_private_key, sign
+from gateway.mailauth.rendering import render_tags, with_signature
 from gateway.mailauth.scheme import Answers, KeyAnswer, Questions, Scheme
+from gateway.mailauth.signing import SigningKey, Terms, dkim_signature, is_within, quoted_identity, signing_name
 from gateway.mailauth.tags import TagListError, decode_base64, parse_tags, parts, without_value, without_white
 
 __all__ = [
@@ -46,24 +52,33 @@ __all__ = [
     "PrivateKeyError",
     "Questions",
     "Scheme",
+    "SigningKey",
     "TagListError",
+    "Terms",
     "body_hashes",
     "canonical_body",
     "canonical_field",
     "carry_out",
     "decode_base64",
+    "dkim_signature",
     "domain_name",
     "find_prefixes",
     "header_hash",
+    "is_within",
     "load_private_key",
     "own_field",
     "parse_tags",
     "parts",
+    "quoted_identity",
     "read_key",
+    "read_key_file",
     "relaxed_field",
+    "render_tags",
     "select_fields",
     "shared_body_hashes",
     "sign",
+    "signing_name",
+    "with_signature",
     "without_value",
     "without_white",
 ]

@@ -61,8 +61,13 @@ def load_private_key(octets: bytes) -> PrivateKey:
         else:
             seed = _seed(octets)
             private = Ed25519PrivateKey.from_private_bytes(seed) if seed else load_der_private_key(octets, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise PrivateKeyError("not a private key in PEM or DER without a pass phrase") from error
+    except TypeError as error:  # what cryptography says to a missing pass phrase
+        raise PrivateKeyError(
+            "a key with a pass phrase, which nobody is there to give: `openssl pkey` writes it without"
+        ) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        what = "a public key, not the private one" if b"-----BEGIN PUBLIC KEY" in octets else "not a private key in PEM or DER"
+        raise PrivateKeyError(what) from error
     if isinstance(private, Ed25519PrivateKey):
         return PrivateKey("ed25519-sha256", 256, private)
     if isinstance(private, RSAPrivateKey):

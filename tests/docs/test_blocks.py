@@ -60,6 +60,13 @@ def make_certificate(folder: Path, openssl: str) -> None:
     subprocess.run([*request, *where], check=True, capture_output=True)
 
 
+def make_signing_key(file: Path, openssl: str) -> None:
+    """A key of DKIM, as `openssl genpkey` makes it."""
+    file.parent.mkdir(exist_ok=True)
+    subprocess.run([openssl, "genpkey", "-algorithm", "ed25519", "-out", str(file)], check=True, capture_output=True)
+    file.chmod(0o600)
+
+
 @pytest.mark.parametrize("block", named([block for block in all_blocks("toml") if block.page.name != TUTORIAL]))
 def test_every_configuration_loads_with_its_plugins(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require: Callable[[str], str]
@@ -70,6 +77,8 @@ def test_every_configuration_loads_with_its_plugins(
     text = completed(block.text)
     if "/etc/mailgateway/" in text:
         make_certificate(tmp_path, require("openssl"))
+    for key in re.findall(r'^file = "(keys/[^"]+)"', text, re.MULTILINE):
+        make_signing_key(tmp_path / key, require("openssl"))
     file.write_text(text.replace("/etc/mailgateway/", f"{tmp_path}/"), encoding="utf-8")
     (tmp_path / "routes.txt").write_text("")
     loaded = load_all(file)

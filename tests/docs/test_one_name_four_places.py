@@ -14,7 +14,10 @@ from tests.docs.blocks import TOP, of_page
 
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BUNDLED: dict[str, str] = PROJECT["entry-points"]["mailgateway.plugins"]
-KEYS_OF_TABLES = {"rules": {"name", "when", "then", "mode"}}
+KEYS_OF_TABLES = {
+    "rules": {"name", "when", "then", "mode"},
+    "dkim_sign": {"domain", "selector", "file", "authors", "by", "identity"},
+}
 """What stands in tables inside of an option."""
 HEADINGS = {"What it does", "Findings", "Verdicts", "Options", "Limits"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib.metadata
 import os
 import sys
@@ -181,7 +182,11 @@ async def test_a_site_file_named_as_a_library_does_not_hide_it(tmp_path: Path, s
 
 async def test_bundled_plugins_are_found_as_any_other(tmp_path: Path) -> None:
     names = {point.name for point in importlib.metadata.entry_points(group=GROUP)}
-    made = await generation(tmp_path, f"plugins = {sorted(names)!r}\n")
+    key = tmp_path / "key"
+    key.write_text(base64.b64encode(bytes(range(32))).decode())
+    key.chmod(0o600)
+    needed = '[[plugin.dkim_sign.key]]\ndomain = "example.org"\nselector = "s"\nfile = "key"\n'
+    made = await generation(tmp_path, f"plugins = {sorted(names)!r}\n{needed}")
     assert set(made.plugins) == names
     assert all(loaded.found.origin.distribution == "mailgateway" for loaded in made.plugins.values())
 
@@ -449,3 +454,11 @@ async def test_a_plugin_that_is_only_loaded_reaches_nothing(tmp_path: Path) -> N
     ):
         with pytest.raises(Exception, match="not run here"):
             await call
+
+
+async def test_a_mistake_that_only_the_plugin_can_see_has_its_line_too(tmp_path: Path) -> None:
+    text = 'plugins = ["dkim_sign"]\n\n[[plugin.dkim_sign.key]]\ndomain = "example.org"\nselector = "s"\nfile = "nothing"\n'
+    [found] = await problems(tmp_path, text)
+    assert found.startswith(
+        "config.toml:6: plugin.dkim_sign.key[0].file: found 'nothing': a file that cannot be read: No such file"
+    )
