@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import config, dmarc, journal, plugins, quarantine
+from gateway.cli import config, dkim, dmarc, journal, plugins, quarantine
 from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.explain import explain
@@ -31,6 +31,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(journal.app, name="journal")
 app.add_typer(dmarc.app, name="dmarc")
 app.add_typer(plugins.app, name="plugins")
+app.add_typer(dkim.app, name="dkim")
 app.command()(run)
 app.command()(check)
 app.command()(healthcheck)

@@ -11,6 +11,7 @@
 | `key_file` | private keys in files: bounded, and closed to everybody else |
 | `rendering` | tag lists written as fields, folded |
 | `signing` | a DKIM-Signature made |
+| `published` | a key record written for a zone file, and compared with its private key |
 | `scheme` | what a scheme is: it asks for keys and body hashes and comes to a result |
 | `results` | Authentication-Results (RFC 8601): read, written, and whose they are |
 | `asking` | carries the questions of any scheme; shares body hashes among plugins |

@@ -6,20 +6,17 @@ The whole body is signed always: there is no l= (RFC 6376 8.2 tells what is done
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import idna
-
 from gateway.mailauth.canonical import BodyHash, BodyHashWanted
 from gateway.mailauth.fields import header_hash, select_fields
+from gateway.mailauth.names import domain_name
 from gateway.mailauth.private import PrivateKey
 from gateway.mailauth.rendering import render_tags, with_signature
 from gateway.message import Message
 
 NAME = "DKIM-Signature"
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _PLAIN = frozenset(range(0x21, 0x7F)) - frozenset(b";=")
 
 
@@ -78,12 +75,10 @@ def dkim_signature(message: Message, key: SigningKey, names: Sequence[bytes], bo
 
 def signing_name(text: str) -> str:
     """A domain or selector as d= and s= have it: A-labels in lower case. ValueError for what is no name in DNS."""
-    name = text.strip().lower().removesuffix(".")
-    if not name.isascii():
-        name = idna.encode(name, uts46=True).decode("ascii")  # IDNA2008; its errors are ValueErrors
-    if not name or len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
-        raise ValueError("a name in DNS, such as example.org")
-    return name
+    try:
+        return domain_name(text.strip().removesuffix(".").encode())
+    except ValueError as error:
+        raise ValueError("a name in DNS, such as example.org") from error
 
 
 def quoted_identity(mailbox: str) -> str:
