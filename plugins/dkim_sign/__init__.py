@@ -98,7 +98,7 @@ class DkimSign(Plugin[Options]):
     def _names(self, message: Message) -> list[bytes]:
         names = self._fields.names(message)
         if not names:
-            raise _Unsigned("fields", "too many header fields")
+            raise _Unsigned("fields", "too many header fields, or too large ones")
         return names
 
     async def _check_line_ends(self, message: Message) -> None:

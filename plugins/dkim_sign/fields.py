@@ -27,6 +27,8 @@ NEVER = re.compile(
 """Others add, change or remove them on the way (RFC 6376 5.4)."""
 MAX_NAMES = 300
 """Names in h= at most; a message with more fields than that is not signed."""
+MAX_OCTETS = 262_144
+"""Of all signed fields together at most: they are hashed once for each signature, on the event loop."""
 _NAME = re.compile(r"[!-9;-~]{1,76}")
 
 
@@ -53,10 +55,12 @@ class FieldChoice:
     def names(self, message: Message) -> list[bytes]:
         """h= of this message: each name as often as it is there, and once more where none may be added. Empty when it is too much."""
         found: list[bytes] = []
+        size = 0
         for name, is_sealed, is_sealed_if_present in self._names:
-            count = len(message.fields_named(name))
-            count += is_sealed or (is_sealed_if_present and count > 0)
-            if len(found) + count > MAX_NAMES:
+            fields = message.fields_named(name)
+            count = len(fields) + (is_sealed or (is_sealed_if_present and bool(fields)))
+            size += sum(field.end - field.start for field in fields)
+            if len(found) + count > MAX_NAMES or size > MAX_OCTETS:
                 return []
             found += [name.encode("ascii")] * count
         return found

@@ -221,7 +221,8 @@ async def test_whose_messages(session: Session, options: dict[str, Any], reason:
         (MAIL.replace(b"alice@example.org", b"alice@sub.example.org"), "there is no key for the author (sub.example.org)"),
         (MAIL.replace(b"<alice@example.org>", b""), "there is no key for the author (no domain)"),
         (MAIL.replace(b"alice@example.org", b"alice@exa_mple..org"), "there is no key for the author (no domain)"),
-        (MAIL.replace(b"X-Other", b"To: x\r\n" * 301 + b"X-Other"), "too many header fields"),
+        (MAIL.replace(b"X-Other", b"To: x\r\n" * 301 + b"X-Other"), "too many header fields, or too large ones"),
+        (MAIL.replace(b"To: ", b"To: " + b" x" * 131_072), "too many header fields, or too large ones"),
         (MAIL.replace(b"X-Other", b"X: y\r\n" * 10_001 + b"X-Other"), "too many header fields"),
         (MAIL.replace(b"X-Other: x", b"no field at all"), "a line of the header section is no field"),
         (b"", "it has no From"),
@@ -260,6 +261,12 @@ async def test_keys_by_what_they_are_for() -> None:
     assert await chosen("a@x.y.example.org", "") == ["below", "all"]
     assert await chosen("a@badexample.org", "a@sub.bounce.example") == ["all"]
     assert await chosen("a@bounce.example", "") == ["all", "path"]
+
+
+async def test_no_more_than_ten_signatures() -> None:
+    plugin = signer(*({**BOTH[1], "selector": f"s{number}"} for number in range(12)))
+    result = await run(plugin)
+    assert [tags(one)["s"] for one in reversed(result.signatures)] == [f"s{number}" for number in range(10)]
 
 
 async def test_names_with_other_letters() -> None:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway import AuthResult, Message
+from gateway import AuthResult, Fact, Message
 from gateway.content import Content
 from gateway.plugins.dkim import Dkim
 from gateway.plugins.dkim_sign import DkimSign, KeyOptions, Options
@@ -98,3 +98,39 @@ def test_signed_and_changed(signers: dict[str, DkimSign], content: bytes, method
     assert at >= top
     broken = signed[:at] + (b"z" if signed[at] != ord("z") else b"y") + signed[at + 1 :]
     assert results(plugin, broken) == ([False, False], ["fail", "fail"])
+
+
+heads = st.lists(
+    st.sampled_from(
+        [
+            b"From: ",
+            b"from:",
+            b"a@example.org",
+            b"\r\n",
+            b"\n",
+            b" ",
+            b"<",
+            b">",
+            b'"',
+            b"(",
+            b"@",
+            b"\xff",
+            b"\0",
+            b":",
+            b",",
+            b";",
+        ]
+    )
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.binary(max_size=300), heads.map(b"".join)), st.booleans())
+def test_nothing_makes_it_raise(signers: dict[str, DkimSign], octets: bytes, is_binary: bool) -> None:
+    content = Content(b"From: a@example.org\r\n" + octets if is_binary else octets)
+    content.is_binary = is_binary
+    transaction = a_transaction(session=a_session(identity="alice"))
+    result = asyncio.run(run_plugin(signers["relaxed/relaxed"], message=Message(content), transaction=transaction))
+    assert len(result.signatures) == 2 or any(
+        one.name == "dkim_sign.unsigned" for one in result.findings if isinstance(one, Fact)
+    )

@@ -75,3 +75,9 @@ def test_what_cannot_sign(octets: bytes) -> None:
     with pytest.raises(PrivateKeyError) as caught:
         load_private_key(octets)
     assert octets == b"" or octets.decode("latin-1") not in str(caught.value)
+
+
+def test_the_example_key_of_rfc_8463() -> None:
+    """RFC 8463 A.2: the seed, and the record that belongs to it."""
+    key = load_private_key(b"nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=\n")
+    assert key.record == "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
