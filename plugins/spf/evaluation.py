@@ -56,11 +56,13 @@ def _through(outer: list[tuple[str, str]]) -> str:
 
 
 def plain_address(address: str) -> str | None:
-    """The client's address without a scope (`fe80::1%eth0`); None when it is none."""
+    """The client's address without a scope (`fe80::1%eth0`), that of IPv4 which IPv6 maps (RFC 7208 5); None when it is none."""
     try:
-        return str(ipaddress.ip_address(address.partition("%")[0]))
+        found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return str(mapped or found)
 
 
 async def evaluate(

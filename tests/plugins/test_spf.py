@@ -383,4 +383,5 @@ def test_clean_and_plain_address() -> None:
     assert clean(" a\r\nb ") == "a  b"
     assert clean("x" * 251) == "x" * 247 + "..."
     assert plain_address("fe80::1%eth0") == "fe80::1"
+    assert plain_address("::ffff:192.0.2.1") == "192.0.2.1"
     assert plain_address("nonsense") is None
