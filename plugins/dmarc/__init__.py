@@ -118,7 +118,7 @@ class Dmarc(Plugin[Options]):
         else:
             text = f"Message rejected per DMARC policy for {finding.domain}"
             more = f", published at _dmarc.{finding.policy_domain}"
-        if self.options.learn_more:
+        if self.options.learn_more and (finding.domain or "{domain}" not in self.options.learn_more):
             more = f"; see {self.options.learn_more.replace('{domain}', finding.domain)}"
         return text + more if len(text) + len(more) <= _MAX_REPLY else text
 

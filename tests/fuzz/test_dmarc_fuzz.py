@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+from collections import Counter
 from typing import Any, Literal
 
 import pytest
@@ -230,6 +232,62 @@ def test_any_name(domain: str) -> None:
     assert name == "" or (len(name) <= 253 and name.isascii() and name == name.lower() and a_label(name) == name)
     if name:
         assert len(walk_names(name)) <= MAX_LABELS
+
+
+PIECES = [
+    *[b'"', b"<", b">", b"(", b")", b",", b";", b":", b"@", b"\\", b".", b" ", b"\t", b"\r\n ", b"\x00", b"\xff", b"[", b"]"],
+    *[
+        "ä".encode(),
+        "\u3002".encode(),
+        "\u200d".encode(),
+        b"a",
+        b"bank.example",
+        b"@bank.example",
+        b"<a@x.example>",
+        b"xn--",
+        b"=?utf-8?q?=40?=",
+    ],
+]
+RECORD_PIECES = [
+    *[
+        "v=DMARC1",
+        "v = DMARC1",
+        "p=reject",
+        "sp=none",
+        "np=x",
+        "rua=mailto:a@b.c",
+        "t=y",
+        "psd=n",
+        "adkim=s",
+        "p",
+        "=",
+        ";",
+        "; ",
+        ",",
+        "!9m",
+    ],
+    *[" ", "\t", "\x00", "\ufffd", "\n", "é", "%", "mailto:", ":"],
+]
+
+
+def test_a_million_fields_and_records() -> None:
+    """10,000 of each; with `make fuzz` a million, other ones each time."""
+    pick = random.Random(9989 if TIMES == 1 else None)
+    seen: Counter[str] = Counter()
+    for _ in range(10_000 * TIMES):
+        field = b"".join(pick.choice(PIECES) * pick.choice((1, 1, 1, 2, 9)) for _ in range(pick.randrange(25)))
+        authors = read_authors(a_message(b"From: " + field + b"\r\n\r\n"), 4)
+        assert len(authors.domains) + len(authors.malformed) <= 5, field
+        assert all(a_label(name) == name for name in authors.domains), field
+        seen[f"{min(len(authors.domains), 2)} domains"] += 1
+        text = pick.choice(["v=DMARC1;", "v=DMARC1;", ""]) + "".join(
+            pick.choice(RECORD_PIECES) for _ in range(pick.randrange(25))
+        )
+        record = parse_record(text)
+        assert record is None or {record.p, record.sp or "none", record.np or "none"} <= POLICIES, text
+        seen[f"record {record and record.is_usable}"] += 1
+    assert set(seen) == {"0 domains", "1 domains", "2 domains", "record None", "record True", "record False"}
+    print(dict(seen))  # noqa: T201
 
 
 MANY: list[tuple[str, bytes]] = [

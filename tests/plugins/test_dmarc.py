@@ -287,3 +287,11 @@ async def test_nobody_wants_reports() -> None:
     assert finding.rua == ()
     nowhere, _ = await run("From: a@example.org", {})
     assert (nowhere.rua, nowhere.published) == ((), ())
+
+
+async def test_where_no_domain_can_be_named_there_is_no_link_to_it() -> None:
+    from_ = "From: " + ", ".join(f"a@d{n}.test" for n in range(20))
+    for learn_more, more in (("https://help.example/?d={domain}", ""), ("https://help.example/", "; see https://help.example/")):
+        _, result = await run(from_, {}, options=Options(verdict="policy", learn_more=learn_more))
+        assert isinstance(result.verdict, Reject)
+        assert result.verdict.text == f"Message rejected: too many authors in From for DMARC{more}"
