@@ -159,7 +159,7 @@ def _published(record: Record | None) -> tuple[tuple[str, str], ...]:
 
 def severity(weighed: Weighed) -> tuple[int, int]:
     """Of several authors the strictest policy of those that fail counts (RFC 9989 11.5); nobody is let through for another."""
-    order = ("pass", "let through", "none", "permerror", "temperror", "fail")
+    order = ("pass", "none", "let through", "permerror", "temperror", "fail")
     evaluation = weighed.evaluation
     result = "let through" if weighed.is_let_through else evaluation.result
     return order.index(result), _SEVERITY.index(evaluation.policy)

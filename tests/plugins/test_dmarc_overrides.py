@@ -146,6 +146,8 @@ async def test_nobody_is_let_through_for_another_author() -> None:
     passing = dkim("pass", "good.example")
     finding, _ = await run(FORWARDED, BROKEN, passing, from_="a@bank.example, b@good.example", trusted_forwarders=[entry])
     assert (finding.domain, finding.is_let_through) == ("bank.example", True)
+    finding, _ = await run(FORWARDED, BROKEN, from_="b@nothing.example, a@bank.example", trusted_forwarders=[entry])
+    assert (finding.domain, finding.result, finding.is_let_through) == ("bank.example", "fail", True)
 
 
 async def test_a_pass_needs_no_forwarder() -> None:
