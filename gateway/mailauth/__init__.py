@@ -14,6 +14,7 @@
 | `published` | a key record written for a zone file, and compared with its private key |
 | `scheme` | what a scheme is: it asks for keys and body hashes and comes to a result |
 | `results` | Authentication-Results (RFC 8601): read, written, and whose they are |
+| `arc` | ARC (RFC 8617): chains validated, sets added |
 | `asking` | carries the questions of any scheme; shares body hashes among plugins |
 
 All of it is pure and works on values, save `asking`, which waits for the resolver and the process pool it is handed, and `key_file`.

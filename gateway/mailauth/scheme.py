@@ -62,3 +62,21 @@ class Scheme(Protocol[Result_co]):
     def evaluate(self, message: Message, *, now: float) -> Generator[Questions, Answers, Result_co]:
         """Verify the message, `now` in seconds since the epoch. Raises nothing, whatever the message is."""
         ...
+
+
+class SigningScheme(Protocol):
+    """The other half: what adds its fields to a message that leaves, with key and facts in itself."""
+
+    @property
+    def name(self) -> str:
+        """As of `Scheme`."""
+        ...
+
+    @property
+    def wanted(self) -> frozenset[BodyHashWanted]:
+        """The body hashes it needs."""
+        ...
+
+    def fields(self, message: Message, bodies: Mapping[BodyHashWanted, BodyHash], *, now: int) -> list[tuple[str, str]]:
+        """Names and bodies of the fields to put on top, the lowest first. `now` in seconds since the epoch."""
+        ...

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
 from typing import ClassVar
 
 from pydantic import Field, field_validator
 
-from gateway import AuthResult, Finding, Message, Plugin, PluginOptions, Transaction, hook
+from gateway import Finding, Message, Plugin, PluginOptions, Transaction, hook
 from gateway.mailauth import carry_out
-from gateway.mailauth.results import Names
-from gateway.plugins.arc.fields import MAX_INSTANCE
-from gateway.plugins.arc.trust import Trust, assess, claims_of
-from gateway.plugins.arc.verify import ArcScheme, ChainResult, SetReport
+from gateway.mailauth.arc import (
+    MAX_INSTANCE,
+    TRUSTED_SEALER,
+    UNVERIFIED_SEALER,
+    ArcFinding,
+    ArcScheme,
+    ArcSet,
+    ChainResult,
+    SetReport,
+)
+from gateway.mailauth.results import Names, Reading, read_results
+from gateway.plugins.arc.trust import Trust, assess, told
 
-TRUSTED_SEALER = "policy.trusted-sealer"
-"""Property of the result: the trusted sealer who says that DMARC passed for the author's domain. `dmarc` may let that count."""
-UNREAD_SEALER = "policy.unverified-sealer"
-"""Property of a failure: this trusted sealer's chain could not be verified because DNS failed for now."""
+__all__ = ["Arc", "ArcFinding", "ArcSet", "Options"]
 
 
 class Options(PluginOptions):
@@ -42,44 +47,6 @@ class Options(PluginOptions):
         return names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArcFinding(AuthResult):
-    """The result of the chain.
-
-    It has the property `policy.trusted-sealer` when the chain is valid, `trusted_sealers` vouch for it, and one of them says
-    that DMARC passed for the author's domain: the domain of that sealer. `policy.unverified-sealer` when a chain that bears
-    a trusted sealer's name could not be verified because DNS failed for now.
-    """
-
-    sealers: tuple[str, ...] = ()
-    """Domains of the seals, the oldest first; they are proved only when the result is `pass`."""
-    is_trusted: bool = False
-    """The newest sets are sealed by trusted sealers, and their signature covers From and the whole body."""
-    trusted_from: int = 0
-    """The oldest set that may be believed; 0: none."""
-    claimed: tuple[tuple[str, str], ...] = ()
-    """What that set says of the message as it arrived there: (`spf`, `pass`), (`dmarc`, `pass`), …"""
-    is_temporary: bool = False
-    """It fails only because DNS could not tell keys."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArcSet(Finding):
-    """One set of the chain, as evidence."""
-
-    instance: int
-    sealer: str
-    """d= of the seal."""
-    signer: str
-    """d= of the message signature."""
-    seal: str
-    """`valid`, `not checked`, or why it is not valid."""
-    message_signature: str
-    """The same of the message signature; only the newest must be valid."""
-    claims: str
-    """What the sealer says it found: `spf=pass dkim=pass`."""
-
-
 class Arc(Plugin[Options]):
     """The plugin."""
 
@@ -93,10 +60,14 @@ class Arc(Plugin[Options]):
             max_sets=options.max_sets, minimum_bits=options.minimum_key_bits, maximum_bits=options.maximum_key_bits
         )
         result = await carry_out(scheme, message, self.context)
+        claims: dict[int, Reading] = {}
+        for one in result.sets:
+            claims[one.instance] = read_results(one.claims)
+            await asyncio.sleep(0)  # a hostile field may take some milliseconds, and there may be fifty
         trusted = Names(options.trusted_sealers)
-        trust = assess(result, message, trusted)
+        trust = assess(result, claims, message, trusted)
         finding = _finding(result, trust, trusted, transaction.session.client_address)
-        return [finding, *map(_evidence, result.sets)]
+        return [finding, *(_evidence(one, claims[one.instance]) for one in result.sets)]
 
 
 def _finding(result: ChainResult, trust: Trust, trusted: Names, address: str) -> ArcFinding:
@@ -109,7 +80,7 @@ def _finding(result: ChainResult, trust: Trust, trusted: Names, address: str) ->
     if trust.sealer:
         properties.append((TRUSTED_SEALER, trust.sealer))
     if result.is_temporary and sealers and sealers[-1] in trusted:
-        properties.append((UNREAD_SEALER, sealers[-1]))
+        properties.append((UNVERIFIED_SEALER, sealers[-1]))
     return ArcFinding(
         method="arc",
         result=result.status,
@@ -123,12 +94,12 @@ def _finding(result: ChainResult, trust: Trust, trusted: Names, address: str) ->
     )
 
 
-def _evidence(report: SetReport) -> ArcSet:
+def _evidence(report: SetReport, claims: Reading) -> ArcSet:
     return ArcSet(
         instance=report.instance,
         sealer=report.sealer,
         signer=report.signer,
         seal=report.seal,
         message_signature=report.message_signature,
-        claims=" ".join(f"{method}={result}" for method, result in claims_of(report)),
+        claims=" ".join(f"{method}={result}" for method, result in told(claims)),
     )

@@ -6,13 +6,12 @@ might have changed the message, or written down what it did not see.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway import Message
-from gateway.mailauth.results import Names, Resinfo, read_results
-from gateway.plugins.arc.fields import MessageSignature
-from gateway.plugins.arc.verify import ChainResult, SetReport
+from gateway.mailauth.arc import ChainResult, SetReport
+from gateway.mailauth.results import Names, Reading, Resinfo
 
 MAX_CLAIMS = 20
 """Results of one set that are told."""
@@ -32,7 +31,11 @@ class Trust:
     """Why a valid chain of trusted sealers is not believed all the same."""
 
 
-def assess(result: ChainResult, message: Message, trusted: Names) -> Trust:
+Claims = Mapping[int, Reading]
+"""What each set says, by instance."""
+
+
+def assess(result: ChainResult, claims: Claims, message: Message, trusted: Names) -> Trust:
     """Whom to believe, and what they say."""
     if result.status != "pass":
         return Trust()
@@ -41,14 +44,14 @@ def assess(result: ChainResult, message: Message, trusted: Names) -> Trust:
         return Trust()
     if doubt := _doubt(result, message):
         return Trust(doubt=doubt)
-    oldest = run[-1]
-    sealer = next((one.sealer for one in reversed(run) if _passed_dmarc(one, message)), "")
-    return Trust(oldest=oldest.instance, claims=claims_of(oldest), sealer=sealer)
+    oldest = run[-1].instance
+    sealer = next((one.sealer for one in reversed(run) if _passed_dmarc(claims[one.instance], message)), "")
+    return Trust(oldest=oldest, claims=told(claims[oldest]), sealer=sealer)
 
 
-def claims_of(report: SetReport) -> tuple[tuple[str, str], ...]:
+def told(reading: Reading) -> tuple[tuple[str, str], ...]:
     """Methods and results that a set tells."""
-    return tuple((one.method[:32], one.result[:32]) for one in read_results(report.claims).results[:MAX_CLAIMS])
+    return tuple((one.method[:32], one.result[:32]) for one in reading.results[:MAX_CLAIMS])
 
 
 def _trusted_run(sets: Sequence[SetReport], trusted: Names) -> list[SetReport]:
@@ -63,8 +66,8 @@ def _trusted_run(sets: Sequence[SetReport], trusted: Names) -> list[SetReport]:
 
 def _doubt(result: ChainResult, message: Message) -> str:
     """Seals say nothing of the message; the newest message signature must cover what a reader sees."""
-    newest = result.chain.sets[-1].signature
-    assert isinstance(newest, MessageSignature)  # the chain is valid
+    newest = result.newest
+    assert newest is not None  # the chain is valid
     if newest.headers.count(b"from") < len(message.fields_named("from")):
         return "the newest message signature does not cover From"
     if newest.ways[0].body.length is not None:
@@ -72,11 +75,9 @@ def _doubt(result: ChainResult, message: Message) -> str:
     return ""
 
 
-def _passed_dmarc(report: SetReport, message: Message) -> bool:
+def _passed_dmarc(reading: Reading, message: Message) -> bool:
     """It says dmarc=pass, and not for another domain than the author's now."""
-    return any(
-        one.method == "dmarc" and one.result == "pass" and _is_for(one, message) for one in read_results(report.claims).results
-    )
+    return any(one.method == "dmarc" and one.result == "pass" and _is_for(one, message) for one in reading.results)
 
 
 def _is_for(claim: Resinfo, message: Message) -> bool:

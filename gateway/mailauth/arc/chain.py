@@ -5,26 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway import HeaderField, Message
-from gateway.plugins.arc.fields import (
+from gateway.fields import HeaderField
+from gateway.mailauth.arc.fields import (
     MAX_INSTANCE,
     RESULTS,
     SEAL,
     SIGNATURE,
-    MessageSignature,
-    Seal,
+    Tags,
     UnusableError,
     instance_of,
     read_claims,
     read_cv,
-    read_seal,
-    read_signature,
     read_tags,
 )
-from gateway.plugins.arc.fields import Tags as _Tags
+from gateway.message import Message
 
 FIELDS = (RESULTS, SIGNATURE, SEAL)
-_One = tuple[HeaderField, _Tags, str]
+_One = tuple[HeaderField, Tags, str]
 """A field, its tags, and the results it claims."""
 
 
@@ -36,11 +33,10 @@ class Set:
     results: HeaderField
     claims: str
     """What the sealer says it found: the payload of ARC-Authentication-Results."""
-    signature_field: HeaderField
-    seal_field: HeaderField
-    signature: MessageSignature | str
-    """Or why it cannot count."""
-    seal: Seal | str
+    signature: HeaderField
+    signature_tags: Tags
+    seal: HeaderField
+    seal_tags: Tags
     cv: str
 
 
@@ -61,7 +57,7 @@ class Chain:
         return bool(self.sets or self.fault)
 
 
-def collect(message: Message, *, max_sets: int = MAX_INSTANCE, now: float = 0.0) -> Chain:
+def collect(message: Message, *, max_sets: int = MAX_INSTANCE) -> Chain:
     """Find the sets. Never raises, whatever the message is."""
     fields = {name: message.fields_named(name) for name in FIELDS}
     most = max(map(len, fields.values()))
@@ -79,7 +75,7 @@ def collect(message: Message, *, max_sets: int = MAX_INSTANCE, now: float = 0.0)
     fault = fault or next(_gaps(found, highest), "")
     if fault:
         return Chain(fault=fault, highest=highest)
-    return _chain(found, highest, now)
+    return _chain(found, highest)
 
 
 def _by_instance(fields: dict[str, tuple[HeaderField, ...]]) -> tuple[dict[str, dict[int, list[_One]]], str]:
@@ -88,7 +84,7 @@ def _by_instance(fields: dict[str, tuple[HeaderField, ...]]) -> tuple[dict[str, 
     fault = ""
     for name, several in fields.items():
         for field in several:
-            tags: _Tags = {}
+            tags: Tags = {}
             claims = ""
             try:
                 if name == RESULTS:
@@ -112,7 +108,7 @@ def _gaps(found: dict[str, dict[int, list[_One]]], highest: int) -> Iterator[str
                 yield f"i={number}: " + (f"{count} fields {name}" if count else f"no {name}")
 
 
-def _chain(found: dict[str, dict[int, list[_One]]], highest: int, now: float) -> Chain:
+def _chain(found: dict[str, dict[int, list[_One]]], highest: int) -> Chain:
     sets = []
     for number in range(1, highest + 1):
         (((results, _, claims),), ((signature, tags, _),), ((seal, seal_tags, _),)) = (found[name][number] for name in FIELDS)
@@ -128,25 +124,11 @@ def _chain(found: dict[str, dict[int, list[_One]]], highest: int, now: float) ->
                 instance=number,
                 results=results,
                 claims=claims,
-                signature_field=signature,
-                seal_field=seal,
-                signature=_signature(signature, tags, now),
-                seal=_seal(seal, seal_tags),
+                signature=signature,
+                signature_tags=tags,
+                seal=seal,
+                seal_tags=seal_tags,
                 cv=cv,
             )
         )
     return Chain(sets=tuple(sets), highest=highest)
-
-
-def _signature(field: HeaderField, tags: _Tags, now: float) -> MessageSignature | str:
-    try:
-        return read_signature(field, tags, now=now)
-    except UnusableError as error:
-        return str(error)
-
-
-def _seal(field: HeaderField, tags: _Tags) -> Seal | str:
-    try:
-        return read_seal(field, tags)
-    except UnusableError as error:
-        return str(error)

@@ -6,27 +6,29 @@ The newest sets are asked about first, and the others only when those are good, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from functools import partial
+from typing import ClassVar, Literal, TypeVar
 
-from gateway import Message
-from gateway.mailauth import (
-    Answers,
-    BodyHash,
-    BodyHashWanted,
-    KeyAnswer,
-    KeyRecord,
-    KeyRefusedError,
-    Questions,
-    canonical_field,
-    header_hash,
-    own_field,
-    read_key,
-    select_fields,
+from gateway.mailauth.arc.chain import Chain, Set, collect
+from gateway.mailauth.arc.fields import (
+    MAX_INSTANCE,
+    RESULTS,
+    SEAL,
+    SIGNATURE,
+    MessageSignature,
+    Seal,
+    UnusableError,
+    Way,
+    read_seal,
+    read_signature,
 )
-from gateway.plugins.arc.chain import Chain, Set, collect
-from gateway.plugins.arc.fields import MAX_INSTANCE, RESULTS, SEAL, SIGNATURE, MessageSignature, Seal, Way
+from gateway.mailauth.canonical import BodyHash, BodyHashWanted
+from gateway.mailauth.fields import canonical_field, header_hash, own_field, select_fields
+from gateway.mailauth.key import KeyRecord, KeyRefusedError, read_key
+from gateway.mailauth.scheme import Answers, KeyAnswer, Questions
+from gateway.message import Message
 
 AT_ONCE = 5
 """Sets that are asked about at the same time; further ones only when these are good."""
@@ -34,6 +36,7 @@ LARGE = 64 * 1024
 """Octets of header fields above which other work on the loop goes first between two signatures."""
 NOT_CHECKED = "not checked"
 VALID = "valid"
+S = TypeVar("S", Seal, MessageSignature)
 _Work = Generator[Questions, Answers, "ChainResult"]
 
 
@@ -68,6 +71,8 @@ class ChainResult:
     is_temporary: bool = False
     """It fails for no other reason than that DNS could not tell keys."""
     chain: Chain = field(default_factory=Chain)
+    newest: MessageSignature | None = None
+    """The newest message signature, where it is usable."""
 
 
 class ArcScheme:
@@ -83,12 +88,12 @@ class ArcScheme:
 
     def evaluate(self, message: Message, *, now: float) -> _Work:
         """Verify the message, `now` in seconds since the epoch."""
-        chain = collect(message, max_sets=self.max_sets, now=now)
+        chain = collect(message, max_sets=self.max_sets)
         if not chain.is_there:
             return ChainResult(status="none", reason="no chain")
         if chain.fault:
             return ChainResult(status="fail", reason=chain.fault, chain=chain)
-        return (yield from _Validation(self, message, chain).run())
+        return (yield from _Validation(self, message, chain, now).run())
 
 
 @dataclass(slots=True)
@@ -102,10 +107,14 @@ class _Verdict:
 class _Validation:
     """One chain on its way to a result."""
 
-    def __init__(self, scheme: ArcScheme, message: Message, chain: Chain) -> None:
+    def __init__(self, scheme: ArcScheme, message: Message, chain: Chain, now: float) -> None:
         self.scheme = scheme
         self.message = message
         self.chain = chain
+        self.now = now
+        self.read_seals: dict[int, Seal | str] = {}
+        """Read, or why they cannot count."""
+        self.read_signatures: dict[int, MessageSignature | str] = {}
         self.keys: dict[str, KeyAnswer] = {}
         self.bodies: dict[BodyHashWanted, BodyHash] = {}
         self.seals = {one.instance: _Verdict() for one in chain.sets}
@@ -130,14 +139,22 @@ class _Validation:
         return self._result("pass", self._summary(oldest_pass), oldest_pass=oldest_pass)
 
     def _ask(self, sets: Iterable[Set]) -> Generator[Questions, Answers, None]:
+        """Read them, the newest first, and ask. What comes after an unusable one is not read: nothing hangs on it any more."""
         names: set[str] = set()
         bodies: set[BodyHashWanted] = set()
-        for one in sets:
-            if isinstance(one.seal, Seal):
-                names.add(one.seal.key_name)
-            if isinstance(one.signature, MessageSignature):
-                names.add(one.signature.key_name)
-                bodies.update(way.body for way in one.signature.ways)
+        for place, one in enumerate(sets, 1):
+            if place % AT_ONCE == 0:
+                yield Questions()  # hostile names take time
+            self.read_seals[one.instance] = seal = _read(partial(read_seal, one.seal, one.seal_tags))
+            if all(isinstance(signature, MessageSignature) for signature in self.read_signatures.values()):
+                signature = _read(partial(read_signature, one.signature, one.signature_tags, now=self.now))
+                self.read_signatures[one.instance] = signature
+                if isinstance(signature, MessageSignature):
+                    names.add(signature.key_name)
+                    bodies.update(way.body for way in signature.ways)
+            if isinstance(seal, str):
+                break
+            names.add(seal.key_name)
         answers = yield Questions(frozenset(names - self.keys.keys()), frozenset(bodies - self.bodies.keys()))
         self.keys.update(answers.names)
         self.bodies.update(answers.bodies)
@@ -150,12 +167,12 @@ class _Validation:
 
     def _check_seals(self, sets: Iterable[Set], digests: Mapping[int, bytes]) -> None:
         for one in sets:
-            self.seals[one.instance] = verdict = self._verdict(one.seal, digests[one.instance])
+            self.seals[one.instance] = verdict = self._verdict(self.read_seals[one.instance], digests[one.instance])
             if verdict.text != VALID and not verdict.is_temporary:
                 return
 
     def _check_signature(self, one: Set) -> None:
-        self.signatures[one.instance] = self._signature_verdict(one.signature)
+        self.signatures[one.instance] = self._signature_verdict(self.read_signatures[one.instance])
 
     def _signature_verdict(self, signature: MessageSignature | str) -> _Verdict:
         if isinstance(signature, str):
@@ -211,9 +228,8 @@ class _Validation:
         return self._result("fail", reason, is_temporary=verdict.is_temporary)
 
     def _domain(self, number: int, name: str) -> str:
-        one = self.chain.sets[number - 1]
-        signed = one.seal if name == SEAL else one.signature
-        return "" if isinstance(signed, str) else signed.domain
+        signed = self.read_seals.get(number) if name == SEAL else self.read_signatures.get(number)
+        return signed.domain if isinstance(signed, Seal | MessageSignature) else ""
 
     def _oldest_pass(self, newest_first: tuple[Set, ...]) -> Generator[Questions, Answers, int]:
         for one in newest_first[1:]:
@@ -234,6 +250,7 @@ class _Validation:
     def _result(
         self, status: Literal["pass", "fail"], reason: str, *, oldest_pass: int = 0, is_temporary: bool = False
     ) -> ChainResult:
+        newest = self.read_signatures.get(self.chain.highest)
         reports = tuple(
             SetReport(
                 instance=one.instance,
@@ -253,7 +270,15 @@ class _Validation:
             oldest_pass=oldest_pass,
             is_temporary=is_temporary,
             chain=self.chain,
+            newest=newest if isinstance(newest, MessageSignature) else None,
         )
+
+
+def _read(read: Callable[[], S]) -> S | str:
+    try:
+        return read()
+    except UnusableError as error:
+        return str(error)
 
 
 def seal_digests(sets: Iterable[Set]) -> dict[int, bytes]:
@@ -265,11 +290,11 @@ def seal_digests(sets: Iterable[Set]) -> dict[int, bytes]:
     before = hashlib.sha256()
     for one in sets:
         before.update(canonical_field(one.results, is_relaxed=True))
-        before.update(canonical_field(one.signature_field, is_relaxed=True))
+        before.update(canonical_field(one.signature, is_relaxed=True))
         here = before.copy()
-        here.update(own_field(one.seal_field.octets, is_relaxed=True))
+        here.update(own_field(one.seal.octets, is_relaxed=True))
         digests[one.instance] = here.digest()
-        before.update(canonical_field(one.seal_field, is_relaxed=True))
+        before.update(canonical_field(one.seal, is_relaxed=True))
     return digests
 
 

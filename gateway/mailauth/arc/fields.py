@@ -9,19 +9,24 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gateway import HeaderField
-from gateway.mailauth import ALGORITHMS, BodyHashWanted, TagListError, decode_base64, parse_tags, parts
+from gateway.fields import HeaderField
+from gateway.mailauth.canonical import BodyHashWanted
+from gateway.mailauth.key import ALGORITHMS
+from gateway.mailauth.names import DomainNameError, domain_name
 from gateway.mailauth.results.scanner import Scanner, readable
+from gateway.mailauth.tags import TagListError, decode_base64, parse_tags, parts
 
 RESULTS, SIGNATURE, SEAL = "ARC-Authentication-Results", "ARC-Message-Signature", "ARC-Seal"
 """In the order in which a set is hashed (RFC 8617 5.1.1)."""
 MAX_FIELD = 8192
 """Octets of a seal or signature; more is not looked at."""
+MAX_HEAD = 500
+"""Characters of ARC-Authentication-Results within which the instance must be told: comments may stand before it."""
 MAX_INSTANCE = 50
 """RFC 8617 4.2.1."""
+MAX_KEY_NAME = 253
+"""RFC 1035 2.3.4, in letters and dots."""
 CHAIN_STATES = frozenset({b"none", b"fail", b"pass"})
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _INSTANCE = re.compile(rb"[0-9]{1,2}")
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 _METHODS = frozenset({b"simple", b"relaxed"})
@@ -99,7 +104,8 @@ def instance_of(tags: Tags) -> int:
 
 def read_claims(field: HeaderField) -> tuple[int, str]:
     """Instance and the results of ARC-Authentication-Results (RFC 8617 4.1.1). UnusableError without an instance in front."""
-    scanner = Scanner(readable(field.raw))
+    text = readable(field.raw)
+    scanner = Scanner(text[:MAX_HEAD])
     scanner.cfws()
     if not scanner.take("i"):
         raise UnusableError("no instance (i=) in front")
@@ -113,7 +119,7 @@ def read_claims(field: HeaderField) -> tuple[int, str]:
     scanner.cfws()
     if not scanner.take(";"):
         raise UnusableError("no semicolon behind the instance")
-    return instance, scanner.text[scanner.at :]
+    return instance, text[scanner.at :]
 
 
 def read_cv(tags: Tags) -> str:
@@ -130,11 +136,13 @@ def read_seal(field: HeaderField, tags: Tags) -> Seal:
         raise UnusableError("h= is not allowed in a seal")
     _check_required(tags, (b"a", b"b", b"cv", b"d", b"s"))
     _number(tags, b"t")
+    algorithm, domain, selector = _algorithm(tags), _name(tags, b"d"), _name(tags, b"s")
+    _check_key_name(domain, selector)
     return Seal(
         field=field,
-        algorithm=_algorithm(tags),
-        domain=_name(tags, b"d"),
-        selector=_name(tags, b"s"),
+        algorithm=algorithm,
+        domain=domain,
+        selector=selector,
         cv=read_cv(tags),
         signature=_base64(tags, b"b"),
     )
@@ -149,11 +157,13 @@ def read_signature(field: HeaderField, tags: Tags, *, now: float) -> MessageSign
     if b"q" in tags and b"dns/txt" not in [one.lower() for one in parts(tags[b"q"])]:
         raise UnusableError("no known way to its key (q=)")
     _check_times(tags, now)
+    algorithm, domain, selector = _algorithm(tags), _name(tags, b"d"), _name(tags, b"s")
+    _check_key_name(domain, selector)
     return MessageSignature(
         field=field,
-        algorithm=_algorithm(tags),
-        domain=_name(tags, b"d"),
-        selector=_name(tags, b"s"),
+        algorithm=algorithm,
+        domain=domain,
+        selector=selector,
         ways=_ways(tags),
         headers=headers,
         body_hash=_base64(tags, b"bh"),
@@ -184,16 +194,15 @@ def _algorithm(tags: Tags) -> str:
 
 
 def _name(tags: Tags, tag: bytes) -> str:
-    """A domain or selector as a DNS name; U-labels become A-labels (RFC 8616 4)."""
-    value = tags[tag]
     try:
-        text = value[:256].decode("utf-8")
-        name = text if text.isascii() else text.encode("idna").decode("ascii")
-    except UnicodeError:
-        name = ""
-    if _NAME.fullmatch(name) is None:
-        raise UnusableError(f"{tag.decode()}= is not a domain name")
-    return name.lower()
+        return domain_name(tags[tag])
+    except DomainNameError:
+        raise UnusableError(f"{tag.decode()}= is not a domain name") from None
+
+
+def _check_key_name(domain: str, selector: str) -> None:
+    if len(f"{selector}._domainkey.{domain}") > MAX_KEY_NAME:
+        raise UnusableError("the name of its key is too long for DNS")
 
 
 def _ways(tags: Tags) -> tuple[Way, ...]:
