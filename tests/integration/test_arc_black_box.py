@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
+import dkim
 import pytest
 
+from tests.arc_chains import pem, sealed, zones
 from tests.arc_suite import CASES, Case, cases, need_suite
-from tests.integration.black_box import BlackBox, Mail
+from tests.integration.black_box import CONTENT, BlackBox, Mail
 
 pytestmark = pytest.mark.slow
 CLIENTS = ("192.0.2.17", "2001:db8::17")
@@ -50,3 +52,36 @@ async def test_every_case(tmp_path: Path, free_port: Callable[[], int]) -> None:
             misses |= {case.name: what for case, what in zip(group, answers, strict=True) if what is not None}
     assert misses == {}
     assert number == CASES
+
+
+CONTENTS = [
+    CONTENT,
+    CONTENT.replace(b"Hello.", "Dot\r\n.\r\n..\r\nc\u00f3mo".encode()),
+    CONTENT.replace(b"a case", "d\u00e9j\u00e0 vu".encode()),
+    CONTENT.partition(b"\r\n\r\n")[0] + b"\r\n\r\n",
+]
+
+
+async def test_what_leaves_is_sealed_as_it_leaves(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    """After Received, Authentication-Results and another plugin's edits: dkimpy verifies it at the next hop, and so does the next gateway."""
+    (tmp_path / "arc.pem").write_bytes(pem())
+    (tmp_path / "arc.pem").chmod(0o600)
+    options = f'[plugin.arc_seal]\ndomain = "us.example"\nselector = "sel"\nfile = "{tmp_path / "arc.pem"}"\n'
+    table = zones("us.example", "them.example")
+
+    def ask(name: bytes, timeout: float = 5) -> bytes:
+        return str(table[name.decode().rstrip(".")]["TXT"][0]).encode()
+
+    chain = ("spf", "dkim", "arc", "dmarc", "authres", "arc_seal")
+    async with BlackBox(tmp_path, free_port, chain=chain, options=options) as box:
+        box.serve(table)
+        for content in CONTENTS:
+            first = (await box.send(Mail(content=content))).content
+            assert first is not None
+            second = (await box.send(Mail(content=sealed(first, "them.example")))).content
+            assert second is not None
+            for arrived in (first, second):
+                assert dkim.arc_verify(arrived, dnsfunc=ask)[0] == b"pass"
+            assert second.count(b"ARC-Seal:") == 3
+            third = await box.send(Mail(content=second))
+            assert [one.result for one in third.results("arc")] == ["pass"]
