@@ -349,3 +349,9 @@ async def test_clock_skew() -> None:
     content = signed(b" v=1;", b" v=1; x=%d;" % (NOW - 1))
     assert await one(content) == PASS
     assert await one(content, options=Options(clock_skew=0.0)) == ("fail", "signature expired 1 second ago")
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1_990, PASS), (10_000, permerror("too many header fields"))])
+async def test_many_fields(count: int, expected: tuple[str, str]) -> None:
+    """More fields than are listed cannot be verified, and never pass for want of those that are not seen."""
+    assert await one(signed(content=HEADER + b"X-Filler: x\r\n" * count + b"\r\n" + BODY)) == expected
