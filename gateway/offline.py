@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.chain import StageDeferredError
-from gateway.content import Content
 from gateway.message import Message
 from gateway.smtp.paths import Path
-from gateway.splice import apply
+from gateway.splice import SplicedContent, apply
 from gateway.transaction import Outcome, Recipient
 from gateway.verdict import Accept, Decision, Defer, Discard, Quarantine, Redirect, Reject
 
@@ -139,8 +138,7 @@ async def _content(chain: Chain, result: Walk) -> None:
     try:
         result.edits = await chain.rewrite(transaction, message)
         if "sign" in chain.stages:
-            final = Content(b"".join(apply(message.content, result.edits).chunks()))
-            final.is_binary = message.content.is_binary
+            final = SplicedContent(apply(message.content, result.edits), is_binary=message.content.is_binary)
             result.signatures = await chain.sign(transaction, Message(final))
     except StageDeferredError as error:
         for recipient in transaction.recipients:

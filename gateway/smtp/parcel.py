@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gateway.content import Content
 from gateway.delivery import Parcel
 from gateway.message import Message
 from gateway.smtp.conversation import onward
 from gateway.smtp.received import received
 from gateway.smtp.record import Ending, build
-from gateway.splice import Spliced, apply
+from gateway.splice import Spliced, SplicedContent, apply, rendered
 
 if TYPE_CHECKING:
     from gateway.edits import Edit
@@ -84,10 +83,12 @@ async def _final(talk: Conversation, transaction: Transaction, message: Message)
     spliced = apply(message.content, edits, on_top=trace, utf8=talk.utf8, section=message.header)
     if "sign" not in stages:
         return edits, spliced
-    final = Content(b"".join(spliced.chunks()))
-    final.is_binary = message.content.is_binary
+    final = SplicedContent(spliced, is_binary=message.content.is_binary)
     fields = await talk.door.chain.sign(transaction, Message(final))
-    return (*edits, *fields), apply(final, fields, utf8=talk.utf8)
+    if fields:  # onto what came, so that the whole that was put together to be signed is not kept until it is sent
+        on_top = rendered(fields, utf8=talk.utf8) + trace
+        spliced = apply(message.content, edits, on_top=on_top, utf8=talk.utf8, section=message.header)
+    return (*edits, *fields), spliced
 
 
 def _facts(transaction: Transaction, message: Message) -> dict[str, Any]:

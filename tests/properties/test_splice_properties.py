@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gateway import AddHeader, Edit, Message, RemoveHeader, ReplaceHeader, TagSubject
 from gateway.content import Content
-from gateway.splice import apply
+from gateway.splice import SplicedContent, apply, rendered
 
 NAMES = st.sampled_from(["A", "Subject", "X-Long-Name", "a", "From"])
 PIECES = st.sampled_from(
@@ -98,3 +98,17 @@ def test_any_octets_stay_below_what_goes_on_top(octets: bytes, utf8: bool) -> No
     front, _, rest = joined.partition(top)
     assert front == b"" or front.startswith(b"From "), "an mbox line"
     assert octets in {front + rest, front + rest.removeprefix(b"\r\n")}
+
+
+SIGNATURES = st.lists(st.builds(AddHeader, name=NAMES, value=VALUES), min_size=1, max_size=3)
+
+
+@given(octets=MAIL, edits=EDITS, fields=SIGNATURES)
+def test_fields_of_the_sign_stage_stand_on_top_of_what_was_signed(
+    octets: bytes, edits: list[Edit], fields: list[AddHeader]
+) -> None:
+    trace = b"Received: from a\r\n"
+    signed = SplicedContent(apply(Content(octets), edits, on_top=trace), is_binary=False)
+    assert signed.size == len(signed.octets)
+    on_top = rendered(fields, utf8=False) + trace
+    assert joined(octets, edits, on_top) == b"".join(apply(signed, fields).chunks())

@@ -1,12 +1,13 @@
 """Edits on the original octets: what each does, their order, and that the rest keeps its octets."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway import Edit, Message, add_header, remove_header, replace_header, tag_subject
 from gateway.content import CHUNK, Content, Form
-from gateway.splice import apply
+from gateway.splice import Spliced, SplicedContent, apply
 
 MAIL = b"Received: a\r\nSubject: Hello\r\n there\r\nX: 1\r\nx: 2\r\nX: 3\r\n\r\nbody\r\n"
 
@@ -156,3 +157,23 @@ def test_how_the_result_may_travel(octets: bytes, edits: tuple[Edit, ...], form:
     binary = Content(octets)
     binary.is_binary = True
     assert apply(binary, edits).form is Form.BINARY
+
+
+class Watched(Spliced):
+    """Counts how often it is put together."""
+
+    times = 0
+
+    def chunks(self) -> Iterator[bytes]:
+        self.times += 1
+        return super().chunks()
+
+
+def test_what_nobody_signs_is_not_put_together() -> None:
+    spliced = Watched(Content(MAIL), ())
+    content = SplicedContent(spliced, is_binary=True)
+    assert (content.size, content.is_binary, spliced.times) == (len(MAIL), True, 0)
+    assert Message(content).subject == "Hello there"
+    assert Message(content).octets == MAIL
+    assert spliced.times == 1
+    content.close()
