@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 from typing import ClassVar
 
 from pydantic import Field, field_validator
@@ -52,21 +53,25 @@ class Arc(Plugin[Options]):
 
     gives: ClassVar[tuple[str, ...]] = ("auth.arc",)
 
+    @cached_property
+    def _scheme(self) -> ArcScheme:
+        options = self.options
+        return ArcScheme(max_sets=options.max_sets, minimum_bits=options.minimum_key_bits, maximum_bits=options.maximum_key_bits)
+
+    @cached_property
+    def _trusted(self) -> Names:
+        return Names(self.options.trusted_sealers)
+
     @hook
     async def check(self, transaction: Transaction, message: Message) -> list[Finding]:
         """One result, and what each set says."""
-        options = self.options
-        scheme = ArcScheme(
-            max_sets=options.max_sets, minimum_bits=options.minimum_key_bits, maximum_bits=options.maximum_key_bits
-        )
-        result = await carry_out(scheme, message, self.context)
+        result = await carry_out(self._scheme, message, self.context)
         claims: dict[int, Reading] = {}
         for one in result.sets:
             claims[one.instance] = read_results(one.claims)
             await asyncio.sleep(0)  # a hostile field may take some milliseconds, and there may be fifty
-        trusted = Names(options.trusted_sealers)
-        trust = assess(result, claims, message, trusted)
-        finding = _finding(result, trust, trusted, transaction.session.client_address)
+        trust = assess(result, claims, message, self._trusted)
+        finding = _finding(result, trust, self._trusted, transaction.session.client_address)
         return [finding, *(_evidence(one, claims[one.instance]) for one in result.sets)]
 
 
