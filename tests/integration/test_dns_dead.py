@@ -76,6 +76,7 @@ on_error = "ignore"
 [plugin.spf_strict]
 use = "spf"
 timeout = "300ms"
+temperror = "defer"
 on_error = "defer"
 """
     async with BlackBox(tmp_path, free_port, chain=("spf", "authres"), strict=("spf_strict", "authres"), options=options) as box:
@@ -83,7 +84,7 @@ on_error = "defer"
         ignored = await asyncio.gather(*(box.send(mail) for mail in mails("ignored")))
         assert [one.reply[:3] for one in ignored] == ["250"] * MESSAGES
         deferred = await asyncio.gather(*(box.send(mail) for mail in mails("deferred", strict=True)))
-        assert [one.reply[:9] for one in deferred] == ["451 4.3.0"] * MESSAGES
+        assert [one.reply[:3] for one in deferred] == ["451"] * MESSAGES  # by its own result, or by its time-out
 
 
 async def test_a_message_gets_no_more_time_than_its_budget(tmp_path: Path, free_port: Callable[[], int]) -> None:
