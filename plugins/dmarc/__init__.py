@@ -20,11 +20,10 @@ from gateway import (
     quarantine,
     reject,
 )
+from gateway.mailauth.dmarc import Answer, Answers, Policy, Questions, txt_answer
 from gateway.plugins.dmarc.authors import a_label, read_authors
 from gateway.plugins.dmarc.evaluate import Evaluation, Identifier, evaluate
 from gateway.plugins.dmarc.options import Options
-from gateway.plugins.dmarc.record import Policy
-from gateway.plugins.dmarc.walk import Answer, Answers, Questions
 from gateway.plugins.dmarc.weighing import DmarcFinding, severity, weigh
 
 __all__ = ["Dmarc", "DmarcFinding", "Options"]
@@ -149,8 +148,7 @@ class Dmarc(Plugin[Options]):
             return Answer(failed=True)
         if kind != "TXT":
             return Answer(exists=answer.exists)
-        texts = tuple(b"".join(strings).decode("ascii", "replace") for strings in answer.records[:50])
-        return Answer(texts, exists=answer.exists)
+        return txt_answer(answer.records, exists=answer.exists)
 
 
 def _has_spf(results: Sequence[AuthResult]) -> bool:

@@ -9,8 +9,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from gateway.plugins.dmarc.record import Policy, Record
-from gateway.plugins.dmarc.walk import Answers, Questions, Walk, is_within, questions_of, walk_from
+from gateway.mailauth.dmarc import Answers, Policy, Questions, Record, Walk, is_within, questions_of, walk_from
 
 MAX_WALKS = 10
 """Different domains of SPF and DKIM that are walked from for one author domain; MAIL FROM goes first."""

@@ -15,9 +15,9 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from gateway import AuthResult, Message, PluginOptions, Transaction
+from gateway.mailauth.dmarc import is_within
 from gateway.plugins.dmarc.authors import a_label
 from gateway.plugins.dmarc.evaluate import Evaluation
-from gateway.plugins.dmarc.walk import is_within
 
 Kind = Literal["local_policy", "mailing_list", "trusted_forwarder"]
 """Of the types of RFC 9990 those that are given here; `policy_test_mode` is what t=y says by itself."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway import AuthResult, Fact, Finding, Message, Transaction
+from gateway.mailauth.dmarc import Policy, Record
 from gateway.plugins.dmarc.evaluate import Evaluation
 from gateway.plugins.dmarc.options import Options
 from gateway.plugins.dmarc.overrides import Marks, Override, awaited_sealer, marks_of, override_of
-from gateway.plugins.dmarc.record import Policy, Record
 
 MAX_REPORTED = 40
 """Results of SPF and DKIM that a finding carries for reports."""

@@ -12,12 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway import AuthResult, Quarantine, Reject, Verdict
+from gateway.mailauth.dmarc import MAX_LABELS, MAX_URIS, Answer, parse_record, walk_names
 from gateway.mailauth.results import read_results, render_results
 from gateway.plugins.dmarc import Dmarc, DmarcFinding, Options
 from gateway.plugins.dmarc.authors import a_label, read_authors
 from gateway.plugins.dmarc.evaluate import MAX_WALKS, Identifier, evaluate
-from gateway.plugins.dmarc.record import MAX_URIS, parse_record
-from gateway.plugins.dmarc.walk import MAX_LABELS, Answer, walk_names
 from gateway.testing import TEMPFAIL, FakeContext, FakeResolver, a_message, a_session, a_transaction, run_plugin
 
 TIMES = int(os.environ.get("MAILGATEWAY_FUZZ", "1"))

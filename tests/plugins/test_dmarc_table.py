@@ -7,9 +7,8 @@ from typing import Literal
 
 import pytest
 
+from gateway.mailauth.dmarc import Answer, parse_record, select_record, walk_names
 from gateway.plugins.dmarc.evaluate import Evaluation, Identifier, evaluate
-from gateway.plugins.dmarc.record import parse_record, select_record
-from gateway.plugins.dmarc.walk import Answer, walk_names
 
 FAILS = "TEMPFAIL"
 

@@ -20,8 +20,8 @@ from authheaders import dmarc_lookup
 from authres import DKIMAuthenticationResult, SPFAuthenticationResult
 from publicsuffix2 import PublicSuffixList
 
+from gateway.mailauth.dmarc import Answer
 from gateway.plugins.dmarc.evaluate import Evaluation, Identifier, evaluate
-from gateway.plugins.dmarc.walk import Answer
 
 CASES = 3_000 * int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
 SEED = 9989

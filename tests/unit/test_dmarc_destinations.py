@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dmarc_reports.destinations import Destination, NotThere, parse_uri, permitted
-from gateway.dmarc_reports.organization import organizational_domain, parse_tags, walk_names
+from gateway.dmarc_reports.organization import organizational_domain
 from gateway.testing import TEMPFAIL, FakeResolver
 
 RECORD = "v=DMARC1; p=none"
@@ -85,29 +85,6 @@ def test_no_uri_takes_long() -> None:
     """A search that goes back and forth would not end within the time of a test."""
     for text in ("mailto:" + "a." * 100_000, "mailto:" + "!" * 200_000, "mailto:a@" + "b-" * 100_000, "a" * 200_000):
         assert isinstance(parse_uri(text), NotThere)
-
-
-@pytest.mark.parametrize(
-    ("octets", "tags"),
-    [
-        (b"v=DMARC1", {}),
-        (b"v = DMARC1 ; RUA = mailto:a@b.c ; x=1; rua=2", {"rua": "mailto:a@b.c", "x": "1"}),
-        (b"v=DMARC1;nonsense;;", {}),
-        (b"v=dmarc1", None),
-        (b"v=DMARC10", None),
-        (b"p=none; v=DMARC1", None),
-        (b"", None),
-        (b"v=DMARC1;" + b"x" * 5_000, None),
-    ],
-)
-def test_tags(octets: bytes, tags: dict[str, str] | None) -> None:
-    assert parse_tags(octets) == tags
-
-
-def test_names_of_a_walk() -> None:
-    assert walk_names("a.b.org") == ["a.b.org", "b.org", "org"]
-    names = walk_names(".".join("abcdefghij"))
-    assert names == ["a.b.c.d.e.f.g.h.i.j", *(".".join("defghij"[place:]) for place in range(7))]
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,9 @@ def parse_record(text: str) -> Record | None:
     return _parse(text) if len(text) <= MAX_RECORD else None
 
 
-@lru_cache(maxsize=512)
-def _parse(text: str) -> Record | None:
-    """The same few records are asked for all day."""
-    version = _VERSION.match(text)
+def record_tags(text: str) -> dict[str, str] | None:
+    """The tags of one TXT record, names in lower case, the first of each counts, without the version; None for another record."""
+    version = _VERSION.match(text) if len(text) <= MAX_RECORD else None
     # RFC 9989 4.8: the value is case-sensitive, the tag's name is not.
     if version is None or "DMARC1" not in version[0]:
         return None
@@ -62,6 +61,15 @@ def _parse(text: str) -> Record | None:
         found = _TAG.fullmatch(part)
         if found is not None:
             tags.setdefault(found[1].lower(), found[2])
+    return tags
+
+
+@lru_cache(maxsize=512)
+def _parse(text: str) -> Record | None:
+    """The same few records are asked for all day."""
+    tags = record_tags(text)
+    if tags is None:
+        return None
     rua = _uris(tags)
     # RFC 9989 4.10.1: no valid p, or a wrong sp or np. With somebody to report to it counts as p=none, for everything.
     wrong = next((name for name in ("p", "sp", "np") if tags.get(name, "none").lower() not in _POLICIES), "")

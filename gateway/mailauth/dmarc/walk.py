@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from gateway.plugins.dmarc.record import Record, parse_record, select_record
+from gateway.mailauth.dmarc.record import Record, parse_record, select_record
 
 MAX_LABELS = 8
 """RFC 9989 4.10: never more than eight look-ups for one walk."""
+MAX_TEXTS = 50
+"""TXT records of a name that are looked at."""
 _SHOWN = 120
 """Characters of a record shown to people."""
 
@@ -24,6 +26,11 @@ class Answer:
     """False for NXDOMAIN (RFC 8020)."""
     failed: bool = False
     """A temporary failure."""
+
+
+def txt_answer(records: Sequence[Sequence[bytes]], *, exists: bool = True) -> Answer:
+    """TXT records as a resolver hands them over."""
+    return Answer(tuple(b"".join(strings).decode("ascii", "replace") for strings in records[:MAX_TEXTS]), exists=exists)
 
 
 Questions: TypeAlias = frozenset[tuple[str, Literal["TXT", "A"]]]
