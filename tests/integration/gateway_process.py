@@ -80,7 +80,10 @@ class Gateway:
             time.sleep(0.05)
         raise AssertionError(f"not within {limit} s\n{self.log.read_text()}\n{self.out.read_text()}")
 
-    def events(self, name: str) -> list[dict[str, Any]]:
+    def events(self, name: str, *, at_least: int = 0) -> list[dict[str, Any]]:
+        """What the log says under this name; waits until it is said so often: lines are written a moment after the replies."""
+        if at_least:
+            self.until(lambda: len(self.events(name)) >= at_least)
         lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [event for event in map(json.loads, lines) if event["event"] == name]
 

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -449,7 +449,8 @@ def fill(disk: Path, *, leave: int) -> Path:
     """A file that leaves only so many octets."""
     found = os.statvfs(disk)
     filler = disk / "filler"
-    filler.write_bytes(b"\0" * (found.f_bavail * found.f_frsize - leave))
+    with suppress(OSError):  # where the gateway writes its journal meanwhile, the disk is full a little earlier
+        filler.write_bytes(b"\0" * (found.f_bavail * found.f_frsize - leave))
     return filler
 
 
@@ -515,7 +516,7 @@ def test_a_full_disk_under_the_quarantine(cramped: tuple[Gateway, Path], hop: Ne
         assert client.say(held).startswith(b"250 2.0.0 Ok")
         assert [size for size in sizes() if size > 1000] == [pytest.approx(MB // 2, abs=1000)]
     assert hop.scripted.transactions == []
-    verdicts = [event["verdict"] for event in gateway.events("transaction")]
+    verdicts = [event["verdict"] for event in gateway.events("transaction", at_least=3)]
     assert verdicts == ["deferred", "deferred", "held"]
 
 

@@ -182,7 +182,7 @@ def test_a_worker_that_was_stopped_too_long_promises_nothing_and_doubles_nothing
         finally:
             os.kill(worker, signal.SIGCONT)
         client.join(20)
-        assert [one["reply"][:9] for one in gateway.events("transaction")] == ["451 4.5.3", "250 2.0.0", "250 2.0.0"]
+        assert [one["reply"][:9] for one in gateway.events("transaction", at_least=3)] == ["451 4.5.3", "250 2.0.0", "250 2.0.0"]
         assert tries == [3], "each of the two alone"
         assert gateway.worker_pids() == [worker]
         state = gateway.state

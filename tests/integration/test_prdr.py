@@ -35,7 +35,7 @@ def test_exim_hears_of_each_recipient_at_once(
         log = exim.send(
             gateway.smtp, [f"{name}@{DOMAIN}" for name in ("alice", "full", "nobody", "bob")], content, chunking=chunking
         )
-        assert len(gateway.events("transaction")) == 1, "none of them is tried again"
+        assert len(gateway.events("transaction", at_least=1)) == 1, "none of them is tried again"
     ends = {name: mark == "**" for mark, name in re.findall(rf" (=>|->|\*\*|==) (\w+)@{DOMAIN} ", log)}
     assert ends == {"alice": False, "bob": False, "full": True, "nobody": True}, log
     assert "==" not in log, "nobody is deferred"

@@ -185,7 +185,8 @@ async def test_bundled_plugins_are_found_as_any_other(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text(base64.b64encode(bytes(range(32))).decode())
     key.chmod(0o600)
-    needed = '[[plugin.dkim_sign.key]]\ndomain = "example.org"\nselector = "s"\nfile = "key"\n'
+    signs = 'domain = "example.org"\nselector = "s"\nfile = "key"\n'
+    needed = f"[[plugin.dkim_sign.key]]\n{signs}[plugin.arc_seal]\n{signs}"
     made = await generation(tmp_path, f"plugins = {sorted(names)!r}\n{needed}")
     assert set(made.plugins) == names
     assert all(loaded.found.origin.distribution == "mailgateway" for loaded in made.plugins.values())
