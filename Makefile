@@ -16,7 +16,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test difference fuzz servers lint types fmt docs bench soak clean
+.PHONY: help run demo test difference fuzz servers lint types fmt docs bench count growth valgrind soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,17 @@ docs: .venv/installed-tests ## write the generated pages anew
 
 bench: .venv/installed-tests servers ## compare with a direct connection and with haproxy, in one run
 	@$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+count: .venv/installed-tests valgrind ## instructions of fixed scenarios against those kept in benchmarks/instructions.toml (ARGS=--keep to keep them)
+	@$(BIN)/python -m benchmarks.instructions $(ARGS)
+
+growth: .venv/installed-tests valgrind ## instructions over message size, recipients, header fields, MIME parts and rules: does the cost grow linearly?
+	@$(BIN)/python -m benchmarks.growth $(ARGS)
+
+valgrind:
+	@command -v valgrind >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install valgrind >/dev/null; \
+	else echo "the package valgrind is missing: sudo apt install valgrind"; exit 1; fi
 
 soak: .venv/installed-tests servers ## large mail beside small, 200 sessions at once, 200,000 messages: latency and memory
 	@$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -17,6 +17,7 @@ from typing import Any, Self, cast
 
 from gateway.config.addresses import socket_path
 from gateway.config.models import Config
+from gateway.context import Resolver
 from gateway.delivery import Delivery
 from gateway.generation import Generation
 from gateway.ledger import Ledger
@@ -52,13 +53,18 @@ class MemoryJournal:
 
 
 class InProcessGateway:
-    """One worker's composition without the process. `directory` holds its state; relative paths of the config begin there."""
+    """One worker's composition without the process. `directory` holds its state; relative paths of the config begin there.
 
-    def __init__(self, config: Config, *, directory: Path, zones: dict[str, Any] | None = None) -> None:
+    `resolver`: asked instead of the tables of the config and of `zones`; the caller closes it.
+    """
+
+    def __init__(
+        self, config: Config, *, directory: Path, zones: dict[str, Any] | None = None, resolver: Resolver | None = None
+    ) -> None:
         self.config = config
         self.directory = directory
         self.journal = MemoryJournal()
-        self._zones = zones or {}
+        self._resolver = resolver or FakeResolver({**config.dns.zones, **(zones or {})})
         self._stack = AsyncExitStack()
         self._doors: dict[str, tuple[Door, asyncio.Server]] = {}
         self._quarantine: Quarantine | None = None
@@ -94,7 +100,7 @@ class InProcessGateway:
         stack.push_async_callback(quarantine.close)
         ledger = await Ledger.open(state / "ledger.sqlite", store)
         stack.push_async_callback(ledger.close)
-        resolver = FakeResolver({**config.dns.zones, **self._zones})
+        resolver = self._resolver
         relay = Relay(
             config.route,
             config.relay,
