@@ -16,6 +16,7 @@ from gateway.edits import (
 from gateway.errors import ConfigError, ConfigProblem, DnsError, OptionError, OptionMistake, PluginError
 from gateway.fields import HeaderField
 from gateway.findings import AuthResult, Fact, Finding, Findings, Label, Score
+from gateway.idn import a_labels
 from gateway.message import Message
 from gateway.mime import Part
 from gateway.plugin import Plugin, PluginOptions, hook
@@ -105,6 +106,7 @@ __all__ = [
     "UseReversePath",
     "Verdict",
     "Would",
+    "a_labels",
     "accept",
     "add_header",
     "add_recipient",

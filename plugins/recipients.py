@@ -14,7 +14,20 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from gateway import Context, Defer, Plugin, PluginError, PluginOptions, Recipient, Reject, Transaction, defer, hook, reject
+from gateway import (
+    Context,
+    Defer,
+    Plugin,
+    PluginError,
+    PluginOptions,
+    Recipient,
+    Reject,
+    Transaction,
+    a_labels,
+    defer,
+    hook,
+    reject,
+)
 
 LOOK_AGAIN = 2.0
 """Seconds between two looks at the file's time of change."""
@@ -196,12 +209,7 @@ class Recipients(Plugin[Options]):
 
 def _domain(text: str) -> str | None:
     """A domain for comparing: lower case, A-labels, no last dot; None when it is none. Address literals are kept."""
-    text = text.lower().removesuffix(".")
-    if not text.isascii():
-        try:
-            text = text.encode("idna").decode("ascii")
-        except UnicodeError:
-            return None
+    text = (a_labels(text) or "").removesuffix(".")
     return text if text and all(0 < len(label) < 64 for label in text.split(".")) else None
 
 

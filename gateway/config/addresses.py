@@ -9,6 +9,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from gateway.idn import a_labels
+
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 _HOST_PORT = re.compile(r"(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:/]+))(?::(?P<port>\d{1,5}))?")
 _MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
@@ -193,11 +195,8 @@ def _network(text: str) -> str:
 
 def domain_key(text: str) -> str | None:
     """A domain for comparing: lower case, A-labels, no last dot; None when it is none."""
-    try:
-        ascii_form = text if text.isascii() else text.encode("idna").decode("ascii")
-    except UnicodeError:
-        return None
-    return ascii_form.lower().rstrip(".") if _HOST.fullmatch(ascii_form) is not None else None
+    ascii_form = a_labels(text) or ""
+    return ascii_form.rstrip(".") if _HOST.fullmatch(ascii_form) is not None else None
 
 
 def _domain(text: str) -> str:

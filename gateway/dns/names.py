@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dns.name
 
-MAX_TEXT = 1_024
-"""Characters of a name that are looked at; what is longer cannot be a domain name."""
-_DOTS = str.maketrans(dict.fromkeys("\u3002\uff0e\uff61", "."))  # RFC 3490 3.1: the other full stops
+from gateway.idn import MAX_LABEL, a_labels
 
 
 def canonical(name: str) -> str | None:
@@ -15,31 +13,14 @@ def canonical(name: str) -> str | None:
     `.` and `` are the root, as ``. A backslash or any other octet is an ordinary character of a label: mail gives names
     without escapes.
     """
-    if len(name) > MAX_TEXT:
+    text = a_labels(name)
+    if text is None:
         return None
-    if not name.isascii():
-        name = name.translate(_DOTS)
-    name = name.removesuffix(".")
-    if not name:
+    text = text.removesuffix(".")
+    if not text:
         return ""
-    labels = [_label(label) for label in name.split(".")]
-    if any(label is None for label in labels):
-        return None
-    text = ".".join(label for label in labels if label is not None)
-    return text if len(text) <= 253 else None  # RFC 1035 2.3.4: 255 octets with lengths and root
-
-
-def _label(label: str) -> str | None:
-    if not label.isascii():
-        if len(label) > 63:
-            return None
-        try:
-            label = label.encode("idna").decode("ascii")
-        except UnicodeError:
-            return None
-    if not 0 < len(label) <= 63 or "." in label:
-        return None
-    return label.lower()
+    # RFC 1035 2.3.4: 255 octets with lengths and root
+    return text if len(text) <= 253 and all(0 < len(label) <= MAX_LABEL for label in text.split(".")) else None
 
 
 def wire_name(canonical_name: str) -> dns.name.Name:

@@ -9,6 +9,7 @@ from ipaddress import IPv6Address
 
 from gateway.config.addresses import is_loopback_host
 from gateway.config.models import RouteConfig
+from gateway.idn import a_labels
 
 DEFAULT_PORT = 25
 SMTPS_PORT = 465
@@ -138,7 +139,7 @@ class RouteTable:
 
     def route_for(self, domain: str) -> RouteConfig | None:
         """The route, or None. `*.example.org` takes every name below example.org and not example.org itself."""
-        name = domain.lower().rstrip(".")
+        name = (a_labels(domain) or domain).rstrip(".")  # routes have A-labels
         found = self._exact.get(name)
         if found is not None or not self._below:
             return found or self._all

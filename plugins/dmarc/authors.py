@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import idna
-
-from gateway import Message
+from gateway import Message, a_labels
 
 MAX_FROM = 65_536
 """Octets of all From fields together that are read (as `Message.author_addresses` does)."""
@@ -55,29 +53,8 @@ def a_label(domain: str) -> str:
     """Lower case, A-labels (RFC 9989 5.3.1, RFC 5891 as UTS 46 has it); `` when it is no domain name."""
     if len(domain) > _MAX_NAME:
         return ""
-    name = domain.lower() if domain.isascii() else _from_unicode(domain)
-    name = name.removesuffix(".")
+    name = (a_labels(domain) or "").removesuffix(".")
     return name if _DOMAIN.fullmatch(name) else ""
-
-
-def _from_unicode(domain: str) -> str:
-    try:
-        mapped = idna.uts46_remap(domain, std3_rules=False)
-        return ".".join(_label(label) for label in mapped.split("."))
-    except UnicodeError:
-        pass
-    try:  # what RFC 5891 has no room for, but mail clients show all the same: RFC 3490
-        return domain.encode("idna").decode("ascii").lower()
-    except UnicodeError:
-        return ""
-
-
-def _label(label: str) -> str:
-    if label.isascii():
-        return label.lower()
-    if len(label) > 63:
-        raise UnicodeError("label too long")
-    return idna.alabel(label).decode("ascii")
 
 
 def _domain_parts(address: str) -> list[str]:

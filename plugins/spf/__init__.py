@@ -27,7 +27,7 @@ from gateway import (
     quarantine,
     reject,
 )
-from gateway.plugins.spf.domains import a_labels
+from gateway.plugins.spf.domains import multi_label
 from gateway.plugins.spf.evaluation import SpfResult, evaluate, plain_address
 from gateway.plugins.spf.received import NAME, render
 
@@ -198,7 +198,7 @@ def _text(finding: SpfFinding) -> str:
     identity = "MAIL FROM" if finding.property("smtp.mailfrom") is not None else "HELO"
     text = f"SPF {identity} check: {finding.result}"
     domain = finding.properties[0][1].rpartition("@")[2]
-    shown = a_labels(domain)
+    shown = multi_label(domain)
     if shown is not None and shown.isascii() and shown.isprintable():
         text += f" for {shown[:100]}"
     return f"{text}; the domain explains: {finding.explanation}" if finding.explanation else text

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import re
 
-import idna
+from gateway import a_labels
 
 MAX_EXPLANATION = 250
 """Characters of an explanation that are shown; it is a stranger's text (RFC 7208 11.5.3)."""
-_DOTS = str.maketrans(dict.fromkeys("\u3002\uff0e\uff61", "."))
 
 
-def a_labels(domain: str) -> str | None:
+def multi_label(domain: str) -> str | None:
     """The domain with A-labels, without the last dot; None when it is not a multi-label domain name (RFC 7208 4.3).
 
     None too for an address literal, for labels that DNS cannot hold, and for white space and control characters.
     """
-    if len(domain) > 1_024:
+    if len(domain) > 1_024 or domain.startswith("["):
         return None
-    labels = domain.translate(_DOTS).removesuffix(".").split(".")
-    if len(labels) < 2 or domain.startswith("["):
+    name = domain if domain.isascii() else a_labels(domain)
+    if name is None:
         return None
-    result = []
-    for label in labels:
-        if not label or len(label) > 63 or not label.isprintable() or " " in label:
-            return None
-        if label.isascii():
-            result.append(label)
-            continue
-        try:
-            result.append(idna.encode(label, uts46=True).decode("ascii"))  # RFC 6531 3.2: IDNA2008, and mapped as people type it
-        except (idna.IDNAError, UnicodeError):
-            return None
-    name = ".".join(result)
+    labels = name.removesuffix(".").split(".")
+    if len(labels) < 2 or any(not label.isprintable() or " " in label or not 0 < len(label) <= 63 for label in labels):
+        return None
+    name = ".".join(labels)
     return name if len(name) <= 253 else None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gateway import Resolver
 from gateway.plugins.spf.bridge import run
-from gateway.plugins.spf.domains import a_labels, clean
+from gateway.plugins.spf.domains import clean, multi_label
 from gateway.plugins.spf.query import Query
 
 MAX_LOCAL_PART = 256
@@ -80,7 +80,7 @@ async def evaluate(
 
     `address` is one of `plain_address`. `time_limit` is in seconds for all look-ups together (RFC 7208 4.6.4: at least 20).
     """
-    name = a_labels(domain)
+    name = multi_label(domain)
     if name is None:
         return SpfResult(result="none", problem="not a domain name with several labels")
     if len(local_part) > MAX_LOCAL_PART:
@@ -90,7 +90,7 @@ async def evaluate(
             address,
             local_part,
             name,
-            a_labels(helo) or helo[:255],
+            multi_label(helo) or helo[:255],
             receiver=receiver,
             resolver=resolver,
             void_limit=void_limit,

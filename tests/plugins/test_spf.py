@@ -13,7 +13,7 @@ import spf
 from gateway import AuthResult, ClientClass, Defer, DnsAnswer, Quarantine, Reject
 from gateway.plugins.spf import Options, Spf
 from gateway.plugins.spf.bridge import run, wait
-from gateway.plugins.spf.domains import MAX_EXPLANATION, a_labels, clean
+from gateway.plugins.spf.domains import MAX_EXPLANATION, clean, multi_label
 from gateway.plugins.spf.evaluation import SpfResult, evaluate, plain_address
 from gateway.plugins.spf.record import MAX_RECORD, MAX_TERM
 from gateway.testing import FakeContext, FakeResolver, Result, a_session, a_transaction, run_plugin
@@ -376,7 +376,7 @@ async def test_the_bridge_gives_results_errors_and_context_variables() -> None:
     ],
 )
 def test_domains(domain: str, found: str | None) -> None:
-    assert a_labels(domain) == found
+    assert multi_label(domain) == found
 
 
 def test_clean_and_plain_address() -> None:

@@ -98,3 +98,17 @@ def test_no_route() -> None:
     assert table.route_for("a.example.org") is None
     assert table.route_for("example.net") is None
     assert RouteTable([]).route_for("example.org") is None
+
+
+def test_a_domain_in_letters_of_its_own_takes_the_route_of_its_a_labels() -> None:
+    route = RouteConfig(name="x", servers=("127.0.0.1:2526",), domains=("bücher.example", "*.straße.example"))
+    table = RouteTable([route])
+    for domain in (
+        "bücher.example",
+        "BÜCHER.example.",
+        "xn--bcher-kva.example",
+        "mail.straße.example",
+        "mail.xn--strae-oqa.example",
+    ):
+        assert table.route_for(domain) is route
+    assert table.route_for("mail.strasse.example") is None

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import idna
 
+from gateway.idn import MAX_LABEL, a_labels
 from gateway.mailauth.results.reading import MAX_HEAD, read_id
 from gateway.mailauth.results.scanner import Scanner, readable
 from gateway.words import decode_words
@@ -116,12 +117,7 @@ def _heads(text: str) -> Iterator[str]:
 
 def a_label(label: str) -> str:
     """IDNA 2008 (RFC 5891), or where it has none IDNA 2003; in lower case. The label itself, where neither has any."""
-    if label.isascii() or len(label) > 63:
-        return label.lower()
-    try:
-        return idna.alabel(label.lower()).decode("ascii")
-    except UnicodeError:  # IDNAError is one
-        return _old_a_label(label)
+    return label.lower() if len(label) > MAX_LABEL else a_labels(label) or label.casefold()
 
 
 def _old_a_label(label: str) -> str:
