@@ -1,13 +1,12 @@
 """Hostile chains: no exception, a status always, few questions, and each step on the loop is short (CPU).
 
-MAILGATEWAY_FUZZ=300 runs three hundred times as many: 300,000 evaluations. `make fuzz` prints the figures, the longest steps too.
+`make fuzz FUZZ=300` runs three hundred times as many: 300,000 evaluations. `make fuzz` prints the figures, the longest steps too.
 """
 
 # ruff: noqa: T201 - the long run prints its figures
 from __future__ import annotations
 
 import gc
-import os
 import random
 import time
 from collections import Counter
@@ -18,8 +17,9 @@ from gateway.content import Content
 from gateway.mailauth import Answers, KeyAnswer, SigningKey, body_hashes, load_private_key
 from gateway.mailauth.arc import ArcScheme, ArcSealer, ChainResult
 from tests.arc_chains import PLAIN, pem, record
+from tests.fuzzing import TIMES
 
-EVALUATIONS = 1_000 * int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
+EVALUATIONS = 1_000 * TIMES
 NOW = 1_795_000_100.0
 UNSIGNED = b"X-Note: " + b"what nobody signed " * 300 + b"\r\n"
 """Changes here alone leave a chain valid."""

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.load import load
 from gateway.errors import ConfigError
 from gateway.plugins.rules.files import read_rules
+from tests.fuzzing import examples
 
-TIMES = int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
-"""More examples, other ones each time, where it is more than 1."""
-DEPTH = settings(
-    max_examples=150 * TIMES,
-    derandomize=TIMES == 1,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+DEPTH = examples(150)
 USUAL = (Path(__file__).parents[2] / "config.toml").read_text()
 WORDS = [
     '"', "'", "[", "]", "{", "}", "=", "\n", ",", ".", "#", "\\", '"""', "[[", "]]", "-1", "1e400", "nan", "inf", "true", "0",

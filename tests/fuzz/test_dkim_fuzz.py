@@ -1,13 +1,12 @@
 """Hostile signatures, key records and messages: no exception, and each step on the loop is short.
 
-MAILGATEWAY_FUZZ=300 runs three hundred times as many: 300,000 evaluations. `make fuzz` prints the figures, the longest steps too.
+`make fuzz FUZZ=300` runs three hundred times as many: 300,000 evaluations. `make fuzz` prints the figures, the longest steps too.
 """
 
 # ruff: noqa: T201 - the long run prints its figures
 from __future__ import annotations
 
 import gc
-import os
 import random
 import time
 from collections import Counter
@@ -19,8 +18,9 @@ from gateway.mailauth.asking import SEARCHED
 from gateway.plugins.dkim import DkimFinding, DkimScheme, Limits
 from tests.dkim_signer import sign
 from tests.fuzz.dkim_messages import KEYS, RECORDS, case
+from tests.fuzzing import FIRST_SEED, TIMES
 
-EVALUATIONS = 1_000 * int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
+EVALUATIONS = 1_000 * TIMES
 SCHEME = DkimScheme(Limits())
 RESULTS = {"pass", "fail", "policy", "permerror", "temperror", "none"}
 _PIECES = [
@@ -162,7 +162,7 @@ class Watch:
 
 
 def test_hostile_signatures_and_records() -> None:
-    first = int(os.environ.get("MAILGATEWAY_SEED", "1"))
+    first = FIRST_SEED
     watch, tally = Watch(), Counter[str]()
     reasons: set[str] = set()
     gc.disable()  # its passes over a whole test run's objects would be the longest steps

@@ -1,13 +1,12 @@
 """Generated messages have the result that dkimpy gives them, save the differences that are meant: docs/plugins/dkim.md.
 
-MAILGATEWAY_FUZZ=100 runs a hundred times as many: 100,000 messages. `make fuzz` prints the figures.
+`make fuzz FUZZ=100` runs a hundred times as many: 100,000 messages. `make fuzz` prints the figures.
 """
 
 # ruff: noqa: T201 - the long run prints its figures
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 from collections import Counter
@@ -28,8 +27,9 @@ from gateway.mailauth import (
 )
 from gateway.plugins.dkim import DkimFinding, DkimScheme, Limits
 from tests.fuzz.dkim_messages import RECORDS, case
+from tests.fuzzing import FIRST_SEED, TIMES
 
-MESSAGES = 1_000 * int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
+MESSAGES = 1_000 * TIMES
 SILENT = logging.getLogger("dkimpy.silent")
 SILENT.disabled = True
 SCHEME = DkimScheme(Limits(signatures=10))
@@ -108,7 +108,7 @@ def sizes(message: Message, is_relaxed: bool) -> int:
 
 
 def test_the_results_are_those_of_dkimpy() -> None:
-    first = int(os.environ.get("MAILGATEWAY_SEED", "1"))
+    first = FIRST_SEED
     tally: Counter[str] = Counter()
     differences: Counter[str] = Counter()
     for seed in range(first, first + MESSAGES):

@@ -1,14 +1,12 @@
-"""Whatever From, records and results are: one finding, bounded, no exception, few look-ups. More with MAILGATEWAY_FUZZ."""
+"""Whatever From, records and results are: one finding, bounded, no exception, few look-ups. More of it with `make fuzz`."""
 
 from __future__ import annotations
 
-import os
-import random
 from collections import Counter
 from typing import Any, Literal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import AuthResult, Quarantine, Reject, Verdict
@@ -18,13 +16,7 @@ from gateway.plugins.dmarc import Dmarc, DmarcFinding, Options
 from gateway.plugins.dmarc.authors import a_label, read_authors
 from gateway.plugins.dmarc.evaluate import MAX_WALKS, Identifier, evaluate
 from gateway.testing import TEMPFAIL, FakeContext, FakeResolver, a_message, a_session, a_transaction, run_plugin
-
-TIMES = int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
-
-
-def several(examples: int) -> settings:
-    return settings(max_examples=examples * TIMES, derandomize=TIMES == 1, deadline=None, suppress_health_check=list(HealthCheck))
-
+from tests.fuzzing import TIMES, chances, examples
 
 POLICIES = {"none", "quarantine", "reject"}
 names = st.sampled_from(
@@ -108,7 +100,7 @@ options = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@several(120)
+@examples(120)
 @given(
     froms=st.lists(fields, max_size=3),
     mark=marks,
@@ -166,7 +158,7 @@ def _is_sound(finding: DmarcFinding, verdict: Verdict | None) -> None:
     assert read.result == finding.result
 
 
-@several(700)
+@examples(700)
 @given(records | st.text(max_size=300) | st.binary(max_size=300).map(lambda octets: octets.decode("ascii", "replace")))
 def test_any_record(text: str) -> None:
     record = parse_record(text)
@@ -182,7 +174,7 @@ labels = st.sampled_from(["a", "b", "bank", "example", "com", "x" * 63])
 domains = st.lists(labels, min_size=1, max_size=14).map(".".join)
 
 
-@several(200)
+@examples(200)
 @given(
     author=domains,
     identifiers=st.lists(
@@ -224,7 +216,7 @@ def test_any_tree(author: str, identifiers: list[Identifier], texts: dict[str, s
     assert all(one.result == "pass" for one in found.aligned)
 
 
-@several(200)
+@examples(200)
 @given(st.text(max_size=300) | domains | names)
 def test_any_name(domain: str) -> None:
     name = a_label(domain)
@@ -271,7 +263,7 @@ RECORD_PIECES = [
 
 def test_a_million_fields_and_records() -> None:
     """10,000 of each; with `make fuzz` a million, other ones each time."""
-    pick = random.Random(9989 if TIMES == 1 else None)
+    pick = chances(9989)
     seen: Counter[str] = Counter()
     for _ in range(10_000 * TIMES):
         field = b"".join(pick.choice(PIECES) * pick.choice((1, 1, 1, 2, 9)) for _ in range(pick.randrange(25)))

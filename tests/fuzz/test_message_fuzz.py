@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import time
 from typing import Any
 
 import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from gateway import Message, Plugin, TagSubject
@@ -33,17 +32,9 @@ from gateway.plugins.rules.kinds import ANY, BOOL, DOUBLE, INT, STRING, STRINGS
 from gateway.plugins.spf import Spf
 from gateway.splice import apply
 from gateway.testing import TEMPFAIL, Clock, FakeContext, FakeResolver, a_session, a_transaction, run_chain
+from tests.fuzzing import examples
 
-TIMES = int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
-"""More examples, other ones each time, where it is more than 1."""
-DEPTH = settings(
-    max_examples=60 * TIMES,
-    derandomize=TIMES == 1,
-    database=None,
-    deadline=None,
-    phases=(Phase.explicit, Phase.generate, Phase.shrink),
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
-)
+DEPTH = examples(60)
 LONGEST = 5.0
 """Seconds for a message on a busy machine; most take a hundredth of one."""
 

@@ -1,12 +1,11 @@
 """Hostile Authentication-Results fields, BIMI records and messages with them: nothing raises, and no step is long.
 
-MAILGATEWAY_FUZZ=500 makes 1,000,000 fields and records, and 100,000 messages. Printed: how many, and the longest step.
+`make fuzz FUZZ=500` makes 1,000,000 fields and records, and 100,000 messages. Printed: how many, and the longest step.
 """
 
 from __future__ import annotations
 
 import gc
-import os
 import random
 import sys
 import time
@@ -23,8 +22,8 @@ from gateway.plugins.bimi.record import RecordError, is_assertion, parse_asserti
 from gateway.plugins.upstream import Options, Upstream
 from gateway.splice import apply
 from gateway.testing import TEMPFAIL, FakeContext, a_session, a_transaction
+from tests.fuzzing import TIMES, chances
 
-TIMES = int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
 FIELDS = 2_000 * TIMES
 MESSAGES = 200 * TIMES
 OURS = Names(["mx.example.org", "*.exämple.net"])
@@ -122,10 +121,6 @@ class Longest:
         return result
 
 
-def chances() -> random.Random:
-    return random.Random(8601 if TIMES == 1 else None)
-
-
 def check_field(body: bytes, step: Longest) -> None:
     reading = step("read_results", read_results, body)
     forged = step("bears_name", bears_name, body, OURS)
@@ -166,7 +161,7 @@ def check_record(record: bytes, step: Longest) -> None:
 
 
 def test_fields_and_records() -> None:
-    chance, step = chances(), Longest()
+    chance, step = chances(8601), Longest()
     gc.collect()
     for number in range(FIELDS):
         if number % 2:
@@ -198,7 +193,7 @@ def a_hostile_message(chance: random.Random) -> bytes:
 
 
 async def test_messages() -> None:
-    chance, longest, size = chances(), 0.0, 0
+    chance, longest, size = chances(8601), 0.0, 0
     session = a_session(client_address="192.0.2.1")
     upstream = Upstream(Options.model_validate({"trusted": [{"id": "mx1.example.org", "networks": ["192.0.2.0/24"]}]}))
     passed = AuthResult(method="dmarc", result="pass", properties=(("header.from", "example.org"),))

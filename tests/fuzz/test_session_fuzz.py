@@ -7,7 +7,6 @@ a small model of what a client knows; what reached the next hop is held against 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import socket
 from collections.abc import Iterator
@@ -16,23 +15,16 @@ from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import HealthCheck, event, example, given, settings
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 from structlog.testing import LogCapture
 
 from gateway.config.models import Config
 from gateway.testing.in_process import InProcessGateway
 from gateway.testing.next_hop import DROP, KEYWORDS, SILENCE, Answer, ScriptedNextHop
+from tests.fuzzing import examples
 
-TIMES = int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
-"""More examples, other ones each time, where it is more than 1."""
-DEPTH = settings(
-    max_examples=200 * TIMES,
-    derandomize=TIMES == 1,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+DEPTH = examples(200)
 PATIENCE = 10.0
 """Seconds for a session to come to its end; the next hop's limits are fractions of one."""
 

@@ -1,7 +1,7 @@
 """Hostile SPF: records over the grammar, bent ones and random octets, in domains that include each other. RFC 7208.
 
 No exception leaves, DNS is asked no more often than RFC 7208 4.6.4 bounds, texts are clean, and no evaluation holds the loop: here no
-answer makes it wait, so its whole CPU is one piece. MAILGATEWAY_FUZZ=1000 runs a thousand times as many: a million evaluations.
+answer makes it wait, so its whole CPU is one piece. `make fuzz FUZZ=1000` runs a thousand times as many: a million evaluations.
 `make fuzz ARGS='-k spf'` prints the figures.
 """
 
@@ -9,7 +9,6 @@ answer makes it wait, so its whole CPU is one piece. MAILGATEWAY_FUZZ=1000 runs 
 from __future__ import annotations
 
 import gc
-import os
 import random
 import re
 import time
@@ -26,8 +25,9 @@ from gateway.plugins.spf.domains import MAX_EXPLANATION
 from gateway.plugins.spf.evaluation import RESULTS, SpfResult, evaluate
 from gateway.plugins.spf.received import render
 from gateway.testing import TEMPFAIL, FakeContext, FakeResolver, a_session, a_transaction, run_plugin
+from tests.fuzzing import TIMES
 
-EVALUATIONS = 1_000 * int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
+EVALUATIONS = 1_000 * TIMES
 HOLD = 0.05
 """Seconds of CPU in one piece."""
 MOST_QUESTIONS = 1 + 10 * 11 + 11 + 1

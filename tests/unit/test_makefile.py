@@ -89,3 +89,12 @@ def test_servers_that_cannot_be_installed_are_named(tmp_path: Path) -> None:
     assert "tests that need them are skipped" in found.stderr
     assert "swaks" in found.stderr
     assert not (tmp_path / "calls").exists()
+
+
+def test_fuzz_means_the_same_for_every_test() -> None:
+    """One multiplier, read in one place: otherwise `make fuzz` says little about what was run."""
+    tests = Path(__file__).parents[1]
+    readers = {path.name for path in tests.rglob("*.py") if '"MAILGATEWAY_FUZZ"' in path.read_text() and path != Path(__file__)}
+    assert readers == {"fuzzing.py"}
+    outside = [path for path in tests.rglob("test_*.py") if "tests.fuzzing" in path.read_text() and path.parent.name != "fuzz"]
+    assert [path for path in outside if path != Path(__file__)] == []

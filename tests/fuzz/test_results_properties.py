@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import authres
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import AuthResult
 from gateway.mailauth.results import Names, bears_name, read_results, render_results
+from tests.fuzzing import examples
 
-MANY = int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
-"""1,000,000 fields and more with 1,200: `make fuzz`."""
-several = settings(max_examples=150 * MANY, deadline=None, suppress_health_check=list(HealthCheck))
+several = examples(150)
 
 keywords = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 printable = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1, max_size=60).filter(

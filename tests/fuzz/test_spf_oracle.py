@@ -2,12 +2,11 @@
 
 Left out, because RFC 7208 is on our side: `%{d0}` and other macros that are none, transformers on other delimiters, names that are too
 long (7.1, 7.3), the count of void look-ups, redirects that are not followed (4.6.4), exchanges behind a match (5.4), includes of
-oneself behind a match (5.2), unknown modifiers that come twice (6). MAILGATEWAY_FUZZ=50 runs 20,000 cases.
+oneself behind a match (5.2), unknown modifiers that come twice (6). `make fuzz FUZZ=50` runs 20,000 cases.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from typing import Any
@@ -17,8 +16,9 @@ import spf
 
 from gateway.plugins.spf.evaluation import evaluate
 from gateway.testing import TEMPFAIL, FakeResolver
+from tests.fuzzing import TIMES
 
-CASES = 400 * int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
+CASES = 400 * TIMES
 ADDRESSES = ("192.0.2.1", "192.0.2.130", "198.51.100.7", "2001:db8::1", "2001:db8:1::1")
 NAMES = ("a.example", "b.example", "c.example")
 HOSTS = ("h1.example", "h2.example")

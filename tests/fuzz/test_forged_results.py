@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from email.parser import BytesParser
 from typing import Any
 
 import authres
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import Message
@@ -18,9 +17,9 @@ from gateway.plugins.authres import AuthRes
 from gateway.splice import apply
 from gateway.testing import FakeContext, a_transaction
 from gateway.words import decode_words
+from tests.fuzzing import examples
 
-MANY = int(os.environ.get("MAILGATEWAY_FUZZ", "1"))
-several = settings(max_examples=150 * MANY, deadline=None, suppress_health_check=list(HealthCheck))
+several = examples(150)
 OURS = "mx.exämple.org"
 KEY = id_key(OURS)
 CONTEXT: Any = FakeContext(authserv_id=OURS)
