@@ -77,7 +77,7 @@ class Dmarc(Plugin[Options]):
         """By `verdict`; a domain that asks for nothing gets nothing (RFC 9989 5.4)."""
         for finding in transaction.findings.of(DmarcFinding):
             is_open = finding.result == "temperror" or (finding.awaited != "" and finding.disposition != "none")
-            if is_open and self.options.temporary_error == "defer":
+            if is_open and self.options.temperror == "defer":
                 evidence = f"the ARC chain of {finding.awaited} could not be looked up" if finding.awaited else finding.reason
                 return defer(
                     "DMARC policy lookup failed, try again later", enhanced="4.4.3", reason="dmarc-temperror", evidence=evidence

@@ -19,7 +19,7 @@ class Options(PluginOptions):
     verdict: Literal["off", "quarantine", "reject", "policy", "careful"] = "off"
     """What a failure costs where the domain's policy is not `none`: `off` nothing, `quarantine` held, `reject` refused,
     `policy` what the domain asks for, `careful` the same, but held where the failure looks like forwarding."""
-    temporary_error: Literal["ignore", "defer"] = "ignore"
+    temperror: Literal["accept", "defer"] = "accept"
     """`defer`: when DNS fails, the client is asked to try again (451 4.4.3)."""
     box: str = Field(default="default", pattern=r"[a-z0-9][a-z0-9_-]{0,31}")
     """Box of the quarantine."""

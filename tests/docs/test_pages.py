@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,23 @@ def test_every_page_is_in_the_index() -> None:
     index = (TOP / "docs" / "index.md").read_text(encoding="utf-8")
     for page in sorted((TOP / "docs").rglob("*.md")):
         assert page.name == "index.md" or f"({page.relative_to(TOP / 'docs')})" in index, page
+
+
+BUNDLED = {one.name for one in entry_points(group="mailgateway.plugins") if one.value.startswith("gateway.plugins.")}
+SECTIONS = ["What it does", "Findings", "Verdicts", "Options", "Example", "Limits"]
+
+
+def test_readme_and_index_list_the_plugins_that_come_with_it() -> None:
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    index = (TOP / "docs" / "index.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\[(\w+)\]\(docs/plugins/\1\.md\)", readme)) == sorted(BUNDLED)
+    assert sorted(re.findall(r"^\| \[(\w+)\]\(plugins/\1\.md\) \|", index, re.MULTILINE)) == sorted(BUNDLED)
+
+
+@pytest.mark.parametrize("plugin", sorted(BUNDLED - {"rules"}))  # the page of `rules` is the manual of its language
+def test_pages_of_plugins_have_the_same_sections(plugin: str) -> None:
+    text = (TOP / "docs" / "plugins" / f"{plugin}.md").read_text(encoding="utf-8")
+    assert [title for title in re.findall(r"^## (.*)$", text, re.MULTILINE) if title in SECTIONS] == SECTIONS
 
 
 def test_readme_is_short_and_its_table_is_the_demo() -> None:

@@ -221,7 +221,7 @@ async def run(octets: bytes, table: dict[str, Any], reverse_path: str) -> bytes:
     plugins: list[Plugin[Any]] = [
         Spf(),
         Dkim(),
-        Dmarc(DmarcOptions(verdict="policy", temporary_error="defer")),
+        Dmarc(DmarcOptions(verdict="policy", temperror="defer")),
         AuthRes(),
         Recipients(RecipientsOptions(known={"example.net": ("bob",)})),
         Rules(RULES),

@@ -28,7 +28,7 @@ use = "spf"
 temperror = "defer"
 [plugin.dmarc_strict]
 use = "dmarc"
-temporary_error = "defer"
+temperror = "defer"
 """
 WAITING = 500
 

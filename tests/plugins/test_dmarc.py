@@ -90,7 +90,7 @@ async def test_verdicts(verdict: Any, policy: str, kind: type | None) -> None:
 async def test_temporary_errors() -> None:
     finding, result = await run("From: a@example.org", {"example.org": TEMPFAIL}, options=Options(verdict="policy"))
     assert (finding.result, result.verdict) == ("temperror", None)
-    _, result = await run("From: a@example.org", {"example.org": TEMPFAIL}, options=Options(temporary_error="defer"))
+    _, result = await run("From: a@example.org", {"example.org": TEMPFAIL}, options=Options(temperror="defer"))
     assert isinstance(result.verdict, Defer)
     assert (result.verdict.code, result.verdict.enhanced) == (451, "4.4.3")
 

@@ -251,19 +251,19 @@ async def test_a_sealer_speaks_for_one_author() -> None:
 
 async def test_a_sealer_whose_key_could_not_be_looked_up() -> None:
     unread = arc("fail", ("policy.unverified-sealer", "lists.example"))
-    _, result = await run(unread, BROKEN, temporary_error="defer")
+    _, result = await run(unread, BROKEN, temperror="defer")
     assert isinstance(result.verdict, Defer)
     assert (result.verdict.enhanced, result.verdict.evidence) == (
         "4.4.3",
         "the ARC chain of lists.example could not be looked up",
     )
-    others: list[dict[str, Any]] = [{}, {"temporary_error": "defer", "trust_arc": False}]
+    others: list[dict[str, Any]] = [{}, {"temperror": "defer", "trust_arc": False}]
     for options in others:
         _, result = await run(unread, BROKEN, **options)
         assert isinstance(result.verdict, Reject)
-    _, result = await run(unread, BROKEN, temporary_error="defer", verdict="off")
+    _, result = await run(unread, BROKEN, temperror="defer", verdict="off")
     assert result.verdict is None
-    _, result = await run(unread, BROKEN, temporary_error="defer", trusted_forwarders=[{"networks": ["192.0.2.0/24"]}])
+    _, result = await run(unread, BROKEN, temperror="defer", trusted_forwarders=[{"networks": ["192.0.2.0/24"]}])
     assert result.verdict is None
 
 
