@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway import Message
+from gateway import Message, a_labels
 from gateway.mailauth.arc import ChainResult, SetReport
 from gateway.mailauth.results import Names, Reading, Resinfo
 
@@ -28,7 +28,7 @@ class Trust:
     sealer: str = ""
     """Who says that DMARC passed for the author's domain; `` when nobody does who may be believed."""
     doubt: str = ""
-    """Why a valid chain of trusted sealers is not believed all the same."""
+    """Why a valid chain of trusted sealers is not believed all the same, or changes nothing."""
 
 
 Claims = Mapping[int, Reading]
@@ -46,7 +46,8 @@ def assess(result: ChainResult, claims: Claims, message: Message, trusted: Names
         return Trust(doubt=doubt)
     oldest = run[-1].instance
     sealer = next((one.sealer for one in reversed(run) if _passed_dmarc(claims[one.instance], message)), "")
-    return Trust(oldest=oldest, claims=told(claims[oldest]), sealer=sealer)
+    doubt = "" if sealer else "no trusted sealer of it tells dmarc=pass for the author's domain"
+    return Trust(oldest=oldest, claims=told(claims[oldest]), sealer=sealer, doubt=doubt)
 
 
 def told(reading: Reading) -> tuple[tuple[str, str], ...]:
@@ -84,4 +85,5 @@ def _is_for(claim: Resinfo, message: Message) -> bool:
     domain = claim.property("header.from")
     if not domain:
         return True
-    return [domain.rpartition("@")[2].lower().rstrip(".")] == list(message.author_domains)
+    wanted = (a_labels(domain.rpartition("@")[2]) or "").rstrip(".")
+    return [wanted] == [a_labels(one) for one in message.author_domains]

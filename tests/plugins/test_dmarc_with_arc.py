@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from gateway import AddHeader, Plugin, Reject
+from gateway.mailauth.arc import ArcFinding
 from gateway.plugins.arc import Arc
 from gateway.plugins.arc import Options as ArcOptions
 from gateway.plugins.authres import AuthRes
 from gateway.plugins.dkim import Dkim
 from gateway.plugins.dmarc import Dmarc, DmarcFinding, Options
 from gateway.testing import FakeContext, FakeResolver, Result, a_message, run_chain
-from tests.arc_chains import chain, zones
+from tests.arc_chains import PLAIN, chain, zones
 
 LIST = "lists.example"
 PASSED = "dmarc=pass header.from=author.example"
@@ -66,6 +67,27 @@ async def test_whoever_is_not_is_refused(content: bytes, trusted: tuple[str, ...
     finding, result = await run(content, *trusted, **options)
     assert (finding.result, finding.is_let_through) == ("fail", False)
     assert isinstance(result.verdict, Reject)
+
+
+@pytest.mark.parametrize("results", ["dmarc=fail header.from=author.example", "spf=pass smtp.mailfrom=author.example"])
+async def test_why_a_trusted_seal_changed_nothing_is_told(results: str) -> None:
+    _, result = await run(chain(LIST, results=results), LIST)
+    [arc] = result.transaction.findings.of(ArcFinding)
+    assert arc.reason == f"1 set, the newest of {LIST}; no trusted sealer of it tells dmarc=pass for the author's domain"
+
+
+async def test_an_author_in_letters_of_its_own() -> None:
+    table = {**zones(LIST), "_dmarc.xn--bcher-kva.example": {"TXT": ["v=DMARC1; p=reject"]}}
+    content = chain(
+        LIST,
+        results="dmarc=pass header.from=xn--bcher-kva.example",
+        content=PLAIN.replace(b"author.example", "bücher.example".encode()),
+    )
+    context: Any = FakeContext(resolver=FakeResolver(table))
+    plugins: list[Plugin[Any]] = [Arc(ArcOptions(trusted_sealers=(LIST,))), Dmarc(Options(verdict="policy"))]
+    result = await run_chain(plugins, message=a_message(content), context=context)
+    [finding] = result.transaction.findings.of(DmarcFinding)
+    assert (finding.domain, finding.result, finding.is_let_through) == ("xn--bcher-kva.example", "fail", True)
 
 
 async def test_a_second_author_is_not_covered() -> None:
