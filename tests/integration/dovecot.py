@@ -6,23 +6,16 @@ so that its answers for one message differ. The system's Dovecot is not touched.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
-import shutil
-import signal
-import socket
 import subprocess
-import tempfile
-import time
-from pathlib import Path
-from typing import Self
+
+from tests.integration.real_server import RealServer
 
 DOMAIN = "dove.test"
 MAILBOXES = ("alice", "bob", "carol", "dave")
 FULL = f"full@{DOMAIN}"
 """Over quota after the dot: 552 5.2.2."""
-START_LIMIT = 10.0
 
 _CONFIG = """\
 base_dir = {directory}/run
@@ -59,22 +52,13 @@ service lmtp {{
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-class RealDovecot:
+class RealDovecot(RealServer):
     """`with RealDovecot() as dovecot: … dovecot.address …`."""
 
     def __init__(self) -> None:
-        self.port = _free_port()
-        self._directory = Path(tempfile.mkdtemp(prefix="mailgateway-dovecot-"))
-        self._directory.chmod(0o755)  # Dovecot's own users look for their files in it
+        super().__init__("Dovecot")
         self._mail = self._directory / "mail"
         self._log = self._directory / "log"
-        self._process: subprocess.Popen[bytes] | None = None
         self._prepare()
 
     @property
@@ -87,36 +71,9 @@ class RealDovecot:
         """The same by a UNIX socket."""
         return f"lmtp+unix:{self._directory}/lmtp"
 
-    def start(self) -> None:
-        """Start it, and return when it greets. TimeoutError with its log when it does not."""
-        with (self._directory / "stderr").open("ab") as stderr:
-            self._process = subprocess.Popen(
-                ["/usr/sbin/dovecot", "-F", "-c", self._directory / "dovecot.conf"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + START_LIMIT
-        while not self._greets():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                msg = f"Dovecot does not answer\n{self.log()}\n{(self._directory / 'stderr').read_text()}"
-                raise TimeoutError(msg)
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        """End it with all its processes; the mailboxes stay."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(10)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # a group of its own: start_new_session
-            process.wait()
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Its master."""
+        return self.in_own_group(["/usr/sbin/dovecot", "-F", "-c", self._directory / "dovecot.conf"])
 
     def messages(self, user: str) -> list[bytes]:
         """What lies in a mailbox, as Dovecot wrote it: its own fields on top."""
@@ -130,30 +87,6 @@ class RealDovecot:
     def log(self) -> str:
         """Its log."""
         return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
-
-    def close(self) -> None:
-        """Stop it and remove everything."""
-        self.stop()
-        shutil.rmtree(self._directory, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _greets(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as sock:
-            sock.settimeout(2)
-            if sock.recv(100).startswith(b"220 "):
-                sock.sendall(b"QUIT\r\n")
-                return True
-        return False
 
     def _prepare(self) -> None:
         owner = pwd.getpwnam("nobody")

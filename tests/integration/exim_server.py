@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
-import shutil
-import socket
 import subprocess
-import tempfile
-import time
-from pathlib import Path
-from typing import Self
 
 from tests.integration.exim import BINARY, USER
 from tests.integration.postfix import DOMAIN, MAILBOXES
-
-START_LIMIT = 10.0
+from tests.integration.real_server import RealServer
 
 _CONFIG = """\
 exim_path = {binary}
@@ -59,15 +51,11 @@ begin retry
 """
 
 
-class EximServer:
+class EximServer(RealServer):
     """`with EximServer() as exim: … exim.address …`."""
 
     def __init__(self) -> None:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = int(sock.getsockname()[1])
-        self._directory = Path(tempfile.mkdtemp(prefix="mailgateway-exim-"))
-        self._directory.chmod(0o755)  # it gives up root
+        super().__init__("Exim")
         owner = pwd.getpwnam(USER)
         for name in ("spool", "log", "mail"):
             (self._directory / name).mkdir()
@@ -75,7 +63,6 @@ class EximServer:
         facts = {"directory": self._directory, "port": self.port, "binary": BINARY, "user": USER}
         text = _CONFIG.format(domain=DOMAIN, mailboxes=" : ".join(MAILBOXES), **facts)
         (self._directory / "conf").write_text(text)
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
@@ -91,32 +78,6 @@ class EximServer:
         file = self._directory / "log" / "mainlog"
         return file.read_text("utf-8", "replace") if file.exists() else ""
 
-    def __enter__(self) -> Self:
-        command = [str(BINARY), "-C", str(self._directory / "conf"), "-bdf", "-q1s"]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        deadline = time.monotonic() + START_LIMIT
-        while not self._greets():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                log = self.log()
-                self.__exit__()
-                raise TimeoutError(f"Exim does not answer\n{log}")
-            time.sleep(0.02)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(5)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, 9)  # a group of its own: start_new_session
-            self._process.wait()
-        shutil.rmtree(self._directory, ignore_errors=True)
-
-    def _greets(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as sock:
-            sock.settimeout(2)
-            if sock.recv(100).startswith(b"220 "):
-                sock.sendall(b"QUIT\r\n")
-                return True
-        return False
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Its daemon, which runs the queue too."""
+        return self.in_own_group([BINARY, "-C", self._directory / "conf", "-bdf", "-q1s"])

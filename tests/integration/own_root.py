@@ -10,18 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 import signal
-import socket
 import subprocess
-import tempfile
-import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
 
 from tests.integration.postfix import MAILBOXES
+from tests.integration.real_server import RealServer
 
 UNPACKED = Path("/opt/mailgateway-tests")
 START_LIMIT = 15.0
@@ -45,24 +41,21 @@ def why_not() -> str:
     return done.stderr.decode("utf-8", "replace").strip()
 
 
-class ServerInOwnRoot(ABC):
+class ServerInOwnRoot(RealServer):
     """`with RealSendmail() as sendmail: … sendmail.address …`."""
 
     name: str
     """Of its directory under `UNPACKED`."""
+    start_limit = START_LIMIT
 
     def __init__(self, *, onward: int = 0) -> None:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = int(sock.getsockname()[1])
+        super().__init__(self.name)
         self.onward = onward
         """Port of loopback that it sends all mail to; 0: it keeps what is for its mailboxes."""
         self.host = f"{self.name}-onward.test" if onward else f"{self.name}.test"
         """Its name, which differs as client, since servers refuse to talk to one of their own name."""
-        self.root = Path(tempfile.mkdtemp(prefix=f"mailgateway-{self.name}-"))
-        self.root.chmod(0o755)  # they give up root
+        self.root = self._directory
         self._log = self.root / "var" / "log" / "mail"
-        self._process: subprocess.Popen[bytes] | None = None
         self._furnish()
         self.prepare()
 
@@ -110,28 +103,17 @@ class ServerInOwnRoot(ABC):
         made.chmod(mode)
         return made
 
-    def start(self) -> None:
-        """Start it, and return when it greets. TimeoutError with its log when it does not."""
+    def launch(self) -> subprocess.Popen[bytes]:
+        """In name spaces and a root of its own. It ends with the tests, however they end."""
         lower = f"{UNPACKED / self.name / 'usr'}:/usr"
         inside = ["sh", "-c", _INSIDE, "sh", str(self.root), lower, self.host, *self.command()]
         with self._log.open("ab") as log:
-            # It ends with the tests, however they end.
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *_SPACES, *inside], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + START_LIMIT
-        while not self._greets():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                msg = f"{self.name} does not answer\n{self.log()}"
-                raise TimeoutError(msg)
-            time.sleep(0.02)
 
-    def stop(self) -> None:
-        """End it with all its processes, which the kernel ends with the first one of their name space."""
-        process, self._process = self._process, None
-        if process is None:
-            return
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        """The kernel ends all its processes with the first one of their name space."""
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         with contextlib.suppress(OSError):
             for child in children.read_text().split():
@@ -141,30 +123,6 @@ class ServerInOwnRoot(ABC):
         finally:
             process.kill()
             process.wait()
-
-    def close(self) -> None:
-        """Stop it and remove everything."""
-        self.stop()
-        shutil.rmtree(self.root, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _greets(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as sock:
-            sock.settimeout(5)
-            if sock.recv(500).startswith(b"220 "):
-                sock.sendall(b"QUIT\r\n")
-                return True
-        return False
 
     def _furnish(self) -> None:
         """What every server has: mount points, users, names of hosts without a resolver, mailboxes."""

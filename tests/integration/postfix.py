@@ -9,21 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+
+from tests.integration.real_server import RealServer
 
 DOMAIN = "example.test"
 MAILBOXES = ("alice", "bob", "postmaster")
 DEFERRED = f"deferred@{DOMAIN}"
 """Answered 450 at RCPT."""
-START_LIMIT = 10.0
 
 _MASTER_CF = """\
 {address} inet n - n - 100 smtpd
@@ -51,16 +49,8 @@ tlsmgr unix - - n 1000? 1 tlsmgr
 _QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "saved", "trace", "private")
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-class RealPostfix:
+class RealPostfix(RealServer):
     """`with RealPostfix() as postfix: … postfix.address …`. It may be stopped and started again at the same address."""
-
-    host = "127.0.0.1"
 
     def __init__(
         self,
@@ -71,13 +61,10 @@ class RealPostfix:
         services: str = "",
     ) -> None:
         """`settings` over those of main.cf below, `services`: more lines of master.cf."""
-        self.port = port or _free_port()
-        self._directory = Path(tempfile.mkdtemp(prefix="mailgateway-postfix-"))
-        self._directory.chmod(0o755)  # Postfix gives up root
+        super().__init__("Postfix", port)
         self._config = self._directory / "config"
         self._mail = self._directory / "mail"
         self._log = self._directory / "log"
-        self._master: subprocess.Popen[bytes] | None = None
         self._prepare(message_size_limit, settings or {}, services)
 
     @property
@@ -93,60 +80,36 @@ class RealPostfix:
     @property
     def pid(self) -> int:
         """Of its master, which reads the configuration again at SIGHUP."""
-        assert self._master is not None
-        return self._master.pid
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:
         """Started and not stopped; paused counts as running."""
-        return self._master is not None
+        return self._process is not None
 
-    def start(self) -> None:
-        """Start it, and return when it greets. TimeoutError with its log when it does not."""
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Its master; `-d`: in the foreground."""
         program = next(p for p in (Path("/usr/lib/postfix/sbin/master"), Path("/usr/libexec/postfix/master")) if p.exists())
-        # -d: in the foreground, so that its process id and its group are ours to signal
-        with (self._directory / "stderr").open("ab") as stderr:
-            self._master = subprocess.Popen(
-                [program, "-c", self._config, "-d"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + START_LIMIT
-        while not self._greets():
-            if self._master.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                msg = f"Postfix does not answer\n{self.log()}\n{(self._directory / 'stderr').read_text()}"
-                raise TimeoutError(msg)
-            time.sleep(0.02)
+        return self.in_own_group([program, "-c", self._config, "-d"])
 
-    def stop(self) -> None:
-        """End it with all its processes; its queue and mailboxes stay."""
-        master, self._master = self._master, None
-        if master is None:
-            return
-        self._signal(master, signal.SIGCONT)
-        master.terminate()
-        try:
-            master.wait(5)
-        except subprocess.TimeoutExpired:
-            master.kill()
-            master.wait()
-        self._signal(master, signal.SIGKILL)  # what is left of its group
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        """Paused or not, and until nobody listens at its port any more; its queue stays, too."""
+        self.send_signal(process, signal.SIGCONT)
+        super().end(process)
         deadline = time.monotonic() + 2
         while self._listens() and time.monotonic() < deadline:
             time.sleep(0.005)
 
     def pause(self) -> None:
         """SIGSTOP to every process: connections are made by the kernel, and nobody answers."""
-        assert self._master is not None
-        self._signal(self._master, signal.SIGSTOP)
+        assert self._process is not None
+        self.send_signal(self._process, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Go on after `pause`; harmless otherwise."""
-        if self._master is not None:
-            self._signal(self._master, signal.SIGCONT)
+        if self._process is not None:
+            self.send_signal(self._process, signal.SIGCONT)
 
     @contextlib.contextmanager
     def with_settings(self, **settings: str) -> Iterator[None]:
@@ -189,22 +152,6 @@ class RealPostfix:
         """Its mail log."""
         return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
 
-    def close(self) -> None:
-        """Stop it and remove everything."""
-        self.stop()
-        shutil.rmtree(self._directory, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _restart_with(self, main_cf: str) -> None:
         self.stop()
         self._write("main.cf", main_cf)
@@ -217,26 +164,9 @@ class RealPostfix:
         past = time.time() - 3600
         os.utime(file, (past, past))
 
-    @staticmethod
-    def _signal(master: subprocess.Popen[bytes], what: signal.Signals) -> None:
-        """To the master's process group, which is its own: start_new_session."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(master.pid, what)
-
     def _listens(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
             return True
-        return False
-
-    def _greets(self) -> bool:
-        try:
-            with socket.create_connection((self.host, self.port), 1) as sock:
-                sock.settimeout(2)
-                if sock.recv(100).startswith(b"220 "):
-                    sock.sendall(b"QUIT\r\n")
-                    return True
-        except OSError:
-            pass
         return False
 
     def _prepare(self, message_size_limit: int, settings: dict[str, str], services: str) -> None:
