@@ -63,8 +63,8 @@ async def _find_prefixes(message: Message, wanted: frozenset[PrefixWanted], cont
 async def _ask(context: Context, name: str) -> KeyAnswer:
     try:
         answer = await context.resolver.query(name, "TXT")
-    except DnsError:
-        return KeyAnswer(failed=True)
+    except DnsError as error:
+        return KeyAnswer(failed=True, trouble=error.what)
     return KeyAnswer(tuple(b"".join(strings) for strings in answer.records[:MAX_RECORDS]))
 
 

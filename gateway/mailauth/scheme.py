@@ -34,6 +34,13 @@ class KeyAnswer:
     records: tuple[bytes, ...] = ()
     failed: bool = False
     """DNS failed for now: nothing is known (RFC 6376 6.1.2, a temporary failure)."""
+    trouble: str = ""
+    """Why, for people; `` where nobody said."""
+
+    @property
+    def failure(self) -> str:
+        """The reason of a result, where DNS failed."""
+        return "the key could not be looked up" + (f": {self.trouble}" if self.trouble else "")
 
 
 @dataclass(frozen=True, slots=True)

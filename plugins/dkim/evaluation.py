@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,11 +19,14 @@ from gateway.mailauth import (
     header_hash,
     read_key,
     select_fields,
+    without_white,
 )
 from gateway.plugins.dkim.coverage import Coverage, covered, occurrences, shown
 from gateway.plugins.dkim.diagnosis import explain
-from gateway.plugins.dkim.signature import Refused, Signature, parse_signature, read_tags, shown_properties
+from gateway.plugins.dkim.signature import Refused, Signature, beginnings, parse_signature, read_tags, shown_properties
 
+SHOWN_RECORDS, SHOWN_OCTETS = 3, 600
+"""Of what is published for a key, as evidence."""
 LARGE_HEADER = 64 * 1024
 """Octets of a header section; with more, other work on the loop goes first between two signatures."""
 
@@ -45,6 +48,8 @@ class DkimFinding(AuthResult):
     """Octets of it that l= leaves open to be replaced by anything."""
     coverage: Coverage | None = None
     """What else is left open; None when the signature was not verified."""
+    details: tuple[str, ...] = ()
+    """Evidence where it did not pass: what is published for its key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,9 @@ class DkimScheme:
             return [DkimFinding(method="dkim", result="none", reason="no signature")]
         checked = fields[: self.limits.signatures]
         attempts = [_Attempt(field, now=now, limits=self.limits) for field in checked]
+        for attempt, beginning in zip(attempts, beginnings([attempt.b for attempt in attempts]), strict=True):
+            if beginning:
+                attempt.properties += (("header.b", beginning),)
         if message.header.is_cut:
             for attempt in attempts:
                 attempt.refuse("permerror", "too many header fields")
@@ -98,8 +106,9 @@ class DkimScheme:
         for attempt in attempts:
             name, algorithm = attempt.signature.key_name, attempt.signature.algorithm
             if answers.names[name].failed:
-                attempt.refuse("temperror", "the key could not be looked up")
+                attempt.refuse("temperror", answers.names[name].failure)
                 continue
+            attempt.details = tuple(_published(name, answers.names[name]))
             if (name, algorithm) not in known:
                 known[name, algorithm] = _read(answers.names[name], algorithm, self.limits)
             attempt.take_key(known[name, algorithm])
@@ -131,6 +140,13 @@ def _read(answer: KeyAnswer, algorithm: str, limits: Limits) -> KeyRecord | KeyR
         return refused
 
 
+def _published(name: str, answer: KeyAnswer) -> Iterator[str]:
+    if not answer.records:
+        yield f"{name}: no TXT record"
+    for record in answer.records[:SHOWN_RECORDS]:
+        yield f"{name}: {record[:SHOWN_OCTETS].decode('ascii', 'replace')}{'…' if len(record) > SHOWN_OCTETS else ''}"
+
+
 def _added(coverage: Coverage) -> list[str]:
     return [f"{shown(name)} occurs {occurs} times, signed {named}" for name, occurs, named in coverage.added]
 
@@ -146,6 +162,8 @@ class _Attempt:
         self.limits = limits
         self.result = self.reason = self.domain = self.selector = ""
         self.properties: tuple[tuple[str, str], ...] = ()
+        self.b = b""
+        self.details: tuple[str, ...] = ()
         self.bits = self.body_size = self.unsigned_octets = 0
         self.is_testing = False
         self.coverage: Coverage | None = None
@@ -153,6 +171,7 @@ class _Attempt:
         try:
             tags = read_tags(field.raw)
             self.properties = shown_properties(tags)
+            self.b = without_white(tags.get(b"b", b""))
             self.signature = parse_signature(tags, now=now, skew=limits.skew)
             self.domain, self.selector = self.signature.domain, self.signature.selector
         except Refused as refused:
@@ -227,7 +246,7 @@ class _Attempt:
         if len(named) < len(fields):
             digest = header_hash(named, own, is_relaxed=signature.is_header_relaxed)
             if self.key.verifies(signature.signature, digest):
-                return f"From occurs {len(message.fields_named('from'))} times and is signed {signature.headers.count(b'from')} times"
+                return f"From occurs {len(message.fields_named('from'))} times, signed {signature.headers.count(b'from')}"
         return explain(signature, self.key, named, own)
 
     def _notes(self) -> list[str]:
@@ -255,4 +274,5 @@ class _Attempt:
             body_size=self.body_size,
             unsigned_octets=self.unsigned_octets,
             coverage=self.coverage,
+            details=self.details if self.result != "pass" else (),
         )

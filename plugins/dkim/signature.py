@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NoReturn
 
 from gateway.mailauth import (
@@ -26,6 +28,7 @@ _DIGITS = re.compile(rb"[0-9]{1,76}")
 _FUTURE = 36_000.0
 """Seconds a signer's clock may be ahead: what is signed tomorrow is no attack, but a clock that is wrong."""
 _METHODS = (b"simple", b"relaxed")
+_SHOWN, _MOST_SHOWN = 8, 64
 
 
 class Refused(Exception):  # noqa: N818 - it is a result of RFC 8601 2.7.1 on its way out, not an error
@@ -73,8 +76,21 @@ def read_tags(raw: bytes) -> dict[bytes, bytes]:
         raise Refused("permerror", f"malformed signature: {error}") from error
 
 
+def beginnings(values: Sequence[bytes]) -> list[str]:
+    """Of each b= at least eight characters, and so many that no other one begins with them (RFC 6008 3); equal ones stay equal."""
+    each = sorted(set(values))
+    needed = dict.fromkeys(each, _SHOWN)
+    for one, other in pairwise(each):
+        octets = next(
+            (place + 1 for place in range(_MOST_SHOWN) if one[place : place + 1] != other[place : place + 1]), _MOST_SHOWN
+        )
+        needed[one] = max(needed[one], octets)
+        needed[other] = max(needed[other], octets)
+    return [value[: needed[value]].decode("ascii", "replace") for value in values]
+
+
 def shown_properties(tags: dict[bytes, bytes]) -> tuple[tuple[str, str], ...]:
-    """header.d, header.s, header.i, header.a and the beginning of header.b, as far as they are there (RFC 8601 2.7.1)."""
+    """header.d, header.s, header.i and header.a, as far as they are there (RFC 8601 2.7.1)."""
 
     def text(tag: bytes) -> str:
         return tags[tag].decode("utf-8", "replace")[:255]
@@ -82,8 +98,6 @@ def shown_properties(tags: dict[bytes, bytes]) -> tuple[tuple[str, str], ...]:
     found = [(f"header.{tag.decode()}", text(tag)) for tag in (b"d", b"s", b"i", b"a") if tags.get(tag)]
     if b"i" not in tags and tags.get(b"d"):
         found.insert(min(2, len(found)), ("header.i", f"@{text(b'd')}"[:255]))
-    if tags.get(b"b"):
-        found.append(("header.b", without_white(tags[b"b"])[:8].decode("ascii", "replace")))  # RFC 6008 3
     return tuple(found)
 
 
@@ -99,6 +113,8 @@ def parse_signature(tags: dict[bytes, bytes], *, now: float, skew: float = 0.0) 
         _permerror("unknown algorithm")
     header_method, body_method = _canonicalization(tags.get(b"c", b"simple/simple"))
     domain, selector = _name(tags[b"d"], "d="), _name(tags[b"s"], "s=")
+    if "." not in domain:  # RFC 6376 3.5: sub-domain 1*("." sub-domain)
+        _permerror("d= is a single label, no domain")
     if b"q" in tags and b"dns/txt" not in [method.lower() for method in parts(tags[b"q"])]:
         _permerror("q= has no known way to the key")
     headers = tuple(name.lower() for name in parts(tags[b"h"]))

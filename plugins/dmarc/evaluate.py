@@ -204,7 +204,7 @@ def _conclude(found: Evaluation, policy: _Policy, undecided: str) -> Evaluation:
         if one.state == "unknown" or (one.state == "aligned" and one.identifier.result == "temperror")
     ]
     if found.aligned:
-        result, reason = "pass", ", ".join(f"{one.method} of {one.domain} is aligned" for one in found.aligned[:3])
+        result, reason = "pass", ", ".join(dict.fromkeys(f"{one.method} of {one.domain} is aligned" for one in found.aligned[:3]))
     elif open_ones:
         result, reason = "temperror", f"{open_ones[0].method} of {open_ones[0].domain} could not be looked up"
     elif undecided:

@@ -118,6 +118,7 @@ async def test_what_breaks_a_chain(old: bytes, new: bytes, why: str) -> None:
         (b"a=rsa-sha256", b"a=rsa-sha1", "rsa-sha1 is no longer valid"),
         (b"a=rsa-sha256", b"a=dsa", "unknown algorithm (a=)"),
         (b"d=one.example", b"d=one..example", "d= is not a domain name"),
+        (b"d=one.example", b"d=example", "d= is a single label, no domain"),
         (b"d=one.example", b"d=" + b"a" * 300, "d= is not a domain name"),
         (b"s=sel", b"s=", "s= is not a domain name"),
         (b"t=1795000000", b"t=soon", "t= is not a number"),
@@ -136,6 +137,7 @@ async def test_a_seal_that_cannot_count(old: bytes, new: bytes, why: str) -> Non
     [
         (b"h=from", b"h=arc-seal : from", "h= names ARC-Seal"),
         (b"; h=", b"; H=", "h= is missing"),
+        (b"h=from : ", b"h=", "From is not signed"),
         (b"c=relaxed/relaxed", b"c=relaxed/nofws", "unknown canonicalization (c=)"),
         (b"c=relaxed/relaxed", b"c=", "unknown canonicalization (c=)"),
         (b"c=relaxed/relaxed", b"c=relaxed/relaxed; q=carrier/pigeon", "no known way to its key (q=)"),
@@ -176,7 +178,10 @@ async def test_a_failure_of_dns_is_a_failure_and_told() -> None:
     found, _ = await verify(content, ALL | broken)
     assert found.result == "fail"
     assert found.is_temporary
-    assert found.reason == "i=1: ARC-Seal of one.example: the key could not be looked up, which RFC 8617 counts as a failure"
+    assert (
+        found.reason
+        == "i=1: ARC-Seal of one.example: the key could not be looked up: temporary failure, which RFC 8617 counts as a failure"
+    )
     assert found.property("policy.unverified-sealer") is None
     found, _ = await verify(content, ALL | broken, trusted_sealers=(TWO,))
     assert found.property("policy.unverified-sealer") == TWO

@@ -229,7 +229,7 @@ SMALL = "v=DKIM1; k=rsa; p=MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKwTuDjI4nFZ3BtPzr1t4
         (record(KEYS[2048].public_key(), "v=DKIM1; t=y"), ("pass", "2048-bit key, signer is testing")),
         (record(KEYS[2048].public_key(), "v=DKIM1; t=s"), ("pass", "2048-bit key")),
         (record(KEYS[1024].public_key()), ("fail", ANOTHER_KEY)),
-        (TEMPFAIL, ("temperror", "the key could not be looked up")),
+        (TEMPFAIL, ("temperror", "the key could not be looked up: temporary failure")),
     ],
 )
 async def test_a_broken_key(txt: object, expected: tuple[str, str]) -> None:

@@ -91,6 +91,7 @@ NOT_BASE64, NOT_NAME = "bh= is not base64", "is not a domain name"
         (b"d=example.org", b"d=EXAMPLE.org", PASS),
         (b"d=example.org", b"d=example.org.", permerror(f"d= {NOT_NAME}")),
         (b"d=example.org", b"d=", permerror(f"d= {NOT_NAME}")),
+        (b"d=example.org", b"d=org", permerror("d= is a single label, no domain")),
         (b"d=example.org", b"d=" + b"x" * 300, permerror(f"d= {NOT_NAME}")),
         (b"d=example.org", b"d=exam\r\n ple.org", permerror(f"d= {NOT_NAME}")),
         (b"d=example.org", b"d=" + b"x." * 130 + b"org", permerror(f"d= {NOT_NAME}")),
@@ -224,7 +225,19 @@ async def test_several_records_at_a_name() -> None:
 async def test_dns() -> None:
     assert await one(signed(), []) == permerror("no key for signature")
     assert await one(signed(), name="other.example") == permerror("no key for signature")
-    assert await one(signed(), TEMPFAIL) == ("temperror", "the key could not be looked up")
+    assert await one(signed(), TEMPFAIL) == ("temperror", "the key could not be looked up: temporary failure")
+
+
+async def test_what_is_published_is_evidence_where_it_does_not_pass() -> None:
+    async def details(txt: object) -> tuple[str, ...]:
+        [found] = [found for found in await findings(signed(), txt) if isinstance(found, DkimFinding)]
+        return found.details
+
+    assert await details([KEY.record]) == ()
+    assert await details([]) == (f"{NAME}: no TXT record",)
+    assert await details(["v=spf1 -all", b"v=DKIM1; n=\xff; p="]) == (f"{NAME}: v=spf1 -all", f"{NAME}: v=DKIM1; n=\ufffd; p=")
+    assert await details(["x" * 700] * 5) == (f"{NAME}: {'x' * 600}…",) * 3
+    assert await details(TEMPFAIL) == ()
 
 
 async def test_the_flag_s_of_a_key() -> None:
@@ -338,11 +351,20 @@ async def test_what_is_left_open_is_told() -> None:
 async def test_a_second_from() -> None:
     """RFC 6376 8.15: h= names From once, and a reader may be shown the other one."""
     content = b"From: Boss <boss@example.org>\r\n" + signed()
-    assert await one(content) == ("fail", "signature does not match; From occurs 2 times and is signed 1 times")
+    assert await one(content) == ("fail", "signature does not match; From occurs 2 times, signed 1")
     below = signed().replace(b"\r\n\r\n", b"\r\nFrom: boss@example.org\r\n\r\n", 1)
     assert (await one(below))[0] == "fail"
     both = signed(b"h=from:to:subject", b"h=from:from", content=b"From: x@example.org\r\n" + PLAIN)
     assert await one(both) == PASS
+
+
+async def test_signatures_are_told_apart_by_their_beginnings() -> None:
+    """RFC 6008 3: eight characters of b= name the signature, or more where another one begins with the same."""
+    field = "DKIM-Signature: v=1; d=example.org; b={}\r\n"
+    written = ["AAAAAAAABBBB1", "AAAA\r\n AAAABBBB2", "AAAAAAAAC", "AAAAAAAAC", "D", "", "E" * 200 + "1", "E" * 200 + "2"]
+    content = "".join(map(field.format, written)).encode() + PLAIN
+    shown = [found.property("header.b") for found in await findings(content) if isinstance(found, AuthResult)]
+    assert shown == ["AAAAAAAABBBB1", "AAAAAAAABBBB2", "AAAAAAAAC", "AAAAAAAAC", "D", None, "E" * 64, "E" * 64]
 
 
 async def test_clock_skew() -> None:

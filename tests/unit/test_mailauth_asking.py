@@ -134,7 +134,7 @@ async def test_questions_are_carried_and_answered() -> None:
     first, second, third = await carry_out(Curious(), message, a_slow_context())
     assert first.names == {
         "a.example": KeyAnswer((b"one string", b"other")),
-        "b.example": KeyAnswer(failed=True),
+        "b.example": KeyAnswer(failed=True, trouble="temporary failure"),
         "c.example": KeyAnswer(),
     }
     assert (second.names, second.bodies) == ({}, {})

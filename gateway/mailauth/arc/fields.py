@@ -154,6 +154,9 @@ def read_signature(field: HeaderField, tags: Tags, *, now: float) -> MessageSign
     headers = tuple(name.lower() for name in parts(tags[b"h"]) if name)
     if b"arc-seal" in headers:
         raise UnusableError("h= names ARC-Seal")
+    if headers and b"from" not in headers:
+        # RFC 6376 6.1.1, which RFC 8617 4.1.2 keeps. An empty h= is valid in the ARC validation suite; nobody is believed for it.
+        raise UnusableError("From is not signed")
     if b"q" in tags and b"dns/txt" not in [one.lower() for one in parts(tags[b"q"])]:
         raise UnusableError("no known way to its key (q=)")
     _check_times(tags, now)
@@ -195,9 +198,12 @@ def _algorithm(tags: Tags) -> str:
 
 def _name(tags: Tags, tag: bytes) -> str:
     try:
-        return domain_name(tags[tag])
+        name = domain_name(tags[tag])
     except DomainNameError:
         raise UnusableError(f"{tag.decode()}= is not a domain name") from None
+    if tag == b"d" and "." not in name:  # RFC 6376 3.5: sub-domain 1*("." sub-domain)
+        raise UnusableError("d= is a single label, no domain")
+    return name
 
 
 def _check_key_name(domain: str, selector: str) -> None:

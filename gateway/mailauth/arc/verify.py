@@ -191,7 +191,7 @@ class _Validation:
             return _Verdict("l= is larger than the body")  # RFC 6376 3.5
         if body.digest != signature.body_hash:
             return _Verdict("body hash does not match")
-        fields = select_fields(self.message, signature.headers)
+        fields = select_fields(self.message, signature.headers, own=signature.field)  # RFC 6376 3.5, h=: never itself
         return self._verdict(signature, header_hash(fields, signature.field.octets, is_relaxed=way.is_header_relaxed))
 
     def _verdict(self, signed: Seal | MessageSignature | str, digest: bytes) -> _Verdict:
@@ -202,7 +202,7 @@ class _Validation:
         except KeyRefusedError as refused:
             return _Verdict(refused.reason)
         if key is None:
-            return _Verdict("the key could not be looked up", is_temporary=True)
+            return _Verdict(self.keys[signed.key_name].failure, is_temporary=True)
         return _Verdict(VALID if key.verifies(signed.signature, digest) else "signature does not match")
 
     def _key(self, signed: Seal | MessageSignature) -> KeyRecord | None:
