@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from gateway.verdict import Decision
 
 _FATE_RANK = {"vanished": 0, "delivered": 1, "deferred": 2, "discarded": 3, "held": 4, "rejected": 5}
+MAX_RESULTS = 500
+"""Characters of results in a log line."""
 _QUEUE_ID = re.compile(r"queued as ([0-9A-Za-z]{4,32})")
 
 
@@ -77,6 +79,16 @@ def build(transaction: Transaction, ending: Ending, refused: list[Refused], *, g
     record["steps"] = trace.step_records()
     record["steps_dropped"] = trace.dropped
     return record
+
+
+def results(record: Record) -> str:
+    """What authentication came to, for the log line: `spf=pass dkim=fail,pass dmarc=pass`; the evidence is in the record."""
+    found: dict[str, dict[str, None]] = {}
+    for step in record["steps"]:
+        for finding in step["findings"]:
+            if "method" in finding and "result" in finding:
+                found.setdefault(str(finding["method"]), {})[str(finding["result"])] = None
+    return " ".join(f"{method}={','.join(each)}" for method, each in found.items())[:MAX_RESULTS]
 
 
 def of_session(session: Session, decision: Decision | None, answer: Reply, *, generation: str, now: float) -> Record:

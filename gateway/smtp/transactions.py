@@ -9,7 +9,7 @@ import structlog
 from gateway import metrics
 from gateway.errors import DomainError, DomainFault, LinkError
 from gateway.smtp.conversation import Conversation
-from gateway.smtp.record import Ending, build, fate_of, of_session, queue_id
+from gateway.smtp.record import Ending, build, fate_of, of_session, queue_id, results
 from gateway.smtp.replies import Reply
 from gateway.trace import Record
 from gateway.transaction import Outcome
@@ -122,6 +122,7 @@ def write(talk: Conversation, record: Record) -> None:
         to=",".join(row["forward_path"] for row in record["recipients"][:20]),
         message_id=record["message_id"],
         size=record["size"],
+        results=results(record),
         verdict=record["verdict"],
         plugin=record["plugin"],
         reason=record["reason"],

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from gateway import AuthResult, Fact
 from gateway.smtp.conversation import Refused
-from gateway.smtp.record import Ending, build
+from gateway.smtp.record import MAX_RESULTS, Ending, build, results
 from gateway.smtp.replies import Reply, reply
 from gateway.testing import a_recipient, a_transaction
-from gateway.trace import Record
+from gateway.trace import Record, Trace
 
 TYPO = Refused(path=a_recipient("typo@example.org").forward_path, reply=reply(550, "5.1.1", "who?"), reason="next-hop")
 
@@ -46,3 +47,19 @@ def test_when_nobody_was_accepted_the_refusal_is_the_verdict() -> None:
 
 def test_a_client_that_left() -> None:
     assert record({0: "vanished"}, None, TYPO)["verdict"] == "vanished"
+
+
+def test_what_authentication_came_to_is_told_in_short() -> None:
+    transaction = a_transaction()
+    transaction.trace = Trace()
+    told = [("spf", "pass"), ("dkim", "fail"), ("dkim", "pass"), ("dkim", "fail"), ("dmarc", "pass")]
+    findings = (Fact(name="x", value=1), *(AuthResult(method=method, result=result) for method, result in told))
+    transaction.trace.step(stage="check", plugin="several", outcome="finding", findings=findings)
+    ending = Ending(reply=None, fates={})
+    assert (
+        results(build(transaction, ending, [], generation="g", now=transaction.started)) == "spf=pass dkim=fail,pass dmarc=pass"
+    )
+    assert results(record({}, None)) == ""
+    many = tuple(AuthResult(method="dkim", result=f"odd{number}") for number in range(150))
+    transaction.trace.step(stage="check", plugin="odd", outcome="finding", findings=many)
+    assert len(results(build(transaction, ending, [], generation="g", now=transaction.started))) == MAX_RESULTS
