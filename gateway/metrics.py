@@ -54,6 +54,7 @@ DMARC_LEFT_OUT = Counter("mailgateway_dmarc_left_out", "Messages that are in no 
 LOG_DROPPED = Counter("mailgateway_log_dropped", "Log lines that were lost: the reader of the log was too slow.")
 LINK_ERRORS = Counter("mailgateway_link_errors", "Failures of links to a next hop.", ["next_hop"])
 LINKS = Gauge("mailgateway_links", "Open links to next hops.", multiprocess_mode="livesum")
+LINKS_LENT = Counter("mailgateway_links_lent", "Links taken for others from messages that waited for their verdict.")
 SERVERS_RESTING = Gauge(
     "mailgateway_next_hop_resting", "Workers for which a server rests after a failure.", ["next_hop"], multiprocess_mode="livesum"
 )

@@ -21,6 +21,7 @@ class BoundLink:
     def __init__(self, route: str, links: Links, link: Link, on_lost: Callable[[], None]) -> None:
         self.route = route
         self.settings: RelayConfig = links.settings
+        self.lends = False
         self._links = links
         self._link = link
         self._on_lost: Callable[[], None] | None = on_lost

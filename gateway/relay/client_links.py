@@ -65,6 +65,8 @@ class OwnLinks:
 class ClientLinks:
     """Base: a route's links for one client."""
 
+    lends = False
+
     def __init__(self, route: Route, client: ClientFacts, own: OwnLinks, resolver: Resolver | None = None) -> None:
         """`resolver`: to look the client's name up, where nobody did."""
         self.settings = route.settings
@@ -110,6 +112,8 @@ class ClientLinks:
 
 class ForwardedLinks(ClientLinks):
     """XFORWARD with each transaction, where it is offered: for logs and filters of the next hop; it decides nothing."""
+
+    lends = True  # the link is nobody's own, and RSET takes back what was forwarded
 
     @override
     def reuse(self) -> Link | None:

@@ -1,8 +1,9 @@
 """One transaction's way to one next hop: envelope live, replay until the content has begun, content, reply. RFC 5321 3.3.
 
 The client's replies come back word for word (`envelope.whose`); everything about the link becomes LinkError. Until the
-first octet of content is sent, a link that fails is replaced, by another server if need be, and the envelope said again;
-every recipient accepted before must be accepted again. Afterwards nothing is repeated: the error says `unknown`.
+first octet of content is sent, a link that fails is replaced, by another server if need be, and the envelope said again; so
+is one that was lent while the verdict was awaited (`lending`). Every recipient accepted before must be accepted again.
+Afterwards nothing is repeated: the error says `unknown`.
 
 Over 300 lines because it is one state machine, and a reader of a lost link needs all of it in one place.
 """
@@ -26,6 +27,7 @@ from gateway.smtp.replies import Reply
 
 CHUNKS_NEED = {Form.UNENDED: frozenset({"CHUNKING"}), Form.BINARY: frozenset({"CHUNKING", "BINARYMIME"})}
 """EHLO keywords for content of this form to go by BDAT."""
+LENT = "the envelope was said a second time, as its first link was lent"
 MAX_REPLAYS = 3
 """New links in one transaction, after the first."""
 
@@ -34,6 +36,8 @@ class Links(Protocol):
     """What a handover needs of its route."""
 
     settings: RelayConfig
+    lends: bool
+    """Others may have a link while its transaction waits for a verdict: it is nobody's own."""
 
     def reuse(self) -> Link | None:
         """An idle link, at once."""
@@ -66,6 +70,9 @@ class Handover:
         """Commands of the envelope that are out on the present link."""
         self._settled: asyncio.Future[None] | None = None
         self._replays = 0
+        self._rests_since = 0.0
+        """Loop time since when only a verdict is waited for; 0: it is not."""
+        self._was_lent = False
         self._error: LinkError | None = None
         self._next_hop = ""
         self.client_may_authenticate = False
@@ -122,8 +129,11 @@ class Handover:
         else:
             envelope.rcpts.append(step)
             self._needs.update(needs)
+            self._rests_since = 0.0
             link = self._link
-            if link is not None and link.error is not None:
+            if link is None and self._opening is None:  # it was lent
+                self._open()
+            elif link is not None and link.error is not None:
                 self._replace(link.error)
             elif link is not None and self._suits(link):
                 self._say(step, link)
@@ -134,6 +144,7 @@ class Handover:
 
         A changed one is said anew after RSET. EnvelopeError when the next hop refuses a part of it, else LinkError.
         """
+        self._rests_since = 0.0
         await self._quiet()
         before = self._envelope
         lines = [line_of(b"MAIL FROM:", mail), *(line_of(b"RCPT TO:", recipient) for recipient in recipients)]
@@ -164,6 +175,26 @@ class Handover:
         if refused is not None and refused.reply is not None:
             raise EnvelopeError(self.next_hop, refused.line, refused.reply)
 
+    # ---- the verdict ----------------------------------------------------------------------------------------------
+
+    def rest(self) -> None:
+        """The envelope is complete and its content comes, or is looked at: until `prepare` or `send`, others may have the link."""
+        self._rests_since = self._loop.time()
+
+    def rests_since(self, link: Link) -> float:
+        """For `lending`. Not before the whole envelope was answered: only what was accepted is said anew."""
+        is_at_rest = self._rests_since and link is self._link and not self._outstanding
+        if not is_at_rest or self._envelope is None or not self._envelope.is_accepted:
+            return math.inf
+        return self._rests_since
+
+    def lend(self) -> None:
+        """The link serves others; `send` takes another one in line, and replays the envelope."""
+        link, self._link = self._link, None
+        if link is not None:
+            self._was_lent = True
+            self._give_back(link, needs_reset=True)
+
     # ---- the content ----------------------------------------------------------------------------------------------
 
     async def send(self, chunks: Iterable[bytes], *, size: int, form: Form = Form.LINES) -> list[Reply]:
@@ -174,6 +205,7 @@ class Handover:
         client; `unknown` is set when content was sent and the next hop may have taken it. Over LMTP one reply for each
         recipient; PartlyAnsweredError when not all of them came.
         """
+        self._rests_since = 0.0
         link = await self._for_chunks(form) if form is not Form.LINES else None
         by_bdat = size if link is not None else None
         if link is None:
@@ -256,8 +288,10 @@ class Handover:
         """An envelope starts on this link; everything of it that was not refused is said."""
         self._link = link
         self._next_hop = link.next_hop
-        self.note = link.note
+        self.note = "; ".join(filter(None, (link.note, LENT))) if self._was_lent else link.note
         self._outstanding = 0
+        if self._links.lends:
+            link.lender = self
         link.transactions += 1
         if self._envelope is not None and self._suits(link):
             if link.before_mail:
@@ -478,16 +512,21 @@ class Handover:
         self._link = None
         self._outstanding = 0
         self._over(LinkError(link.next_hop, "the transaction was given up" if needs_reset else "the transaction is over"))
+        self._give_back(link, needs_reset=needs_reset)
+
+    def _give_back(self, link: Link, *, needs_reset: bool) -> None:
         if not needs_reset:
             self._links.release(link)
         elif link.error is not None or link.leaving:
             self._links.discard(link)
         else:
+            link.is_coming_back = self._links.lends
             link.command(b"RSET", self._limits.reply_timeout, partial(_after_reset, self._links, link))
 
 
 def _after_reset(links: Links, link: Link, answer: Answer) -> None:
     """Only a clean RSET brings a link back."""
+    link.is_coming_back = False
     if isinstance(answer, Reply) and answer.is_positive:
         links.release(link)
     else:

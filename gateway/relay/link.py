@@ -24,6 +24,7 @@ from typing_extensions import override
 from gateway.errors import LinkError
 from gateway.relay.chunks import BLOCK, counted
 from gateway.relay.keyword_values import limits_of
+from gateway.relay.lending import Lender
 from gateway.relay.protocol import MAX_CHALLENGE_LINE, Broken, Capabilities, DotStuffer, NextHopProtocol
 from gateway.smtp.replies import Reply
 
@@ -75,6 +76,10 @@ class Link(SMTPProtocol):
         """The client that the next hop takes us for, by PROXY or XCLIENT: `ClientFacts.introduction`. None: for ourselves."""
         self.before_mail: tuple[bytes, ...] = ()
         """Commands that this transaction's MAIL comes behind."""
+        self.lender: Lender | None = None
+        """The transaction that has it, where others may have the link while that waits for its verdict."""
+        self.is_coming_back = False
+        """Reset, and the answer is not there yet."""
         self.opened = loop.time()
         self.idle_since = 0.0
         self.transactions = 0

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gateway.errors import LinkError
+from gateway.relay.lending import Lending
 from gateway.relay.link import Link
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ class Turns:
         self._free = limit
         self._longest = longest
         self._line: deque[asyncio.Future[None]] = deque()
+        self.out: set[Link] = set()
+        """The links that have a turn."""
+        self._lending = Lending(self.out, lambda: len(self._line))
 
     def take(self) -> bool:
         """A turn at once; False when one has to wait."""
@@ -78,6 +82,7 @@ class Turns:
             raise CongestedError(self._name, f"the route has its links out, and {self._longest} wait for one")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append(turn)
+        self._lending.somebody_waits()
         try:
             async with asyncio.timeout(seconds):
                 await turn

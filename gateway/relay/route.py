@@ -31,6 +31,7 @@ class Route:
         """`turns`: how many links it has out at once, over all its servers; None: what the servers allow."""
         self.name = name
         self.settings = settings
+        self.lends = True
         self._candidates = tuple(candidates)
         self._draw = draw
         self._drawn: ServerPool | None = None
@@ -67,7 +68,7 @@ class Route:
         pool = candidates[0].server if len(candidates) == 1 else self._take_drawn() or self._in_order(candidates)[0]
         link = pool.reuse(pool.now())
         if link is not None:
-            self._owners[link] = pool
+            self._own(link, pool)
             return link
         if len(candidates) > 1:
             self._drawn = pool
@@ -87,7 +88,7 @@ class Route:
         except BaseException:
             self._give_turn()
             raise
-        self._owners[link] = pool
+        self._own(link, pool)
         return link
 
     async def _choose(self, until: float, *, fresh: bool, client: ClientFacts | None) -> tuple[ServerPool, Link]:
@@ -126,8 +127,15 @@ class Route:
         pool, link = await stand_in_line(pools, seconds=seconds, longest=self.settings.max_waiting)
         return pool, link if link is not None else await pool.open(client)
 
-    def _give_turn(self) -> None:
+    def _own(self, link: Link, pool: ServerPool) -> None:
+        self._owners[link] = pool
         if self._turns is not None:
+            self._turns.out.add(link)
+
+    def _give_turn(self, link: Link | None = None) -> None:
+        if self._turns is not None:
+            if link is not None:
+                self._turns.out.discard(link)
             self._turns.give()
 
     def release(self, link: Link) -> None:
@@ -135,7 +143,7 @@ class Route:
         pool = self._owners.pop(link, None)
         if pool is not None:
             pool.release(link)
-            self._give_turn()
+            self._give_turn(link)
 
     def discard(self, link: Link) -> None:
         """Not to be used again. A server whose doing that was rests."""
@@ -145,7 +153,7 @@ class Route:
                 self._avoided = pool
             pool.failed(link)
             pool.discard(link)
-            self._give_turn()
+            self._give_turn(link)
 
     async def learn(self) -> None:
         """Ask a server for its EHLO, on a new link, which is kept. LinkError."""

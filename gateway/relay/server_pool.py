@@ -19,6 +19,7 @@ from gateway.relay.choosing import Standing
 from gateway.relay.connect import NoConnectionError, Opening, open_link
 from gateway.relay.health import Health
 from gateway.relay.identity import ClientFacts
+from gateway.relay.lending import Lending
 from gateway.relay.link import Link
 from gateway.relay.protocol import Capabilities
 from gateway.relay.queueing import CongestedError, Waiter
@@ -50,6 +51,7 @@ class ServerPool:
         self.links: set[Link] = set()
         self._opening = Opening.to(server, name=name, settings=settings, setup=setup)
         self._slots: Slots[Link, Waiter] = Slots(settings)
+        self._lending = Lending(self.links, lambda: self.waiting)
         self._sweep: asyncio.TimerHandle | None = None
         self._next_probe: asyncio.TimerHandle | None = None
         self._rest_ended: weakref.finalize[[float], ServerPool] | None = None
@@ -111,6 +113,7 @@ class ServerPool:
     def stand(self, waiter: Waiter) -> None:
         """Join the line: for the next link that comes back, or the next free place."""
         self._slots.wait(waiter)
+        self._lending.somebody_waits()
 
     def step_out(self, waiter: Waiter) -> None:
         """Leave the line, wherever one is in it."""
@@ -127,6 +130,7 @@ class ServerPool:
         """A link comes back clean: for the next transaction, or it has served enough."""
         if link not in self.links:
             return
+        link.lender = None
         now = link.idle_since = self.answered = self.now()
         if link.transactions:
             self.health.served()
@@ -194,6 +198,7 @@ class ServerPool:
             if timer is not None:
                 timer.cancel()
         self._sweep = self._next_probe = None
+        self._lending.stop()
         self._wake()
         for link in tuple(self.links):
             self.discard(link)

@@ -137,8 +137,6 @@ async def test_many_that_wait_do_not_hold_up_the_others(
 "static.example" = { TXT = ["v=spf1 ip4:10.0.0.0/8 -all"] }
 "_dmarc.author.test" = { TXT = ["v=DMARC1; p=none"] }
 "mx.example" = { TXT = ["v=spf1 -all"] }
-[relay]
-max_links = 1000
 [plugin.spf]
 timeout = "90s"
 time_limit = "80s"

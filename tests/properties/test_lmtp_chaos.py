@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
+from gateway import metrics
 from gateway.config.models import RelayConfig, RouteConfig
 from gateway.content import Form
 from gateway.errors import LinkError
+from gateway.relay import lending
 from gateway.relay.each import PartlyAnsweredError
 from gateway.relay.identity import ClientFacts
 from gateway.relay.pool import Relay
@@ -56,6 +58,9 @@ async def one_message(relay: Relay, number: int, rng: random.Random) -> dict[byt
         accepted = [path for path, answer in zip(PATHS, answers[1:], strict=True) if answer.is_positive]
         if not answers[0].is_positive or not accepted:
             return {}
+        if rng.random() < 0.5:
+            handover.rest()
+            await asyncio.sleep(rng.random() * 0.06)
         replies = await handover.send([content], size=len(content), form=form)
     except PartlyAnsweredError as error:
         known = dict(zip(accepted, ("taken" if reply.is_positive else "refused" for reply in error.replies), strict=False))
@@ -70,7 +75,9 @@ async def one_message(relay: Relay, number: int, rng: random.Random) -> dict[byt
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_what_is_believed_of_each_recipient_is_true(seed: int) -> None:
+async def test_what_is_believed_of_each_recipient_is_true(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lending, "AFTER", 0.01)
+    lent = metrics.LINKS_LENT._value.get()
     rng = random.Random(seed)
     believed: dict[int, dict[bytes, str]] = {}
     async with Chaotic(rng) as one, Chaotic(rng) as two:
@@ -110,3 +117,4 @@ async def test_what_is_believed_of_each_recipient_is_true(seed: int) -> None:
             assert may_be[belief](code), (number, path, beliefs, true[number])
     assert {"taken", "refused"} <= set(seen), seen
     assert seen["unknown"], "links must break between the replies"
+    assert metrics.LINKS_LENT._value.get() > lent

@@ -45,6 +45,8 @@ def opening(talk: Conversation) -> Reply | Coroutine[Any, Any, Reply]:
         return talk.ours(503, "5.5.1", "No valid recipients")  # RFC 2033 4.2
     if not transaction.recipients:
         return talk.ours(554, "5.5.1", "No valid recipients")  # RFC 5321 3.3
+    if talk.handover is not None:
+        talk.handover.rest()
     return _ask_chain(talk, transaction) if "data" in talk.door.chain.stages else _GO_ON
 
 
