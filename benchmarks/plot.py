@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from html import escape
 
-WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 560, 320, 70, 50, 20
+WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 580, 340, 80, 50, 40
 
 
 def plot(name: str, unit: str, points: list[tuple[int, float]]) -> str:

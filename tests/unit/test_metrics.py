@@ -27,6 +27,31 @@ def test_noted_times_are_what_observe_makes_of_them(monkeypatch: pytest.MonkeyPa
     assert sum(value for _, le, value in samples(noted) if le == "+Inf") == len(times)
 
 
+def test_noted_times_of_hooks_are_what_observe_makes_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def histogram() -> Histogram:
+        return Histogram("seconds", "-", ["plugin", "hook"], buckets=metrics._SECONDS, registry=None)
+
+    def samples(one: Histogram) -> list[tuple[str, dict[str, str], float]]:
+        (family,) = one.collect()
+        return [(s.name, s.labels, s.value) for s in family.samples if not s.name.endswith("_created")]
+
+    noted, observed = histogram(), histogram()
+    metrics.flush()  # what other tests of this process have noted
+    monkeypatch.setattr(metrics, "PLUGIN_SECONDS", noted)
+    for plugin, hook, seconds in [
+        ("spf", "mail", 0.0005),
+        ("spf", "mail", 0.25),
+        ("spf", "check", 61.0),
+        ("dkim", "check", 0.25),
+    ]:
+        metrics.observe_plugin(plugin, hook, seconds)
+        observed.labels(plugin, hook).observe(seconds)
+    metrics.flush()
+    metrics.flush()
+    assert samples(noted) == samples(observed)
+    assert sum(value for name, _, value in samples(noted) if name == "seconds_count") == 4
+
+
 def test_flush_counts_each_note_once() -> None:
     def value(counter: str, **labels: str) -> float:
         found = metrics.OCTETS if counter == "octets" else metrics.TRANSACTIONS.labels(**labels)
