@@ -16,10 +16,10 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test difference fuzz servers lint types fmt docs bench count growth valgrind soak clean
+.PHONY: help run demo test difference fuzz servers lint types fmt docs bench bench-checks count growth valgrind soak clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/installed ## start the gateway with config.toml (CONFIG=FILE for another)
 	@$(BIN)/mailgateway run --config $(CONFIG)
@@ -66,6 +66,10 @@ valgrind:
 	@command -v valgrind >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
 	then apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install valgrind >/dev/null; \
 	else echo "the package valgrind is missing: sudo apt install valgrind"; exit 1; fi
+
+bench-checks: .venv/installed-tests servers ## what checking the sender costs, beside Postfix with its filters, rspamd and Haraka (root on Debian: it installs them)
+	@benchmarks/install-peers
+	@$(BIN)/python benchmarks/authentication.py $(ARGS)
 
 soak: .venv/installed-tests servers ## large mail beside small, 200 sessions at once, 200,000 messages: latency and memory
 	@$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -22,12 +22,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from throughput import SMALL_ROUTE, Load, Way, free_port, gateway, program, running, send, small_while_large, wait_for
+from throughput import SMALL_ROUTE, small_while_large
+from ways import Load, Way, free_port, gateway, program, running, send, wait_for
 
 SAMPLES = 10
 """How often memory is looked at on the way."""
 CONTENT = (
-    b"Subject: soak\r\nFrom: a@source.test\r\nTo: b@sink.test\r\n\r\n"
+    b"Subject: soak\r\nFrom: a@source.example\r\nTo: b@sink.test\r\n\r\n"
     + b"a line of the message that is measured\r\n" * 100
     + b".\r\n"
 )
@@ -114,7 +115,7 @@ async def session(port: int, messages: int, times: list[float], *, first: float,
     for number in range(messages):
         await asyncio.sleep(first + number * every - time.perf_counter())
         began = time.perf_counter()
-        await said(b"MAIL FROM:<a@source.test>\r\n")
+        await said(b"MAIL FROM:<a@source.example>\r\n")
         await said(b"RCPT TO:<b@sink.test>\r\n")
         times.append(1000 * (time.perf_counter() - began))
         await said(b"DATA\r\n")

@@ -74,9 +74,11 @@ def read_answer(hook: str, answer: Any) -> tuple[Any, ...]:
 
 
 def _holds_several(hook: str, answer: Any) -> bool:
+    if isinstance(answer, list | tuple):
+        return True
     if hook == "check":
         return isinstance(answer, Iterable) and not isinstance(answer, str | bytes | Finding)
-    return isinstance(answer, list | tuple)
+    return False
 
 
 def _take(hook: str, answer: Iterable[Any]) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import lru_cache
 from typing import Any, TypedDict
 
 MAX_STEPS = 2_000
@@ -15,6 +16,7 @@ MAX_TEXT = 2_000
 """Characters of one text in a step."""
 MAX_ITEMS = 200
 MAX_DEPTH = 3
+_AS_IT_IS = frozenset({type(None), bool, int, float})
 
 
 class StepRecord(TypedDict):
@@ -138,22 +140,31 @@ def jsonable(value: object) -> dict[str, Any] | None:
     """A frozen dataclass (verdict, finding, edit) as a JSON object with its `kind`; None stays None. Never raises."""
     if value is None:
         return None
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return {"kind": type(value).__name__, "value": _plain(value)}
-    result: dict[str, Any] = {"kind": type(value).__name__}
-    for field in dataclasses.fields(value):
-        result[field.name] = _plain(getattr(value, field.name, None))
+    kind: Any = type(value)
+    names = _field_names(kind)
+    if names is None:
+        return {"kind": kind.__name__, "value": _plain(value)}
+    result: dict[str, Any] = {"kind": kind.__name__}
+    for name in names:
+        item = getattr(value, name, None)
+        result[name] = item if type(item) in _AS_IT_IS else _plain(item)
     return result
+
+
+@lru_cache(maxsize=1_000)
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """Names of the fields of a dataclass; None for another class."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def _plain(item: object, depth: int = 0) -> Any:
     """What JSON can hold, bounded: plugins put what they like into their findings."""
-    if item is None or isinstance(item, bool | int | float):
-        return item
     if isinstance(item, str):
         return item[:MAX_TEXT]
+    if item is None or isinstance(item, bool | int | float):
+        return item
     if isinstance(item, frozenset | set | tuple | list) and depth < MAX_DEPTH:
-        items = [_plain(one, depth + 1) for one in list(item)[:MAX_ITEMS]]
+        items = [_plain(one, depth + 1) for one in (item if len(item) <= MAX_ITEMS else list(item)[:MAX_ITEMS])]
         return sorted(items, key=str) if isinstance(item, frozenset | set) else items
     try:
         return str(item)[:MAX_TEXT]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from gateway import (
@@ -15,7 +14,6 @@ from gateway import (
     Message,
     Plugin,
     PluginOptions,
-    Session,
     Transaction,
     add_header,
     hook,
@@ -72,10 +70,11 @@ class AuthRes(Plugin[Options]):
             shown = bool(session.identity) and self.options.auth == "identity"
             # RFC 8601 2.7.4
             yield AuthResult(method="auth", result="pass", properties=(("smtp.auth", session.identity),) if shown else ())
-        address = _address(session) if self.options.remote_ip else ""
+        address = _address(session.client_address) if self.options.remote_ip else ""
         for result in transaction.findings.of(AuthResult):
             if address and _is_about_the_client(result):
-                yield replace(result, properties=(*result.properties, ("smtp.remote-ip", address)))
+                properties = (*result.properties, ("smtp.remote-ip", address))
+                yield AuthResult(method=result.method, result=result.result, reason=result.reason, properties=properties)
             else:
                 yield result
 
@@ -87,10 +86,11 @@ def _is_about_the_client(result: AuthResult) -> bool:
     return result.property("smtp.remote-ip") is None and result.property("policy.upstream") is None
 
 
-def _address(session: Session) -> str:
+@lru_cache(maxsize=1_000)
+def _address(client: str) -> str:
     """As RFC 5952 and dotted quads have it, without a scope; `` when it is not known."""
     try:
-        address = ipaddress.ip_address(session.client_address.partition("%")[0])
+        address = ipaddress.ip_address(client.partition("%")[0])
     except ValueError:
         return ""
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:

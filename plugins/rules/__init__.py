@@ -8,7 +8,8 @@ recipient ends the group for that recipient.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -28,12 +29,16 @@ from gateway import (
     skip,
     would,
 )
+from gateway.plugins.rules.expressions import Together
 from gateway.plugins.rules.facts import Subject
 from gateway.plugins.rules.files import read_rules
 from gateway.plugins.rules.rule import Rule
+from gateway.plugins.rules.tree import ExpressionError
 
 _LARGE = 65_536
 """Octets of a message above which expressions that look through the content run in a thread."""
+_MAX_AT_ONCE = 50
+"""Rules asked at once."""
 _MAX_WAITING = 10_000
 """Transactions whose edits are remembered between `judge` and `rewrite`."""
 
@@ -74,6 +79,7 @@ class Rules(Plugin[Options]):
         base = Path() if context is None else Path(context.base_directory)
         self.rules = (*self.options.rule, *read_rules(self.options.files, base))
         _check_names(self.rules)
+        self._runs = tuple(_runs(self.rules))
         self._is_heavy = any(rule.expression.is_heavy for rule in self.rules)
         self._edits: dict[str, tuple[Edit, ...]] = {}
 
@@ -117,8 +123,8 @@ class Rules(Plugin[Options]):
         everybody = len(left)
         answers: list[Verdict | Note | Score] = []
         edits: list[Edit] = []
-        for rule in self.rules:
-            matched = _matched(rule, subject, left)
+        for rule, holds in _held(self._runs, subject):
+            matched = _matched(rule, subject, left) if holds is None else left
             if not matched:
                 continue
             verdict = rule.verdict
@@ -139,6 +145,45 @@ class Rules(Plugin[Options]):
                 if not left:
                     break
         return answers, tuple(edits)
+
+
+def _runs(rules: Sequence[Rule]) -> Iterator[tuple[tuple[Rule, ...], Together | None]]:
+    """The rules in order, those together that can be asked at once; None: this one cannot.
+
+    At once means before the first of them has done anything. So a rule that looks at scores begins a run, for those above give some, and one that
+    looks through the content does too, for those above may decide without it.
+    """
+    waiting: list[Rule] = []
+
+    def run() -> tuple[tuple[Rule, ...], Together | None]:
+        found = tuple(waiting)
+        waiting.clear()
+        if len(found) > 1:
+            with contextlib.suppress(ExpressionError):  # too much at once for the library, though each is right by itself
+                return found, Together([rule.expression for rule in found])
+        return found, None
+
+    for rule in rules:
+        expression = rule.expression
+        is_first_heavy = expression.is_heavy and not any(one.expression.is_heavy for one in waiting)
+        begins = is_first_heavy or expression.is_about_recipient or "score.total" in expression.needs.facts
+        if waiting and (begins or len(waiting) >= _MAX_AT_ONCE):
+            yield run()
+        waiting.append(rule)
+        if expression.is_about_recipient:
+            yield run()
+    if waiting:
+        yield run()
+
+
+def _held(runs: Sequence[tuple[tuple[Rule, ...], Together | None]], subject: Subject) -> Iterator[tuple[Rule, bool | None]]:
+    """Rules that hold, and with None those that have to be asked by themselves."""
+    for rules, together in runs:
+        answers = None if together is None else together.hold(subject)
+        if answers is None:
+            yield from ((rule, None) for rule in rules)
+        else:
+            yield from ((rule, True) for rule, holds in zip(rules, answers, strict=True) if holds)
 
 
 def _matched(rule: Rule, subject: Subject, left: list[Recipient]) -> list[Recipient]:

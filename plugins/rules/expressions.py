@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import cel
@@ -17,7 +18,44 @@ _ELEMENTS = {row.path: row for row in ELEMENTS}
 _FUNCTIONS = {row.name: row for row in FUNCTIONS}
 
 
+_TROUBLES = (RuntimeError, TypeError, KeyError, IndexError, ArithmeticError)
+"""What the library raises."""
 _PLACE = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
+
+
+class _Needs:
+    """Facts and functions that are named, and their values for a message."""
+
+    def __init__(self, facts: set[str], functions: set[str]) -> None:
+        self.facts = facts
+        self.functions = functions
+        self._facts = [row for path, row in _FACTS.items() if path in facts]
+        self._elements = {
+            row.path: [element for path, element in _ELEMENTS.items() if path in facts and path.startswith(f"{row.path}.")]
+            for row in self._facts
+        }
+        self._functions = [_FUNCTIONS[name] for name in sorted(functions)]
+        self.is_about_recipient = any(row.path.startswith("recipient.") for row in self._facts)
+        self.is_heavy = any(row.heavy for row in self._facts)
+
+    def context(self, subject: Subject) -> cel.Context:
+        """What the library gets to know of a message."""
+        variables: dict[str, Any] = {}
+        for row in self._facts:
+            value = self._read(row, subject)
+            group, _, name = row.path.partition(".")
+            if name:
+                variables.setdefault(group, {})[name] = value
+            else:
+                variables[group] = value
+        return cel.Context(variables=variables, functions={row.name: row.make(subject) for row in self._functions})
+
+    def _read(self, row: FactRow, subject: Subject) -> Any:
+        value = row.read(subject)
+        if row.kind.name == "list" and row.kind.item is not None and row.kind.item.name == "record":
+            wanted = self._elements[row.path]
+            return [{element.path.rpartition(".")[2]: as_value(element.read(one)) for element in wanted} for one in value]
+        return as_value(value)
 
 
 class Expression:
@@ -28,41 +66,36 @@ class Expression:
         self.text = text
         self._program = _compile(text)
         checked = check(text)
-        self._facts = [row for path, row in _FACTS.items() if path in checked.facts]
-        self._elements = {
-            row.path: [
-                element for path, element in _ELEMENTS.items() if path in checked.facts and path.startswith(f"{row.path}.")
-            ]
-            for row in self._facts
-        }
-        self._functions = [_FUNCTIONS[name] for name in sorted(checked.functions)]
-        self.is_about_recipient = any(row.path.startswith("recipient.") for row in self._facts)
+        self.needs = _Needs(checked.facts, checked.functions)
+        self.is_about_recipient = self.needs.is_about_recipient
         """True when it is to be asked for each recipient."""
-        self.is_heavy = any(row.heavy for row in self._facts)
+        self.is_heavy = self.needs.is_heavy
         """True when it looks through the content."""
 
     def holds(self, subject: Subject) -> bool:
         """Whether it is true. Whatever the library raises is raised on as ValueError."""
-        variables: dict[str, Any] = {}
-        for row in self._facts:
-            value = self._read(row, subject)
-            group, _, name = row.path.partition(".")
-            if name:
-                variables.setdefault(group, {})[name] = value
-            else:
-                variables[group] = value
-        functions = {row.name: row.make(subject) for row in self._functions}
         try:
-            return self._program.execute(cel.Context(variables=variables, functions=functions)) is True
-        except (RuntimeError, TypeError, KeyError, IndexError, ArithmeticError) as error:
+            return self._program.execute(self.needs.context(subject)) is True
+        except _TROUBLES as error:
             raise ValueError(f"{error} in: {self.text}") from error
 
-    def _read(self, row: FactRow, subject: Subject) -> Any:
-        value = row.read(subject)
-        if row.kind.name == "list" and row.kind.item is not None and row.kind.item.name == "record":
-            wanted = self._elements[row.path]
-            return [{element.path.rpartition(".")[2]: as_value(element.read(one)) for element in wanted} for one in value]
-        return as_value(value)
+
+class Together:
+    """Several expressions as one list: the library is called once for all of them, and each fact is read once."""
+
+    def __init__(self, expressions: Sequence[Expression]) -> None:
+        self._count = len(expressions)
+        self._program = _compile("[" + ",".join(f"(\n{one.text}\n)" for one in expressions) + "]")  # a comment ends with its line
+        needs = [one.needs for one in expressions]
+        self._needs = _Needs({path for one in needs for path in one.facts}, {name for one in needs for name in one.functions})
+
+    def hold(self, subject: Subject) -> list[bool] | None:
+        """Whether each is true; None when one of them cannot be answered, and they are to be asked one by one."""
+        try:
+            answers = self._program.execute(self._needs.context(subject))
+        except _TROUBLES:
+            return None
+        return [answer is True for answer in answers] if len(answers) == self._count else None
 
 
 def _compile(text: str) -> cel.Program:

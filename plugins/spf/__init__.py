@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -16,6 +17,7 @@ from gateway import (
     AuthResult,
     ClientClass,
     Duration,
+    Path,
     Plugin,
     PluginOptions,
     Session,
@@ -28,7 +30,8 @@ from gateway import (
     reject,
 )
 from gateway.plugins.spf.domains import multi_label
-from gateway.plugins.spf.evaluation import SpfResult, evaluate, plain_address
+from gateway.plugins.spf.evaluation import MAX_LOCAL_PART, SpfResult, evaluate, plain_address
+from gateway.plugins.spf.memory import Memory
 from gateway.plugins.spf.received import NAME, render
 
 Answer = Literal["accept", "reject", "defer", "quarantine"]
@@ -89,6 +92,10 @@ class Spf(Plugin[Options]):
 
     gives: ClassVar[tuple[str, ...]] = ("auth.spf",)
 
+    @cached_property
+    def _memory(self) -> Memory[SpfResult]:
+        return Memory()
+
     @hook
     async def check(self, transaction: Transaction) -> tuple[SpfFinding, ...] | None:
         """Both identities. No finding for a client without an address, or one that is not a stranger."""
@@ -102,16 +109,12 @@ class Spf(Plugin[Options]):
             return _finding(helo, address, "smtp.mailfrom", f"postmaster@{session.helo}"), _finding(
                 helo, address, "smtp.helo", session.helo
             )
-        of_helo = None
-        async with asyncio.TaskGroup() as both:
-            if self.options.helo == "always":
-                of_helo = both.create_task(self._evaluate(session, address, "postmaster", session.helo))
-            sender = await self._evaluate(session, address, path.local_part, path.domain)
+        sender, of_helo = await self._both(session, address, path)
         mailbox = f"{path.local_part}@{sender.domain or path.domain}"
         first = _finding(sender, address, "smtp.mailfrom", mailbox)
         if of_helo is None:
             return (first,)
-        return first, _finding(of_helo.result(), address, "smtp.helo", session.helo)
+        return first, _finding(of_helo, address, "smtp.helo", session.helo)
 
     @hook
     async def judge(self, transaction: Transaction) -> Verdict | None:
@@ -152,6 +155,25 @@ class Spf(Plugin[Options]):
         found = transaction.findings.attributed()
         return [finding for plugin, finding in found if plugin == self.name and isinstance(finding, SpfFinding)]
 
+    async def _both(self, session: Session, address: str, path: Path) -> tuple[SpfResult, SpfResult | None]:
+        """MAIL FROM, and HELO where it is to be looked at: at once, each with its own time, unless both are known already."""
+        wants_helo = self.options.helo == "always"
+        if len(path.local_part) <= MAX_LOCAL_PART:
+            sender = await self._recall(address, path.domain)
+            of_helo = await self._recall(address, session.helo) if wants_helo and sender is not None else None
+            if sender is not None and (of_helo is not None or not wants_helo):
+                return sender, of_helo
+        if not wants_helo:
+            return await self._evaluate(session, address, path.local_part, path.domain), None
+        async with asyncio.TaskGroup() as both:
+            task = both.create_task(self._evaluate(session, address, "postmaster", session.helo))
+            sender = await self._evaluate(session, address, path.local_part, path.domain)
+        return sender, task.result()
+
+    async def _recall(self, address: str, domain: str) -> SpfResult | None:
+        name = multi_label(domain)
+        return None if name is None else await self._memory.recall(address, name, self.context.resolver)
+
     async def _evaluate(self, session: Session, address: str, local_part: str, domain: str) -> SpfResult:
         return await evaluate(
             self.context.resolver,
@@ -162,6 +184,7 @@ class Spf(Plugin[Options]):
             receiver=self.context.server_name,
             void_limit=self.options.void_limit,
             time_limit=min(self.options.time_limit, 0.9 * self.hook_limit),
+            memory=self._memory,
         )
 
     def _verdict(self, answer: Answer, finding: SpfFinding) -> Verdict | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from gateway import a_labels
 
@@ -10,6 +11,7 @@ MAX_EXPLANATION = 250
 """Characters of an explanation that are shown; it is a stranger's text (RFC 7208 11.5.3)."""
 
 
+@lru_cache(maxsize=1_000)
 def multi_label(domain: str) -> str | None:
     """The domain with A-labels, without the last dot; None when it is not a multi-label domain name (RFC 7208 4.3).
 

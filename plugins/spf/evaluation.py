@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway import Resolver
 from gateway.plugins.spf.bridge import run
 from gateway.plugins.spf.domains import clean, multi_label
+from gateway.plugins.spf.memory import Memory
 from gateway.plugins.spf.query import Query
 
 MAX_LOCAL_PART = 256
@@ -55,6 +57,7 @@ def _through(outer: list[tuple[str, str]]) -> str:
     return "".join(f" by {term} of {domain}" for domain, term in outer)
 
 
+@lru_cache(maxsize=1_000)
 def plain_address(address: str) -> str | None:
     """The client's address without a scope (`fe80::1%eth0`), that of IPv4 which IPv6 maps (RFC 7208 5); None when it is none."""
     try:
@@ -75,10 +78,12 @@ async def evaluate(
     receiver: str = "unknown",
     void_limit: int = 2,
     time_limit: float = 20.0,
+    memory: Memory[SpfResult] | None = None,
 ) -> SpfResult:
     """`check_host()` for `local_part@domain`. Raises nothing but cancellation.
 
     `address` is one of `plain_address`. `time_limit` is in seconds for all look-ups together (RFC 7208 4.6.4: at least 20).
+    What can be used again goes into `memory`.
     """
     name = multi_label(domain)
     if name is None:
@@ -96,9 +101,16 @@ async def evaluate(
             void_limit=void_limit,
             ends=asyncio.get_running_loop().time() + time_limit,
         )
-        result, text, explanation = await run(_check, query)
+        answer = await run(_check, query)
     except Exception as error:  # noqa: BLE001 - the border to pyspf: a record that breaks it is the record's fault
         return SpfResult(result="permerror", domain=name, problem=clean(f"{type(error).__name__}: {error}"))
+    result = _result(name, query, *answer)
+    if memory is not None and query.is_complete:
+        memory.keep(address, name, query.cache, result)
+    return result
+
+
+def _result(name: str, query: Query, result: str, text: str, explanation: str) -> SpfResult:
     if result not in RESULTS:
         return SpfResult(result="permerror", domain=name, problem=clean(f"pyspf says {result!r}"))
     if result in {"temperror", "permerror"}:

@@ -68,6 +68,8 @@ class Query(spf.query):
         self.voids = 0
         self.path: list[tuple[str, str]] = []
         """(domain, matching term) from the innermost record outwards, once something has matched."""
+        self.is_complete = True
+        """Every look-up had an answer."""
         self.trouble_at = ""
         """The domain whose record was under evaluation when an error ended it."""
 
@@ -226,8 +228,10 @@ class Query(spf.query):
             async with asyncio.timeout_at(self._ends):
                 answer = await self._resolver.query(name, kind)
         except TimeoutError:
+            self.is_complete = False
             raise TimeOverError("the time for the whole evaluation is over") from None
         except DnsError as error:
+            self.is_complete = False
             raise spf.TempError(str(error)) from error
         return list(answer.records)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from gateway.findings import AuthResult
 from gateway.mailauth.results.ids import a_label
@@ -38,7 +39,17 @@ def render_results(authserv_id: str, results: Sequence[AuthResult], *, utf8: boo
 
 
 def _is_writable(result: AuthResult) -> bool:
-    return _KEYWORD.fullmatch(result.method) is not None and _KEYWORD.fullmatch(result.result) is not None
+    return _is_keyword(result.method) and _is_keyword(result.result)
+
+
+@lru_cache(maxsize=256)  # there are few, and each is in every field
+def _is_keyword(word: str) -> bool:
+    return _KEYWORD.fullmatch(word) is not None
+
+
+@lru_cache(maxsize=256)
+def _is_property(name: str) -> bool:
+    return _PROPERTY.fullmatch(name) is not None
 
 
 def _clause(result: AuthResult, *, utf8: bool) -> Iterable[list[str]]:
@@ -47,8 +58,9 @@ def _clause(result: AuthResult, *, utf8: bool) -> Iterable[list[str]]:
     if result.reason:
         yield f"reason={_quoted(result.reason, utf8=utf8)}".split(" ")
     for name, value in result.properties:
-        if _PROPERTY.fullmatch(name) and value:
-            yield f"{name}={_value(value, utf8=utf8)}".split(" ")
+        if value and _is_property(name):
+            piece = f"{name}={_value(value, utf8=utf8)}"
+            yield piece.split(" ") if " " in piece else [piece]
 
 
 def _folded(pieces: Iterable[list[str]]) -> str:
