@@ -2,49 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from gateway.config.addresses import (
-    UNIX,
-    Bind,
-    Domain,
-    IpAddress,
-    Keyword,
-    Mailbox,
-    NameServer,
-    Network,
-    OptionalBind,
-    Server,
-    SocketMode,
-    SocketOwner,
-    parse_bind,
-    parse_mx,
-    socket_path,
-)
+from gateway.config.addresses import Keyword, Mailbox, NameServer, OptionalBind, parse_bind, socket_path
+from gateway.config.listening import LOOPBACK, EtrnCommand, ListenerConfig, SniConfig, TlsConfig
+from gateway.config.model import Model, PluginEntry
+from gateway.config.relaying import RelayConfig, RouteAuth, RouteConfig, ServerEntry
 from gateway.units import Duration, Size
+
+__all__ = [
+    "LOOPBACK",
+    "MOST_CONNECTIONS",
+    "AdminConfig",
+    "Config",
+    "DmarcReportsConfig",
+    "DnsConfig",
+    "EtrnCommand",
+    "JournalConfig",
+    "LimitsConfig",
+    "ListenerConfig",
+    "Model",
+    "PassedParameters",
+    "PluginUse",
+    "QuarantineConfig",
+    "RelayConfig",
+    "RouteAuth",
+    "RouteConfig",
+    "ServerConfig",
+    "ServerEntry",
+    "SniConfig",
+    "TlsConfig",
+]
 
 MOST_CONNECTIONS = 1 << 20
 """No setting allows so many."""
-LOOPBACK = ("127.0.0.0/8", "::1/128")
-
-
-class Model(BaseModel):
-    """Base: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-def _plugin_entry(entry: Any) -> Any:
-    if isinstance(entry, str) and entry:
-        return entry
-    if isinstance(entry, dict) and isinstance(entry.get("name"), str) and entry["name"]:
-        return entry
-    raise ValueError('a plugin name, or { name = "…", use = "…" }')
-
-
-PluginEntry = Annotated[Any, AfterValidator(_plugin_entry)]
 
 
 class ServerConfig(Model):
@@ -80,264 +73,6 @@ class ServerConfig(Model):
         if isinstance(data, dict) and not data.get("authserv_id"):
             return {**data, "authserv_id": data.get("name", "localhost")}
         return data
-
-
-class SniConfig(Model):
-    """One entry of `tls.sni`: another certificate for clients that ask for one of these names."""
-
-    names: tuple[str, ...] = Field(min_length=1)
-    """Names that clients ask for (SNI); `*.example.org` stands for one label more."""
-    certificate: str
-    """PEM file with the certificate and its chain."""
-    key: str
-    """PEM file with the private key."""
-
-
-class TlsConfig(Model):
-    """tls = { certificate, key }: STARTTLS is offered, or TLS begins at once with `implicit = true`."""
-
-    certificate: str
-    """PEM file with the certificate and its chain. Read again when it changes, as are all files of `tls`."""
-    key: str
-    """PEM file with the private key."""
-    implicit: bool = False
-    """TLS from the first octet, as on port 465 (RFC 8314 3.3), instead of STARTTLS."""
-    minimum: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
-    """Older versions are refused (RFC 8996)."""
-    ciphers: str = ""
-    """OpenSSL's list of ciphers for TLS 1.2; default: Python's. Those of TLS 1.3 are not to be chosen."""
-    sni: tuple[SniConfig, ...] = ()
-    """`[{ names = ["mx.example.org"], certificate, key }]`: certificates for other names."""
-    client_certificates: Literal["none", "ask", "require"] = "none"
-    """`ask`: a client may show a certificate of `client_ca`; `require`: without one MAIL is refused with 530 5.7.0."""
-    client_ca: str = ""
-    """PEM file with the authorities that clients' certificates are from. A certificate of another one ends the handshake."""
-
-
-class EtrnCommand(Model):
-    """etrn = { command }: what ETRN runs."""
-
-    command: tuple[str, ...] = Field(min_length=1)
-    """Program and arguments, without a shell. `{domain}` is the node; `{node}` the same with the `@` or `#` that a client may write."""
-    timeout: Duration = 30.0
-    """It is ended after this, and the client told 458."""
-
-    @property
-    def takes_node(self) -> bool:
-        """It is told of `@` and `#`."""
-        return any("{node}" in part for part in self.command)
-
-
-class ListenerConfig(Model):
-    """[[listener]]: where mail comes in."""
-
-    name: str = "default"
-    """Its name in logs, metrics and variables."""
-    bind: Bind = "127.0.0.1:2525"
-    """`host:port`, `[::1]:port`, or `unix:/path` for a UNIX socket, which all workers share."""
-    socket_mode: SocketMode = "0660"
-    """Who may connect to a UNIX socket: its permissions, octal."""
-    socket_owner: SocketOwner = ""
-    """Owner of a UNIX socket: `user`, `user:group` or `:group`; default: who runs the gateway."""
-    protocol: Literal["smtp", "lmtp"] = "smtp"
-    """What is spoken here: SMTP, or LMTP, which has a reply for each recipient and never port 25."""
-    tls: TlsConfig | None = None
-    """`{ certificate, key }`: STARTTLS is offered; `implicit = true`: TLS from the first octet."""
-    trusted_proxies: tuple[Network, ...] = ()
-    """Proxies that begin each connection with a PROXY header (version 1 or 2) and are believed; `unix`: whoever connects to this listener's UNIX socket. From anybody else it is a wrong command."""
-    trusted_xclient: tuple[Network, ...] = ()
-    """Clients that may say who the client is, by XCLIENT and XFORWARD as Postfix has them, and are believed; `unix` as above."""
-    trusted_networks: tuple[Network, ...] = ()
-    """Clients that may relay to wherever the routes lead; `unix`: those at this listener's UNIX socket. Empty by default."""
-    lenient_networks: tuple[Network, ...] = (*LOOPBACK, UNIX)
-    """Clients whose bare LF and CR are taken as line ends. Says nothing about relaying."""
-    plugins: tuple[PluginEntry, ...] | None = None
-    """Another chain for this listener."""
-    default_route: str = ""
-    """Route of `<postmaster>` without a domain; default: the first route."""
-    greeting_delay: Duration = Field(default=0.0, le=60.0)
-    """Strangers wait so long for the greeting; whoever talks meanwhile is an early talker. Trusted and lenient networks are exempt."""
-    early_talkers: Literal["note", "defer", "reject"] = "note"
-    """Strangers that talk before the greeting: a finding for plugins and rules; or 421, or 554, instead of the greeting."""
-    auth_route: str = ""
-    """Route whose server answers AUTH for this listener: offered over TLS and from this host. Default: AUTH is not offered."""
-    routed_local_parts: bool = False
-    """Allow `%`, `!` and `@` in a stranger's local part."""
-    vrfy: Literal["local", "next_hop", "off"] = "local"
-    """VRFY: 252 whoever is asked for, the next hop's answer, or 502."""
-    expn: Literal["off", "next_hop"] = "off"
-    """EXPN: 502, or the next hop's answer."""
-    etrn: Literal["off", "next_hop"] | EtrnCommand = "off"
-    """ETRN: 502, the next hop's answer, or `{ command = ["/usr/sbin/postqueue", "-s", "{domain}"] }`. It exits with 0 when the queue
-    was started, with 77 where the node may not; `timeout` is 30 s by default."""
-    refuse_null_mx_senders: bool = False
-    """Refuse a stranger's reverse-path whose domain accepts no mail, and so no report either (null MX, RFC 7505 4.2): 550 5.7.27."""
-
-    @property
-    def passed_commands(self) -> frozenset[str]:
-        """Of VRFY, EXPN and ETRN those that the next hop answers."""
-        return frozenset(name.upper() for name in ("vrfy", "expn", "etrn") if getattr(self, name) == "next_hop")
-
-    @property
-    def own_commands(self) -> frozenset[str]:
-        """Those that the gateway itself does."""
-        return frozenset({"ETRN"} if isinstance(self.etrn, EtrnCommand) else ())
-
-
-class ServerEntry(Model):
-    """A server of a route with more to it than its address."""
-
-    address: Server
-    """As it would stand in the list by itself."""
-    priority: int | None = Field(default=None, ge=0, le=65535)
-    """The smaller is tried first; default: its place in the list, from 0."""
-    weight: int = Field(default=1, ge=1, le=1000)
-    """Its share of the messages among servers of the same priority."""
-    max_links: int | None = Field(default=None, ge=1)
-    """Links to it, for each worker; default and most: `[relay] max_links`."""
-
-    @model_validator(mode="after")
-    def _weight_needs_priority(self) -> ServerEntry:
-        if "weight" in self.model_fields_set and self.priority is None:
-            raise ValueError("weight together with priority: it counts among servers of the same priority")
-        return self
-
-
-def _server_kind(value: Any) -> str:
-    return "str" if isinstance(value, str) else "table[server]"
-
-
-RouteServer = Annotated[Annotated[Server, Tag("str")] | Annotated[ServerEntry, Tag("table[server]")], Discriminator(_server_kind)]
-
-
-class RouteAuth(Model):
-    """auth = { user, password } of a route: we log in there."""
-
-    user: str = Field(min_length=1)
-    """Name to log in with."""
-    password: str = ""
-    """Its password."""
-    password_file: str = ""
-    """Or a file with the password and nothing else."""
-    mechanisms: tuple[Literal["SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "LOGIN"], ...] = Field(
-        default=("SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "LOGIN"), min_length=1
-    )
-    """The first of them that the server offers is used."""
-
-
-class RouteConfig(Model):
-    """[[route]]: where mail goes."""
-
-    name: str = "default"
-    """Its name for `default_route`, plugins, logs and variables."""
-    domains: tuple[Domain, ...]
-    """Domains whose recipients strangers may name; no default. `*.example.org` takes subdomains."""
-    servers: tuple[RouteServer, ...] = Field(min_length=1)
-    """In order of preference: `host:port`, `smtps://host:port` (TLS from the first octet), `unix:/path`, `lmtp://host:port`, `lmtp+unix:/path`, `inbox:` (the development next hop), or tables: `{ address = "host:port", priority = 0, weight = 3 }`. Or only `mx:`, the mail exchangers of the recipient's domain, or `mx:example.net`, those of a name."""
-    next_hop_decides: bool | Literal["without client address"] = False
-    """Needed for `domains = ["*"]`: the next hop itself refuses strangers' relaying, by the client's address."""
-    max_links: int | None = Field(default=None, ge=1)
-    """Links of this route in use at once, over all its servers, for each worker; default: what the servers allow."""
-    source: tuple[IpAddress, ...] = Field(default=(), max_length=2)
-    """Addresses of ours that its connections come from, one IPv4 and one IPv6; default: the system's choice."""
-    client_address: Literal["received", "xforward", "xclient", "proxy"] = "received"
-    """How the next hop is told who the client is: in the Received field only, by XFORWARD or XCLIENT where it offers them, or by a PROXY v2 header."""
-    tls: Literal["auto", "off", "opportunistic", "required", "verified"] = "auto"
-    """`opportunistic`: where it works; `required`: or not at all; `verified`: with a certificate that is checked. `auto`: opportunistic, off to loopback and UNIX sockets."""
-    tls_ca: str = ""
-    """PEM file with the authorities that `verified` trusts; default: the system's."""
-    tls_name: str = ""
-    """Name that the certificate must have; default: the server's."""
-    tls_certificate: str = ""
-    """PEM file with a certificate of ours, for servers that ask for one."""
-    tls_key: str = ""
-    """PEM file with its private key; default: in the same file."""
-    tls_minimum: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
-    """Older versions are refused."""
-    auth: RouteAuth | None = None
-    """`{ user, password_file }`: we log in, in TLS or on this host only; clients' own AUTH does not go there."""
-
-    @field_validator("servers")
-    @classmethod
-    def _exchangers_stand_alone(cls, servers: tuple[str | ServerEntry, ...]) -> tuple[str | ServerEntry, ...]:
-        """DNS has its own order."""
-        addresses = [one if isinstance(one, str) else one.address for one in servers]
-        if len(addresses) > 1 and any(parse_mx(one) is not None for one in addresses):
-            raise ValueError('"mx:…" alone: DNS says which servers, and in which order')
-        return servers
-
-    @field_validator("source")
-    @classmethod
-    def _one_of_each_family(cls, source: tuple[str, ...]) -> tuple[str, ...]:
-        if len({":" in one for one in source}) < len(source):
-            raise ValueError("one IPv4 and one IPv6 address at most")
-        return source
-
-    @property
-    def exchangers(self) -> tuple[str, int] | None:
-        """Domain (`` for the recipient's) and port where mail goes by MX; None for servers by name."""
-        return parse_mx(self.entries[0].address)
-
-    @property
-    def is_by_domain(self) -> bool:
-        """Each recipient's domain is a way of its own: `mx:`."""
-        exchangers = self.exchangers
-        return exchangers is not None and not exchangers[0]
-
-    @property
-    def entries(self) -> tuple[ServerEntry, ...]:
-        """The servers as tables, each with its priority."""
-        return tuple(
-            ServerEntry(address=server, priority=place)
-            if isinstance(server, str)
-            else server
-            if server.priority is not None
-            else server.model_copy(update={"priority": place})
-            for place, server in enumerate(self.servers)
-        )
-
-
-class RelayConfig(Model):
-    """[relay]: links to next hops."""
-
-    map: str = ""
-    """File that sends addresses and domains to other routes or servers, read again when it changes: docs/routes.md."""
-    max_links: int = Field(default=100, ge=1)
-    """Links to one server, for each worker."""
-    wait_limit: Duration = 10.0
-    """How long a transaction waits for a free link, then it is 451 4.3.2."""
-    max_waiting: int = Field(default=500, ge=0)
-    """Transactions that wait for a link to one server, or of one route with `max_links`, for each worker; more are 451 4.3.2 at once."""
-    connect_timeout: Duration = 10.0
-    """For the look-up of a server's name, and for each connection to it."""
-    greeting_timeout: Duration = 60.0
-    """For its greeting. Less than the 5 minutes of RFC 5321 4.5.3.2.1: a client waits behind it, and another server may do."""
-    hello_timeout: Duration = 60.0
-    """For the reply to EHLO or HELO."""
-    reply_timeout: Duration = 300.0
-    """For every reply that has no limit of its own here."""
-    mail_timeout: Duration | None = None
-    """For the reply to MAIL (RFC 5321 4.5.3.2.2); default: `reply_timeout`."""
-    rcpt_timeout: Duration | None = None
-    """For the reply to RCPT (RFC 5321 4.5.3.2.3); default: `reply_timeout`."""
-    data_timeout: Duration = 120.0
-    """For the 354 to DATA (RFC 5321 4.5.3.2.4)."""
-    block_timeout: Duration = 180.0
-    """For each block of content to be taken (RFC 5321 4.5.3.2.5)."""
-    final_reply_timeout: Duration = 600.0
-    """For the reply to the final dot (RFC 5321 4.5.3.2.6); `[limits] final_reply` bounds it too."""
-    idle_limit: Duration = 30.0
-    """A link that was idle for longer is closed."""
-    max_messages: int = Field(default=1_000, ge=1)
-    """Messages on one link, then it is closed."""
-    max_age: Duration = 300.0
-    """A link older than this takes no further message."""
-    max_refusals: int = Field(default=5, ge=1)
-    """Refusals on one link since its last delivery, then it is retired."""
-    rest: Duration = 5.0
-    """A server that failed is probed after this long, and no message is given to it first before it answers."""
-    rest_limit: Duration = 60.0
-    """Each failure that follows lets it rest twice as long, up to this."""
 
 
 class LimitsConfig(Model):
@@ -438,7 +173,7 @@ class DnsConfig(Model):
     """Such an answer is used when a name server has not given a newer one after this long."""
     demo: bool = False
     """Answer for the `.test` domains of `mailgateway demo`."""
-    zones: dict[str, dict[str, list[Any]]] = {}
+    zones: dict[str, dict[str, list[Any]]] = Field(default_factory=dict)
     """Static answers: `"name" = { A = ["192.0.2.1"], TXT = ["v=spf1 -all"] }`; `"*.name"` for all names below."""
 
     @model_validator(mode="after")
@@ -537,7 +272,7 @@ class Config(Model):
     """The chain, in order: names, or `{ name = "…", use = "…" }`."""
     plugin_path: tuple[str, ...] = ()
     """Directories with single-file plugins."""
-    pass_extensions: dict[Keyword, PassedParameters] = {}
+    pass_extensions: dict[Keyword, PassedParameters] = Field(default_factory=dict)
     """Other extensions to pass where the next hop offers them: `{ "X-SITE" = { mail = ["XFOO"], rcpt = [] } }`."""
     server: ServerConfig = ServerConfig()
     listener: tuple[ListenerConfig, ...] = (ListenerConfig(),)
@@ -549,7 +284,7 @@ class Config(Model):
     journal: JournalConfig = JournalConfig()
     dmarc_reports: DmarcReportsConfig = DmarcReportsConfig()
     admin: AdminConfig = AdminConfig()
-    plugin: dict[str, dict[str, Any]] = {}
+    plugin: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """`[plugin.NAME]`: options of the plugin and of its use."""
     rule: tuple[dict[str, Any], ...] = ()
     """`[[rule]]`: content rules of the group `rules`."""

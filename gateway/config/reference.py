@@ -16,7 +16,7 @@ from gateway.config.show import inline, plain
 _INTRODUCTION = """\
 # Configuration
 
-<!-- Made by `python -m gateway.config.reference` from gateway/config/models.py: change that file. -->
+<!-- Made by `python -m gateway.config.reference` from the models in gateway/config: change those. -->
 
 One file, `config.toml`, or a directory of `*.toml` read in name order. `mailgateway run --config FILE`; without the
 option the file named by `MAILGATEWAY_CONFIG`, else `./config.toml`, else nothing but defaults and the environment.
@@ -71,9 +71,9 @@ def _kind(annotation: Any, field: FieldInfo | None = None) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if field.default is None:
+    if field.get_default(call_default_factory=True) is None:
         return "–"
-    return f"`{inline(plain(field.default, field.metadata))}`"
+    return f"`{inline(plain(field.get_default(call_default_factory=True), field.metadata))}`"
 
 
 def _meaning(field: FieldInfo) -> str:
