@@ -16,7 +16,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test difference fuzz servers lint types fmt docs bench bench-checks count growth valgrind soak clean
+.PHONY: help run demo test difference fuzz servers lint types fmt docs bench bench-checks count growth valgrind soak idle clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench-checks: .venv/installed-tests servers ## what checking the sender costs, b
 
 soak: .venv/installed-tests servers ## large mail beside small, 200 sessions at once, 200,000 messages: latency and memory
 	@$(BIN)/python benchmarks/soak.py $(ARGS)
+
+idle: .venv/installed-tests servers ## memory and start, 10,000 connections that say nothing, 20 x 5 MB at once
+	@$(BIN)/python benchmarks/idle.py $(ARGS)
 
 clean: ## remove the virtual environment and caches; mail and state below var/ stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -17,11 +17,10 @@ import asyncio
 import contextlib
 import os
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+from memory import highest, processes, tree
 from throughput import SMALL_ROUTE, small_while_large
 from ways import Load, Way, free_port, gateway, program, running, send, wait_for
 
@@ -34,18 +33,6 @@ CONTENT = (
 )
 
 
-def processes(pid: int) -> list[int]:
-    """A process and its descendants."""
-    found, waiting = [], [pid]
-    while waiting:
-        one = waiting.pop()
-        found.append(one)
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{one}/task").iterdir():
-                waiting += map(int, (task / "children").read_text().split())
-    return found
-
-
 def memory(pid: int, *, kind: str = "VmRSS") -> float:
     """MB of one process."""
     with contextlib.suppress(OSError):
@@ -55,46 +42,21 @@ def memory(pid: int, *, kind: str = "VmRSS") -> float:
     return 0.0
 
 
-def in_all(pid: int) -> tuple[float, float]:
-    """MB of a process and its descendants, shared pages counted once: all, and without pages of files (code, spool)."""
-    total = own = 0
-    for one in processes(pid):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
-                total += int(line.split()[1]) if line.startswith("Pss:") else 0
-                own += int(line.split()[1]) if line.startswith("Pss_Anon:") else 0
-    return total / 1024, own / 1024
-
-
-@contextlib.contextmanager
-def highest(pid: int) -> Iterator[list[float]]:
-    """The most that `in_all` found, looked at ten times a second."""
-    found, over = [0.0, 0.0], threading.Event()
-
-    def look() -> None:
-        while not over.wait(0.1):
-            found[:] = map(max, found, in_all(pid))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield found
-    finally:
-        over.set()
-        thread.join()
-
-
 def report_large(ways: list[Way], count: int) -> None:
     print("\n| 10 x 20 MB at once, small mail beside | messages | p50 ms | p99 ms | max ms |\n|---|---|---|---|---|")
     for way in ways[:-1]:
         small_while_large(way, count)
     way = ways[-1]
     assert way.process is not None
-    before = in_all(way.process.pid)
-    with highest(way.process.pid) as most:
+    before = tree(way.process.pid)
+    with highest(way.process.pid) as seen:
         small_while_large(way, count)
-    print(f"\nmemory of all processes of {way.name}: {before[0]:.0f} MB before, {most[0]:.0f} MB at its highest;")
-    print(f"without pages of files, which the kernel takes back when it needs them: {before[1]:.0f} MB and {most[1]:.0f} MB")
+    most = seen.memory
+    print(
+        f"\nmemory of all processes of {way.name}: {before.proportional:.0f} MB before, {most.proportional:.0f} MB at its highest;"
+    )
+    print("without pages of files, which the kernel takes back when it needs them: ", end="")
+    print(f"{before.anonymous:.0f} MB and {most.anonymous:.0f} MB")
 
 
 async def session(port: int, messages: int, times: list[float], *, first: float, every: float) -> None:

@@ -1,8 +1,8 @@
 """SQLite under quarantine, journal, ledger and store: one writer a process, many processes, errors mapped to StorageError.
 
 A write is a function run whole in a thread of its own: no `await` lies between BEGIN IMMEDIATE and COMMIT, so a loop that
-hangs never holds the lock that every other worker waits for. Reads go through SQLAlchemy's async engine (aiosqlite) and hold
-nobody up, since the file is in WAL mode.
+hangs never holds the lock that every other worker waits for. Reads have threads of their own and hold nobody up, since the
+file is in WAL mode. SQLAlchemy's asynchronous engine is not used: it brings the ORM with it, 6 MB and a tenth of a second in every start.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any, Literal, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, MetaData, UpdateBase, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
 from gateway.errors import StorageError
@@ -29,6 +28,8 @@ T = TypeVar("T")
 
 BUSY = 10.0
 """Seconds a write waits for the lock of another process."""
+READERS = 2
+"""Reads at once, of one file and process."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -84,9 +85,15 @@ class Database:
         )
         _set_pragmas(self._writer, synchronous)
         event.listen(self._writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        self._reader: AsyncEngine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(file)), pool_size=2)
-        _set_pragmas(self._reader.sync_engine, synchronous)
+        self._reader: Engine = create_engine(
+            URL.create("sqlite", database=str(file)),
+            poolclass=QueuePool,
+            pool_size=READERS,
+            connect_args={"check_same_thread": False},
+        )
+        _set_pragmas(self._reader, synchronous)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{file.stem}")
+        self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix=f"read-{file.stem}")
 
     async def open(self) -> None:
         """Create directory, file and tables where they are missing. StorageError."""
@@ -131,9 +138,11 @@ class Database:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run a function that only reads. StorageError."""
-        with mapped(f"cannot read {self.file}", self.file.parent):
-            async with self._reader.connect() as connection:
-                return await connection.run_sync(work)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read_now, work)
+
+    def _read_now(self, work: Callable[[Connection], T]) -> T:
+        with mapped(f"cannot read {self.file}", self.file.parent), self._reader.connect() as connection:
+            return work(connection)
 
     def reset(self) -> None:
         """Forget the writer's connection: the file may have been replaced. Called in the writer's thread."""
@@ -147,8 +156,9 @@ class Database:
         """Wait for the writer and close every connection."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._writer.dispose)
-        await self._reader.dispose()
+        await loop.run_in_executor(self._readers, self._reader.dispose)
         self._thread.shutdown(wait=False)
+        self._readers.shutdown(wait=False)
 
 
 def storable(text: str) -> str:

@@ -28,7 +28,10 @@ def run(
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 
-    from gateway.server import supervisor
+    from gateway.server.lean import without
+
+    with without("rich"):  # structlog takes it for colours that our logs do not have: 4 MB and a seventh of the start
+        from gateway.server import supervisor
 
     raise typer.Exit(supervisor.run(loaded, admin=_admin, announce=_announce))
 

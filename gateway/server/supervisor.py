@@ -98,6 +98,9 @@ class Supervisor:
     def run(self) -> int:
         """Start everything and stay until all has ended."""
         importlib.import_module("gateway.server.worker")  # once, before the fork: the workers share the pages
+        if self._config.server.uvloop:
+            with suppress(ImportError):
+                importlib.import_module("uvloop")
         from gateway import metrics
 
         self._ended = metrics.WORKERS_ENDED
