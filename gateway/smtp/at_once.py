@@ -25,6 +25,8 @@ TURN = 64
 class AtOnce(Border):
     """A connection that answers at once what it can."""
 
+    __slots__ = ()
+
     @override
     def _go_on(self) -> None:
         """Answer what can be answered at once, while the task waits for input; wake it for everything else."""
@@ -116,7 +118,7 @@ class AtOnce(Border):
             if answer is None:
                 self._flush()
                 break
-            owed.popleft()
+            owed.pop(0)
             self._verb = verb
             result = pending.finish(answer)
             if not isinstance(result, Reply):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ class Conversation:
     session: Session
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     state: State = State.GREETING
-    offered: dict[str, Extension] = field(default_factory=dict)
+    offered: Mapping[str, Extension] = field(default_factory=dict)
     """Extensions of the last EHLO reply, by keyword."""
     terms: Terms | None = None
     transaction: Transaction | None = None
@@ -111,7 +111,7 @@ class Conversation:
     lenient: bool = False
     reply_due: float = math.inf
     """Loop time at which the reply to the final dot must be out; what the checks leave of it is the next hop's."""
-    domains: set[str] = field(default_factory=set)
+    domains: set[str] | None = None
     """Recipient domains said in the transaction `domains_of`; kept only where the next hop limits their number."""
     domains_of: Transaction | None = None
     bound: BoundLink | None = None

@@ -50,6 +50,8 @@ class _Gone(Exception):  # noqa: N818 - not an error: the client left, or its ti
 class Server(AtOnce):
     """One connection of a client."""
 
+    __slots__ = ()
+
     @override
     async def _converse(self, talk: Conversation) -> None:
         fault: Reply | None = None
@@ -327,7 +329,7 @@ class Server(AtOnce):
         owed = self._owed
         asked = self._verb
         while owed:
-            verb, pending = owed.popleft()
+            verb, pending = owed.pop(0)
             self._verb = verb
             pending.theirs.on_answer = None
             if pending.theirs.answer is None:

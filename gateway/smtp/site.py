@@ -24,7 +24,7 @@ from gateway.relay.routes import has_lmtp
 from gateway.session import ClientClass, Session
 from gateway.smtp.certificates import ServerTls
 from gateway.smtp.connections import Connections, Full, Seat, network_of
-from gateway.smtp.extensions import Known, Terms
+from gateway.smtp.extensions import Known, Offer, Terms
 from gateway.smtp.extensions.limits import promised
 from gateway.smtp.relaying import Network, contains, networks
 from gateway.smtp.sasl import passing
@@ -171,6 +171,8 @@ class Door:
     sessions: set[Drained] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last session of a draining door has ended."""
+    offer: Offer | None = None
+    """What was offered last."""
     requires_certificate: bool = False
     """Of clients, before they may send mail."""
 

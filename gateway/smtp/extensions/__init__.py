@@ -81,4 +81,15 @@ class Known:
         return cls(all=every, mail=mail, rcpt=rcpt)
 
 
-__all__ = ["EXTENSIONS", "Extension", "Known", "Terms"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What is offered on these terms. Sessions on equal terms have it in common: most clients of a door."""
+
+    terms: Terms
+    extensions: Mapping[str, Extension]
+    """By keyword."""
+    lines: tuple[bytes, ...]
+    """Of the reply to EHLO, behind the first."""
+
+
+__all__ = ["EXTENSIONS", "Extension", "Known", "Offer", "Terms"]

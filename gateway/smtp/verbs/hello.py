@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gateway.smtp.conversation import Conversation
+from gateway.smtp.extensions import Offer
 from gateway.smtp.grammar import SyntaxFault, parse_hello
 from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply, clean
 from gateway.smtp.transactions import abandon, refuse_session
+
+if TYPE_CHECKING:
+    from gateway.smtp.extensions import Terms
+    from gateway.smtp.site import Door
 
 
 async def ehlo(talk: Conversation, command: Command) -> Reply:
@@ -14,16 +21,24 @@ async def ehlo(talk: Conversation, command: Command) -> Reply:
     refusal = await _greet(talk, command, esmtp=True)
     if refusal is not None:
         return refusal
-    terms = talk.terms = await talk.door.terms(talk.session)
-    offered = {}
-    lines = [clean(f"{talk.door.site.config.server.name} greets {talk.session.helo}".encode("ascii", "replace"))]
-    for extension in talk.door.site.extensions.all:
+    door = talk.door
+    terms = await door.terms(talk.session)
+    offer = door.offer
+    if offer is None or offer.terms != terms:
+        offer = door.offer = _offer(door, terms)
+    talk.terms, talk.offered = offer.terms, offer.extensions
+    greeting = clean(f"{door.site.config.server.name} greets {talk.session.helo}".encode("ascii", "replace"))
+    return Reply(250, (greeting, *offer.lines))
+
+
+def _offer(door: Door, terms: Terms) -> Offer:
+    extensions, lines = {}, []
+    for extension in door.site.extensions.all:
         line = extension.offer(terms)
         if line is not None:
-            offered[extension.keyword] = extension
+            extensions[extension.keyword] = extension
             lines.append(clean(line.encode("ascii", "replace")))
-    talk.offered = offered
-    return Reply(250, tuple(lines))
+    return Offer(terms=terms, extensions=extensions, lines=tuple(lines))
 
 
 async def lhlo(talk: Conversation, command: Command) -> Reply:

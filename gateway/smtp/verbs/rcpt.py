@@ -110,7 +110,7 @@ def _admitted(
 
 def _domain_fits(talk: Conversation, transaction: Transaction, path: Path) -> bool:
     """Whether the next hop takes one more domain, if this is one, in the transaction (RFC 9422 4.3)."""
-    if talk.domains_of is not transaction:
+    if talk.domains_of is not transaction or talk.domains is None:
         talk.domains_of, talk.domains = transaction, set()
     if path.domain_key not in talk.domains and talk.terms is not None and len(talk.domains) >= talk.terms.domains:
         return False

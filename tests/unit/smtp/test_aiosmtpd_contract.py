@@ -2,12 +2,13 @@
 
 import asyncio
 import inspect
+import re
 from asyncio.sslproto import SSLProtocol
 from asyncio.streams import FlowControlMixin
 
 from aiosmtpd.smtp import SMTP
 
-from gateway.smtp.border import Border
+from gateway.smtp.border import Border, Prototype
 
 
 def test_starttls_is_a_coroutine_that_pushes_once_and_swaps_the_transport() -> None:
@@ -39,6 +40,28 @@ async def test_what_the_prototype_shares_is_no_connections_own() -> None:
     )
     assert made._original_transport is None
     assert made.transport is None
+
+
+async def test_settings_are_the_class_and_what_a_connection_has_is_its_own() -> None:
+    """`transport` of one connection in the dictionary of all would send replies to somebody else."""
+    shared = Prototype("x", asyncio.get_running_loop())
+    kind = shared.kind(Border)
+    assert kind is shared.kind(Border)
+    assert kind.hostname == "x"
+    assert isinstance(vars(kind)["_auth_callback"], staticmethod)
+    own = {"transport", "_tls_protocol", "_original_transport", "_handler_coroutine", "loop", "session", "envelope"}
+    one, other = (object.__new__(kind) for _ in range(2))
+    for name in own:
+        setattr(one, name, one)
+    assert not any(getattr(other, name, None) for name in own)
+    assert not set(Border.__slots__) & set(vars(kind))
+
+
+def test_those_who_wait_for_a_slow_client_may_be_a_list() -> None:
+    source = inspect.getsource(FlowControlMixin)
+    used = set(re.findall(r"_drain_waiters\.(\w+)", source))
+    assert used <= set(dir([]))
+    assert "append" in used
 
 
 def test_the_methods_that_are_replaced_exist() -> None:
