@@ -7,7 +7,6 @@ the supervisor itself is killed the kernel ends all of them.
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import selectors
 import signal
@@ -24,6 +23,7 @@ from gateway.server import logs
 from gateway.server.children import Admin, Child, Place, Resources
 from gateway.server.directory import DirectoryError, RunDirectory, make_state_directory
 from gateway.server.listeners import BindError, cpu_count, open_listening, reserve
+from gateway.server.preload import preload
 from gateway.server.process import CLOSING_LIMIT, EXIT_CONFIG, end_with_parent
 from gateway.server.signals import ENDING, Signals, forget_signals
 from gateway.server.slots import Slot, Slots, WorkerState
@@ -97,10 +97,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Start everything and stay until all has ended."""
-        importlib.import_module("gateway.server.worker")  # once, before the fork: the workers share the pages
-        if self._config.server.uvloop:
-            with suppress(ImportError):
-                importlib.import_module("uvloop")
+        preload(self._config)
         from gateway import metrics
 
         self._ended = metrics.WORKERS_ENDED

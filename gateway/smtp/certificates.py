@@ -13,7 +13,6 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import structlog
-from cryptography import x509
 
 from gateway.config.models import TlsConfig
 from gateway.session import Tls
@@ -111,6 +110,8 @@ def facts(connection: ssl.SSLObject | None) -> Tls:
     certificate = connection.getpeercert(binary_form=True)
     subject = issuer = ""
     if certificate is not None:
+        from cryptography import x509  # late: 8 MB that only listeners with client certificates need; see server.preload
+
         read = x509.load_der_x509_certificate(certificate)
         subject, issuer = read.subject.rfc4514_string(), read.issuer.rfc4514_string()
     return Tls(
