@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memory import Memory, highest, tree
-from throughput import GATEWAY, HAPROXY, Load, Way, free_port, program, running, send, wait_for
+from throughput import GATEWAY, HAPROXY, Load, Way, free_port, program, running, send, tree_cpu, wait_for
 
 REST = 5.0
 """Seconds after the start, and after a load, before memory is looked at."""
@@ -73,18 +73,20 @@ def memory(way: Way) -> Memory:
 
 
 def report_rest(folder: Path, sink: int, rounds: int) -> None:
-    print("\n| at rest | PSS MB | of it files | RSS MB | USS MB | start to greeting s |\n|---|---|---|---|---|---|")
+    print("\n| at rest | PSS MB | of it files | RSS MB | USS MB | start to greeting s | CPU s |\n|---|---|---|---|---|---|---|")
     for workers in (1, 2):
-        starts = []
+        starts, used = [], []
         for _ in range(rounds):
             with gateway(folder, sink, workers=workers, connections=1000) as (way, seconds):
                 starts.append(seconds)
+                assert way.process is not None
+                used.append(tree_cpu(way.process.pid))
                 if len(starts) == rounds:
                     time.sleep(REST)
                     found = memory(way)
         print(
             f"| gateway, {workers} worker{'s' * (workers > 1)} | {found.proportional:.1f} | {found.mapped:.1f} "
-            f"| {found.resident:.1f} | {found.unshared:.1f} | {statistics.median(starts):.2f} |"
+            f"| {found.resident:.1f} | {found.unshared:.1f} | {statistics.median(starts):.2f} | {statistics.median(used):.2f} |"
         )
 
 
