@@ -47,10 +47,11 @@ async def test_settings_are_the_class_and_what_a_connection_has_is_its_own() -> 
     shared = Prototype("x", asyncio.get_running_loop())
     kind = shared.kind(Border)
     assert kind is shared.kind(Border)
-    assert kind.hostname == "x"
+    assert vars(kind)["hostname"] == "x"
     assert isinstance(vars(kind)["_auth_callback"], staticmethod)
     own = {"transport", "_tls_protocol", "_original_transport", "_handler_coroutine", "loop", "session", "envelope"}
-    one, other = (object.__new__(kind) for _ in range(2))
+    one: object = object.__new__(kind)
+    other: object = object.__new__(kind)
     for name in own:
         setattr(one, name, one)
     assert not any(getattr(other, name, None) for name in own)
