@@ -25,7 +25,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memory import Memory, highest, tree
-from throughput import GATEWAY, HAPROXY, Load, Way, free_port, program, running, send, tree_cpu, wait_for
+from throughput import HAPROXY
+from ways import GATEWAY, Load, Way, free_port, program, running, send, wait_for
 
 REST = 5.0
 """Seconds after the start, and after a load, before memory is looked at."""
@@ -47,7 +48,9 @@ def greeted(port: int, began: float) -> float:
 def gateway(folder: Path, sink: int, *, workers: int, connections: int) -> Iterator[tuple[Way, float]]:
     """A gateway that lets so many in, and the seconds it needed to greet."""
     place, port = Path(tempfile.mkdtemp(dir=folder)), free_port()
-    config = GATEWAY.format(plugins="[]", state=place / "var", workers=workers, port=port, sink=sink, zones="{}", more="")
+    config = GATEWAY.format(
+        plugins="[]", state=place / "var", workers=workers, port=port, sink=sink, host="127.0.0.1", dns="zones = {}", more=""
+    )
     limits = f"[limits]\nconnections = {connections + SPARE}\nnetwork_connections = 0\n"
     (place / "config.toml").write_text(config.replace("[limits]\n", limits), encoding="utf-8")
     command = [str(Path(sys.executable).parent / "mailgateway"), "run", "--config", str(place / "config.toml")]
@@ -79,8 +82,7 @@ def report_rest(folder: Path, sink: int, rounds: int) -> None:
         for _ in range(rounds):
             with gateway(folder, sink, workers=workers, connections=1000) as (way, seconds):
                 starts.append(seconds)
-                assert way.process is not None
-                used.append(tree_cpu(way.process.pid))
+                used.append(way.cpu_seconds)
                 if len(starts) == rounds:
                     time.sleep(REST)
                     found = memory(way)
