@@ -139,7 +139,9 @@ class RouteTable:
 
     def route_for(self, domain: str) -> RouteConfig | None:
         """The route, or None. `*.example.org` takes every name below example.org and not example.org itself."""
-        name = (a_labels(domain) or domain).rstrip(".")  # routes have A-labels
+        # Routes have A-labels. Nothing is mapped: the path goes on as it came, and what only looks like a domain of ours
+        # (another full stop, a soft hyphen) may be another's to the server behind.
+        name = (a_labels(domain, strict=True) or domain.lower()).rstrip(".")
         found = self._exact.get(name)
         if found is not None or not self._below:
             return found or self._all

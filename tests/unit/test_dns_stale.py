@@ -27,7 +27,7 @@ async def expired(**settings: Any) -> AsyncIterator[tuple[CachingResolver, StubD
     """A resolver that knows two answers whose time is just over."""
     clock = Clock()
     async with StubDnsServer(ZONES, ttl=TTL, negative_ttl=TTL, authenticated=True) as server:
-        resolver = CachingResolver(DnsConfig(nameservers=(server.address,), **{"timeout": 0.2, **settings}), clock=clock)
+        resolver = CachingResolver(DnsConfig(nameservers=(server.address,), **{"timeout": 0.5, **settings}), clock=clock)
         await resolver.query("example.org", "A")
         await resolver.query("missing.example", "A")
         clock.move(TTL)

@@ -112,3 +112,12 @@ def test_a_domain_in_letters_of_its_own_takes_the_route_of_its_a_labels() -> Non
     ):
         assert table.route_for(domain) is route
     assert table.route_for("mail.strasse.example") is None
+
+
+@pytest.mark.parametrize(
+    "domain", ["bücher．example", "bü\u00adcher.example", "ｂücher.example", "exam\u00adple.test", "example。test"]
+)
+def test_what_only_looks_like_a_domain_of_ours_has_no_route(domain: str) -> None:
+    """It goes on as it came, and the server behind may take it for another's."""
+    route = RouteConfig(name="x", servers=("127.0.0.1:2526",), domains=("bücher.example", "example.test"))
+    assert RouteTable([route]).route_for(domain) is None
