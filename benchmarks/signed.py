@@ -72,8 +72,8 @@ def signed_message(folder: Path) -> tuple[Path, Records]:
 
 
 def as_zones(records: Records) -> str:
-    """For `[dns] zones` of the gateway."""
-    tables: dict[str, list[str]] = {}
+    """For `[dns] zones` of the gateway; the last name of the walk of DMARC is there too, so that no name server is asked."""
+    tables: dict[str, list[str]] = {"_dmarc.example": []}
     for (name, kind), record in records.items():
         if kind != "MX":
             tables.setdefault(name, []).append(f"{kind} = [{json.dumps(record)}]")
