@@ -282,7 +282,9 @@ class Chain:
             trace.step(stage=step.hook, plugin=step.plugin, outcome="skipped", mode=step.mode, recipient=about)
             return _SKIPPED, None
         deadline = min(asyncio.get_running_loop().time() + step.timeout, end)
-        before, account = ACCOUNT.get(), _account(session, transaction)
+        if trace.dns_account is None:
+            trace.dns_account = DnsAccount()
+        before, account = ACCOUNT.get(), trace.dns_account
         ACCOUNT.set(account)
         try:
             run = await self._runner.run(step, facts, deadline)
@@ -310,15 +312,3 @@ class Chain:
         if step.is_monitor or step.ignores_errors(session.client_class):
             return run, None
         return run, judging.fault_decision(step, run)
-
-
-def _account(session: Session, transaction: Transaction | None) -> DnsAccount:
-    """Who pays for the look-ups of a hook: its transaction; the session where there is none."""
-    if transaction is None:
-        account = session.state.get("dns account")
-        if not isinstance(account, DnsAccount):
-            account = session.state["dns account"] = DnsAccount()
-        return account
-    if transaction.dns_account is None:
-        transaction.dns_account = DnsAccount()
-    return transaction.dns_account

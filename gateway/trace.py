@@ -8,7 +8,10 @@ from __future__ import annotations
 import dataclasses
 import time
 from functools import lru_cache
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from gateway.dns_account import DnsAccount
 
 MAX_STEPS = 2_000
 """Steps kept for one transaction; what comes after is counted only."""
@@ -82,13 +85,15 @@ class Record(TypedDict):
 class Trace:
     """The steps of one transaction, appended as they happen."""
 
-    __slots__ = ("_clock", "_started", "dropped", "steps")
+    __slots__ = ("_clock", "_started", "dns_account", "dropped", "steps")
 
     def __init__(self) -> None:
         self._clock = time.perf_counter
         self._started = time.perf_counter()
         self.steps: list[tuple[float, str, str, str, float, str, str, Any, tuple[object, ...], str]] = []
         self.dropped = 0
+        self.dns_account: DnsAccount | None = None
+        """What its hooks have spent on DNS; None: nothing yet."""
 
     def step(  # one row of the record; keyword-only so that no two are mixed up
         self,

@@ -11,7 +11,6 @@ from gateway.smtp.paths import NULL, Parameter, Path
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from gateway.dns_account import DnsAccount
     from gateway.session import Forwarded, Session
     from gateway.smtp.replies import Reply
     from gateway.trace import Trace
@@ -69,8 +68,6 @@ class Transaction:
     declared_size: int | None = None
     forwarded: Forwarded | None = None
     """Where the message came from before the client, if the client is believed and said so (XFORWARD)."""
-    dns_account: DnsAccount | None = None
-    """What its hooks have spent on DNS; not for plugins."""
 
     @property
     def undecided(self) -> list[Recipient]:

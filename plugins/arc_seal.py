@@ -21,7 +21,7 @@ from gateway import (
     add_header,
     hook,
 )
-from gateway.mailauth import PrivateKeyError, SigningKey, read_key_file, shared_body_hashes, signing_name
+from gateway.mailauth import USABLE_KEY_FILE, PrivateKeyError, SigningKey, read_key_file, shared_body_hashes, signing_name
 from gateway.mailauth.arc import ArcFinding, ArcSealer, NotSealedError
 from gateway.mailauth.results import render_results
 
@@ -93,6 +93,5 @@ def _read(options: Options, directory: Path) -> SigningKey:
     try:
         key = read_key_file(directory / options.file, is_strict=options.key_permissions == "strict")
     except PrivateKeyError as error:
-        allowed = "a private key that only this process can read (chmod 600), RSA of 1024 to 4096 bits or Ed25519"
-        raise OptionError(OptionMistake(key=("file",), found=f"{options.file!r}: {error}", allowed=allowed)) from error
+        raise OptionError(OptionMistake(key=("file",), found=f"{options.file!r}: {error}", allowed=USABLE_KEY_FILE)) from error
     return SigningKey(domain=options.domain, selector=options.selector, key=key, file=options.file)

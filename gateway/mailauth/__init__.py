@@ -33,7 +33,7 @@ from gateway.mailauth.canonical import (
 )
 from gateway.mailauth.fields import canonical_field, header_hash, own_field, select_fields
 from gateway.mailauth.key import ALGORITHMS, KeyRecord, KeyRefusedError, read_key
-from gateway.mailauth.key_file import read_key_file
+from gateway.mailauth.key_file import USABLE_KEY_FILE, read_key_file
 from gateway.mailauth.names import DomainNameError, domain_name
 from gateway.mailauth.private import PrivateKey, PrivateKeyError, load_private_key, sign
 from gateway.mailauth.rendering import render_tags, with_signature
@@ -43,6 +43,7 @@ from gateway.mailauth.tags import TagListError, decode_base64, parse_tags, parts
 
 __all__ = [
     "ALGORITHMS",
+    "USABLE_KEY_FILE",
     "Answers",
     "BodyHash",
     "BodyHashWanted",

@@ -15,6 +15,11 @@ MINIMUM_BITS = 1024
 MAXIMUM_BITS = 4096
 """What verifiers must be able to handle (RFC 8301 3.2)."""
 
+USABLE_KEY_FILE = (
+    f"a private key that only this process can read (chmod 600), RSA of {MINIMUM_BITS} to {MAXIMUM_BITS} bits or Ed25519"
+)
+"""For mistakes in the configuration: what `read_key_file` takes."""
+
 
 def read_key_file(path: Path, *, is_strict: bool = True) -> PrivateKey:
     """The key, PEM or DER without a pass phrase. PrivateKeyError, whose text is for the operator and shows nothing of the key.

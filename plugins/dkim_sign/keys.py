@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway import OptionError, OptionMistake
-from gateway.mailauth import PrivateKey, PrivateKeyError, SigningKey, read_key_file
+from gateway.mailauth import USABLE_KEY_FILE, PrivateKey, PrivateKeyError, SigningKey, read_key_file
 from gateway.plugins.dkim_sign.options import KeyOptions, Options
 
 
@@ -38,8 +38,7 @@ def read_signers(options: Options, directory: Path) -> tuple[Signer, ...]:
         try:
             key = known.get(one.file) or read_key_file(directory / one.file, is_strict=options.key_permissions == "strict")
         except PrivateKeyError as error:
-            allowed = "a private key that only this process can read (chmod 600), RSA of 1024 to 4096 bits or Ed25519"
-            mistakes.append(OptionMistake(key=("key", place, "file"), found=f"{one.file!r}: {error}", allowed=allowed))
+            mistakes.append(OptionMistake(key=("key", place, "file"), found=f"{one.file!r}: {error}", allowed=USABLE_KEY_FILE))
             continue
         known[one.file] = key
         signers.append(Signer(one, SigningKey(domain=one.domain, selector=one.selector, key=key, file=one.file)))

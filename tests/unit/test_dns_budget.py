@@ -87,7 +87,9 @@ async def test_all_hooks_of_a_transaction_and_their_tasks_spend_from_one_budget(
         result = await run_chain([plugin], context=FakeContext(resolver=resolver))
         assert sorted(plugin.seen) == ["asked"] * 7 + ["budget"] * 2
         assert len(server.queries) == 7
-        account = result.transaction.dns_account
+        trace = result.transaction.trace
+        assert trace is not None
+        account = trace.dns_account
         assert account is not None
         assert (account.look_ups, account.refused) == (7, 2)
         told = [step for step in result.trace if step["stage"] == "dns"]  # once, for whoever asks why
