@@ -38,6 +38,7 @@ COMMANDS = frozenset(
         "XFORWARD",
     ]
 )
+_LATE = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _SECONDS = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
 
 SESSIONS = Counter("mailgateway_sessions", "Sessions of clients since the start; probes that connect and leave are among them.")
@@ -45,6 +46,9 @@ SESSIONS_OPEN = Gauge("mailgateway_sessions_open", "Sessions at this moment.", m
 TRANSACTIONS = Counter("mailgateway_transactions", "Transactions by their outcome.", ["verdict"])
 TRANSACTION_SECONDS = Histogram(
     "mailgateway_transaction_seconds", "From the end of the content to the reply for it.", buckets=_SECONDS
+)
+LOOP_LAG = Histogram(
+    "mailgateway_loop_lag_seconds", "By how much the loop of a worker was late, looked at by a timer.", buckets=_LATE
 )
 OCTETS = Counter("mailgateway_content_octets", "Octets of content taken in.")
 REPLIES = Counter("mailgateway_replies", "Replies given to clients.", ["command", "code"])
@@ -105,6 +109,10 @@ _times: Tally[int] = Tally()
 """By bucket."""
 _time: list[float] = []
 """Of the transactions noted."""
+_lags: Tally[int] = Tally()
+"""By bucket."""
+_lag: list[float] = []
+"""Of the looks noted."""
 _plugin_times: Tally[tuple[str, str, int]] = Tally()
 """By plugin, hook and bucket."""
 _plugin_time: defaultdict[tuple[str, str], float] = defaultdict(float)
@@ -164,6 +172,12 @@ def observe_transaction(seconds: float) -> None:
     _time.append(seconds)
 
 
+def observe_loop_lag(seconds: float) -> None:
+    """A timer of a worker came so late."""
+    _lags[bisect_left(_LATE, seconds)] += 1
+    _lag.append(seconds)
+
+
 def flush() -> None:
     """Count what was noted; a worker does so four times a second and at its end."""
     for command, code in tuple(_replies):
@@ -191,6 +205,10 @@ def _flush_times() -> None:
         TRANSACTION_SECONDS._buckets[bucket].inc(_times.pop(bucket))  # noqa: SLF001 - see above
     TRANSACTION_SECONDS._sum.inc(sum(_time))  # noqa: SLF001 - see above
     _time.clear()
+    for bucket in tuple(_lags):
+        LOOP_LAG._buckets[bucket].inc(_lags.pop(bucket))  # noqa: SLF001 - see above
+    LOOP_LAG._sum.inc(sum(_lag))  # noqa: SLF001 - see above
+    _lag.clear()
 
 
 def observe_plugin(plugin: str, hook: str, seconds: float) -> None:

@@ -22,6 +22,7 @@ from gateway.config.load import Loaded
 from gateway.config.models import Config
 from gateway.errors import ConfigError
 from gateway.server import logs
+from gateway.server.lag import LoopLag
 from gateway.server.listeners import Reserved, listening_sockets
 from gateway.server.slots import Slot, WorkerState
 from gateway.server.watchdog import Watchdog, answer_with_stack
@@ -133,6 +134,8 @@ def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def _work(assignment: Assignment, serve: Serve) -> None:
+    from gateway import metrics
+
     loop = asyncio.get_running_loop()
     slot = assignment.slot
     config = assignment.loaded.config
@@ -155,11 +158,14 @@ async def _work(assignment: Assignment, serve: Serve) -> None:
 
     loop.add_signal_handler(signal.SIGTERM, drain)
     beat = loop.create_task(_beat(slot), name="beat")
+    lag = LoopLag(loop, metrics.observe_loop_lag)
+    lag.start()
     watchdog.start()
     try:
         await _serve_and_drain(serve, runtime, config.server.drain_limit)
     finally:
         watchdog.stop()
+        lag.stop()
         beat.cancel()
         for sock in runtime.sockets.values():
             sock.close()

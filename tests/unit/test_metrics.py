@@ -27,6 +27,23 @@ def test_noted_times_are_what_observe_makes_of_them(monkeypatch: pytest.MonkeyPa
     assert sum(value for _, le, value in samples(noted) if le == "+Inf") == len(times)
 
 
+def test_the_lag_of_the_loop_is_counted_as_observe_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    def samples(one: Histogram) -> list[tuple[str, str, float]]:
+        (family,) = one.collect()
+        return [(s.name, s.labels.get("le", ""), s.value) for s in family.samples if not s.name.endswith("_created")]
+
+    noted, observed = (Histogram("lag", "-", buckets=metrics._LATE, registry=None) for _ in range(2))
+    metrics.flush()  # what other tests of this process have noted
+    monkeypatch.setattr(metrics, "LOOP_LAG", noted)
+    for seconds in [0.0, 0.001, 0.0011, 0.01, 6.0]:
+        metrics.observe_loop_lag(seconds)
+        observed.observe(seconds)
+    metrics.flush()
+    metrics.flush()
+    assert samples(noted) == samples(observed)
+    assert sum(value for name, _, value in samples(noted) if name == "lag_count") == 5
+
+
 def test_noted_times_of_hooks_are_what_observe_makes_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     def histogram() -> Histogram:
         return Histogram("seconds", "-", ["plugin", "hook"], buckets=metrics._SECONDS, registry=None)
