@@ -93,7 +93,9 @@ def site_files(directories: Iterable[Path]) -> list[Origin]:
 
 
 def _is_plugin(file: Path) -> bool:
-    return file.suffix == ".py" and file.stem.isidentifier() and not file.stem.startswith("_")
+    """A test may stand beside its plugin."""
+    word = file.stem
+    return file.suffix == ".py" and word.isidentifier() and not word.startswith(("_", "test_")) and word != "conftest"
 
 
 def choose(name: str, known: Sequence[Origin]) -> Origin:
@@ -137,6 +139,8 @@ def _describe(error: BaseException) -> str:
     """The error and the innermost line it came from."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
     return f"{type(error).__name__}: {str(error)[:300]}{place}"
 
 

@@ -58,8 +58,11 @@ def make_step(plugin: str, hook: str, call: Callable[..., Any], *, takes: tuple[
     """A step for a hook that takes these arguments."""
     arguments = ARGUMENTS[hook]
     pick = None if takes == arguments else tuple(arguments.index(name) for name in takes)
+    return Step(plugin=plugin, hook=hook, call=call, kind=kind_of_call(call), pick=pick, **settings)
+
+
+def kind_of_call(call: Callable[..., Any]) -> Kind:
+    """Where a hook that is written so runs."""
     if inspect.iscoroutinefunction(call):
-        kind = Kind.LOOP
-    else:
-        kind = Kind.CHEAP if getattr(call, "mailgateway_cheap", False) else Kind.THREAD
-    return Step(plugin=plugin, hook=hook, call=call, kind=kind, pick=pick, **settings)
+        return Kind.LOOP
+    return Kind.CHEAP if getattr(call, "mailgateway_cheap", False) else Kind.THREAD

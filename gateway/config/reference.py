@@ -51,7 +51,7 @@ secrets. A plugin option whose own name ends in `_file` is set through its whole
 """
 
 
-def _kind(annotation: Any, field: FieldInfo | None = None) -> str:
+def kind_of(annotation: Any, field: FieldInfo | None = None) -> str:
     """A type in words of a postmaster."""
     schema = next((part.json_schema for part in (field.metadata if field else ()) if hasattr(part, "json_schema")), None)
     if schema is not None:
@@ -60,7 +60,7 @@ def _kind(annotation: Any, field: FieldInfo | None = None) -> str:
     if origin is Literal:
         return " or ".join(f"`{inline(value)}`" for value in arguments)
     if origin in {Union, types.UnionType}:
-        return " or ".join(_kind(part) for part in arguments if part is not type(None))
+        return " or ".join(kind_of(part) for part in arguments if part is not type(None))
     if origin in {tuple, list}:
         return "list"
     if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
@@ -68,7 +68,8 @@ def _kind(annotation: Any, field: FieldInfo | None = None) -> str:
     return {str: "string", int: "number", bool: "true or false", float: "number"}.get(annotation, "any")
 
 
-def _default(field: FieldInfo) -> str:
+def default_of(field: FieldInfo) -> str:
+    """The default as it would be written; `required` or a dash where there is none."""
     if field.is_required():
         return "required"
     if field.get_default(call_default_factory=True) is None:
@@ -76,7 +77,8 @@ def _default(field: FieldInfo) -> str:
     return f"`{inline(plain(field.get_default(call_default_factory=True), field.metadata))}`"
 
 
-def _meaning(field: FieldInfo) -> str:
+def meaning_of(field: FieldInfo) -> str:
+    """Its docstring on one line."""
     return " ".join((field.description or "").split()).replace("``", "empty").replace("|", "\\|")
 
 
@@ -85,7 +87,7 @@ def _table(model: type[BaseModel], *, without: tuple[str, ...] = ()) -> Iterator
     yield "|---|---|---|---|"
     for name, field in model.model_fields.items():
         if name not in without:
-            yield f"| `{name}` | {_kind(field.annotation, field)} | {_default(field)} | {_meaning(field)} |"
+            yield f"| `{name}` | {kind_of(field.annotation, field)} | {default_of(field)} | {meaning_of(field)} |"
 
 
 def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
