@@ -16,7 +16,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test difference fuzz servers lint types fmt docs bench bench-checks count growth valgrind soak idle clean
+.PHONY: help run demo test difference fuzz servers lint types fmt docs api bench bench-checks count growth valgrind soak idle clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ fmt: .venv/installed-tools ## format, and fix what can be fixed
 docs: .venv/installed-tests ## write the generated pages anew
 	@$(BIN)/python -m gateway.config.reference && $(BIN)/python -m gateway.hook_reference && $(BIN)/python -m gateway.cli.reference
 	@$(BIN)/python -m tests.docs.protocol_page
+
+api: .venv/installed-tests ## record what plugins stand on (docs/api-stability.md says what a change of it needs)
+	@$(BIN)/python -m tests.unit.public_surface
 
 bench: .venv/installed-tests servers ## compare with a direct connection and with haproxy, in one run
 	@$(BIN)/python benchmarks/throughput.py $(ARGS)

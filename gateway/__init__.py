@@ -1,7 +1,8 @@
 """The public API of mailgateway: what a plugin may use. Nothing here opens a socket or a file."""
 
 import gateway.quarantine  # noqa: F401 - first: the verdict below bears its name, and importing the package later would hide it
-from gateway.context import Context, DnsAnswer, Resolver, Store
+from gateway.api_version import API_VERSION
+from gateway.context import Context, DnsAnswer, Log, Metrics, Resolver, Store
 from gateway.edits import (
     AddHeader,
     Edit,
@@ -23,7 +24,7 @@ from gateway.plugin import Plugin, PluginOptions, hook
 from gateway.session import ClientClass, Forwarded, Proxy, Session, Tls
 from gateway.smtp.paths import Parameter, Path
 from gateway.smtp.replies import Reply
-from gateway.transaction import Recipient, Transaction
+from gateway.transaction import Outcome, Recipient, Transaction
 from gateway.units import Duration, Size
 from gateway.verdict import (
     Accept,
@@ -54,6 +55,7 @@ from gateway.verdict import (
 )
 
 __all__ = [
+    "API_VERSION",
     "Accept",
     "AddHeader",
     "AddRecipient",
@@ -75,10 +77,13 @@ __all__ = [
     "Forwarded",
     "HeaderField",
     "Label",
+    "Log",
     "Message",
+    "Metrics",
     "Note",
     "OptionError",
     "OptionMistake",
+    "Outcome",
     "Parameter",
     "Part",
     "Path",

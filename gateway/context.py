@@ -12,7 +12,15 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DnsAnswer:
-    """An answer of DNS. Absence is an answer (`records` empty); failure is DnsError."""
+    """An answer of DNS. Absence is an answer (`records` empty); failure is DnsError.
+
+    Examples:
+        >>> resolver = FakeResolver({"example.org": {"MX": [[10, "mx.example.org"]]}})
+        >>> (await resolver.query("example.org", "MX")).records
+        ((10, 'mx.example.org'),)
+        >>> (await resolver.query("nowhere.example", "MX")).exists
+        False
+    """
 
     name: str
     kind: str
@@ -31,7 +39,19 @@ class DnsAnswer:
 
 
 class Resolver(Protocol):
-    """Shared, cached DNS."""
+    """Shared, cached DNS.
+
+    Examples:
+        >>> class Listed(Plugin):
+        ...     @hook
+        ...     async def connect(self, session: Session) -> Reject | None:
+        ...         name = ".".join(reversed(session.client_address.split("."))) + ".list.example"
+        ...         listed = (await self.context.resolver.query(name, "A")).records
+        ...         return reject("Listed", code=554) if listed else None
+        >>> context = FakeContext(zones={"1.2.0.192.list.example": {"A": ["127.0.0.2"]}})
+        >>> (await run_plugin(Listed(), context=context)).verdict.reason
+        'listed'
+    """
 
     async def query(self, name: str, kind: str) -> DnsAnswer:
         """Look up. Raises DnsError for a temporary failure, and when the transaction's budget is spent; never anything else."""
@@ -39,7 +59,17 @@ class Resolver(Protocol):
 
 
 class Store(Protocol):
-    """Small shared state with a time to live; shared by all workers, survives a restart."""
+    """Small shared state with a time to live; shared by all workers, survives a restart.
+
+    Examples:
+        >>> store = FakeContext().store
+        >>> await store.put_if_absent("seen", b"1", ttl=60)
+        True
+        >>> await store.put_if_absent("seen", b"2", ttl=60)
+        False
+        >>> await store.incr("count", 5, ttl=60)
+        5
+    """
 
     async def get(self, key: str) -> bytes | None:
         """Value, or None when absent or expired."""
@@ -63,7 +93,12 @@ class Store(Protocol):
 
 
 class Log(Protocol):
-    """A structured logger bound to the plugin."""
+    """A structured logger bound to the plugin.
+
+    Examples:
+        >>> log: Log = FakeContext().log
+        >>> _ = log.warning("table.old", hours=30)
+    """
 
     def debug(self, event: str, **facts: object) -> object:
         """A line of this level: what happened, and facts by name."""
@@ -83,7 +118,13 @@ class Log(Protocol):
 
 
 class Metrics(Protocol):
-    """Counters and times of a plugin; names are prefixed with `mailgateway_plugin_<name>_`."""
+    """Counters and times of a plugin; names are prefixed with `mailgateway_plugin_<name>_`.
+
+    Examples:
+        >>> metrics: Metrics = FakeContext().metrics
+        >>> metrics.count("seen", country="NL")
+        >>> metrics.observe("look_up_seconds", 0.012)
+    """
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -95,7 +136,19 @@ class Metrics(Protocol):
 
 
 class Context(Protocol):
-    """Handed to `startup`, and as `self.context` to every plugin before."""
+    """Handed to `startup`, and as `self.context` to every plugin before.
+
+    Examples:
+        >>> class Counting(Plugin):
+        ...     @hook
+        ...     async def connect(self, session: Session) -> None:
+        ...         seen = await self.context.store.incr(session.client_address, ttl=3600)
+        ...         self.context.log.info("seen", client=session.client_address, times=seen)
+        >>> context = FakeContext()
+        >>> _ = await run_plugin(Counting(), context=context)
+        >>> context.log.lines
+        [('info', 'seen', {'client': '192.0.2.1', 'times': 1})]
+    """
 
     @property
     def resolver(self) -> Resolver:

@@ -33,7 +33,15 @@ def _check_body(name: str, value: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddHeader:
-    """A new header field on top."""
+    """A new header field on top.
+
+    Examples:
+        >>> AddHeader(name="X-Seen", value="yes")
+        AddHeader(name='X-Seen', value='yes')
+        >>> AddHeader(name="X Seen", value="yes")
+        Traceback (most recent call last):
+        ValueError: 'X Seen' is not a field name (RFC 5322 3.6.8)
+    """
 
     name: str
     value: str
@@ -45,7 +53,12 @@ class AddHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceHeader:
-    """Another body for the field of this name; `occurrence` counts from the top, from 0."""
+    """Another body for the field of this name; `occurrence` counts from the top, from 0.
+
+    Examples:
+        >>> ReplaceHeader(name="Subject", value="Hello").occurrence
+        0
+    """
 
     name: str
     value: str
@@ -58,7 +71,12 @@ class ReplaceHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveHeader:
-    """The field goes: one occurrence (from the top, from 0) or, with None, all of this name."""
+    """The field goes: one occurrence (from the top, from 0) or, with None, all of this name.
+
+    Examples:
+        >>> RemoveHeader(name="X-Internal").occurrence is None
+        True
+    """
 
     name: str
     occurrence: int | None = None
@@ -69,7 +87,12 @@ class RemoveHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagSubject:
-    """A tag in front of the subject (RFC 2047 decoded and encoded), never twice."""
+    """A tag in front of the subject (RFC 2047 decoded and encoded), never twice.
+
+    Examples:
+        >>> TagSubject(tag="[EXTERNAL]").tag
+        '[EXTERNAL]'
+    """
 
     tag: str
 
@@ -78,23 +101,55 @@ class TagSubject:
 
 
 Edit: TypeAlias = AddHeader | ReplaceHeader | RemoveHeader | TagSubject
+"""What `rewrite` may answer with.
+
+Examples:
+    >>> edits: list[Edit] = [tag_subject("[EXTERNAL]"), remove_header("X-Internal")]
+"""
 
 
 def add_header(name: str, value: str) -> AddHeader:
-    """A new header field on top. ValueError for a name or body that cannot be."""
+    r"""A new header field on top. ValueError for a name or body that cannot be.
+
+    Examples:
+        >>> add_header("X-Seen", "yes")
+        AddHeader(name='X-Seen', value='yes')
+        >>> add_header("X-Seen", "yes\r\nBcc: eve@example.net")
+        Traceback (most recent call last):
+        ValueError: a folded line of field X-Seen must begin with a space or tab and not be blank
+    """
     return AddHeader(name=name, value=value)
 
 
 def replace_header(name: str, value: str, occurrence: int = 0) -> ReplaceHeader:
-    """Another body for one header field."""
+    """Another body for one header field.
+
+    Examples:
+        >>> replace_header("Reply-To", "desk@example.org")
+        ReplaceHeader(name='Reply-To', value='desk@example.org', occurrence=0)
+    """
     return ReplaceHeader(name=name, value=value, occurrence=occurrence)
 
 
 def remove_header(name: str, occurrence: int | None = None) -> RemoveHeader:
-    """Cut header fields."""
+    """Cut header fields.
+
+    Examples:
+        >>> remove_header("Received", 2)
+        RemoveHeader(name='Received', occurrence=2)
+    """
     return RemoveHeader(name=name, occurrence=occurrence)
 
 
 def tag_subject(tag: str) -> TagSubject:
-    """Put a tag in front of the subject."""
+    """Put a tag in front of the subject.
+
+    Examples:
+        >>> class External(Plugin):
+        ...     @hook
+        ...     async def rewrite(self) -> TagSubject:
+        ...         return tag_subject("[EXTERNAL]")
+        >>> (await run_plugin(External())).edits
+        (TagSubject(tag='[EXTERNAL]'),)
+    """
     return TagSubject(tag=tag)

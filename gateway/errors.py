@@ -12,7 +12,12 @@ class GatewayError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigProblem:
-    """One mistake in the configuration: where, what was found, what is allowed."""
+    """One mistake in the configuration: where, what was found, what is allowed.
+
+    Examples:
+        >>> print(ConfigProblem(file="config.toml", line=None, key="plugins", found='"spff"', allowed="spf"))
+        config.toml: plugins: found "spff"; allowed: spf
+    """
 
     file: str
     line: int | None
@@ -29,7 +34,13 @@ class ConfigProblem:
 
 
 class ConfigError(GatewayError):
-    """The configuration cannot be used: all problems at once."""
+    """The configuration cannot be used: all problems at once.
+
+    Examples:
+        >>> problem = ConfigProblem(file="config.toml", line=3, key="plugin.spf.fial", found="an unknown key", allowed="fail", hint="fail")
+        >>> print(ConfigError([problem]))
+        config.toml:3: plugin.spf.fial: found an unknown key; allowed: fail (did you mean 'fail'?)
+    """
 
     def __init__(self, problems: list[ConfigProblem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -38,7 +49,12 @@ class ConfigError(GatewayError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionMistake:
-    """A mistake in an option of a plugin that no single value shows: a file that cannot be used, names that do not agree."""
+    """A mistake in an option of a plugin that no single value shows: a file that cannot be used, names that do not agree.
+
+    Examples:
+        >>> OptionMistake(key=("key", 0, "file"), found="no key", allowed="a private key in PEM").key
+        ('key', 0, 'file')
+    """
 
     key: tuple[str | int, ...]
     """Below the plugin's table: `("key", 0, "file")`."""
@@ -47,7 +63,13 @@ class OptionMistake:
 
 
 class OptionError(GatewayError):
-    """Raised by a plugin's constructor; becomes problems of the configuration with file and line."""
+    """Raised by a plugin's constructor; becomes problems of the configuration with file and line.
+
+    Examples:
+        >>> mistake = OptionMistake(key=("table",), found="a file that cannot be read", allowed="a file of addresses")
+        >>> print(OptionError(mistake))
+        ('table',): found a file that cannot be read; allowed: a file of addresses
+    """
 
     def __init__(self, *mistakes: OptionMistake) -> None:
         super().__init__("\n".join(f"{one.key}: found {one.found}; allowed: {one.allowed}" for one in mistakes))
@@ -55,7 +77,16 @@ class OptionError(GatewayError):
 
 
 class PluginError(GatewayError):
-    """A plugin cannot be loaded, or did what a plugin may not do."""
+    """A plugin cannot be loaded, or did what a plugin may not do.
+
+    Examples:
+        >>> class Wrong(Plugin):
+        ...     @hook
+        ...     async def juge(self, message: Message) -> None: ...
+        >>> await run_plugin(Wrong())
+        Traceback (most recent call last):
+        gateway.errors.PluginError: plugin wrong: Wrong.juge is marked @hook, and there is no hook of this name (did you mean 'judge'?)
+    """
 
     def __init__(self, plugin: str, what: str) -> None:
         super().__init__(f"plugin {plugin}: {what}")
@@ -102,7 +133,15 @@ class StorageError(GatewayError):
 
 
 class DnsError(GatewayError):
-    """A temporary failure of DNS: time-out, SERVFAIL, no server. Absence is an answer, not an error."""
+    """A temporary failure of DNS: time-out, SERVFAIL, no server. Absence is an answer, not an error.
+
+    Examples:
+        >>> try:
+        ...     await FakeResolver({"example.org": TEMPFAIL}).query("example.org", "MX")
+        ... except DnsError as error:
+        ...     print(error)
+        example.org MX: temporary failure
+    """
 
     def __init__(self, name: str, kind: str, what: str, *, cause: str = "other") -> None:
         super().__init__(f"{name} {kind}: {what}")

@@ -26,7 +26,13 @@ MAX_VALUE = 65_536
 
 
 class HeaderField:
-    """One header field, as offsets into the content. `start` to `end` are its octets with the line end."""
+    """One header field, as offsets into the content. `start` to `end` are its octets with the line end.
+
+    Examples:
+        >>> field = a_message(subject="Grüße").field("subject")
+        >>> (field.name, field.value, field.unfolded)
+        ('Subject', 'Grüße', '=?utf-8?B?R3LDvMOfZQ==?=')
+    """
 
     __slots__ = ("_content", "_value", "colon", "end", "name", "start")
 

@@ -11,12 +11,27 @@ Scalar = str | int | float | bool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Base of every finding; plugins may derive their own frozen dataclasses."""
+    """Base of every finding; plugins may derive their own frozen dataclasses.
+
+    Examples:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True, slots=True, kw_only=True)
+        ... class Language(Finding):
+        ...     name: str
+        >>> Language(name="nl")
+        Language(name='nl')
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthResult(Finding):
-    """One result of an authentication method (RFC 8601 2.2)."""
+    """One result of an authentication method (RFC 8601 2.2).
+
+    Examples:
+        >>> result = AuthResult(method="spf", result="pass", properties=(("smtp.mailfrom", "example.org"),))
+        >>> result.property("smtp.mailfrom")
+        'example.org'
+    """
 
     method: str
     """`spf`, `dkim`, `dmarc`, `auth`, …"""
@@ -37,7 +52,12 @@ class AuthResult(Finding):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score(Finding):
-    """A symbol with a weight; rules sum them."""
+    """A symbol with a weight; rules sum them.
+
+    Examples:
+        >>> Score(symbol="NO_DATE", weight=1.5, evidence="no Date field").weight
+        1.5
+    """
 
     symbol: str
     weight: float
@@ -46,7 +66,12 @@ class Score(Finding):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label(Finding):
-    """A word put on the message."""
+    """A word put on the message.
+
+    Examples:
+        >>> Label(name="newsletter", evidence="List-Unsubscribe")
+        Label(name='newsletter', evidence='List-Unsubscribe')
+    """
 
     name: str
     evidence: str = ""
@@ -54,7 +79,12 @@ class Label(Finding):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact(Finding):
-    """One named value of a plugin: `Fact(name="geoip.country", value="NL")`."""
+    """One named value of a plugin: `Fact(name="geoip.country", value="NL")`.
+
+    Examples:
+        >>> Fact(name="geoip.country", value="NL")
+        Fact(name='geoip.country', value='NL')
+    """
 
     name: str
     value: Scalar
@@ -65,7 +95,20 @@ F = TypeVar("F", bound=Finding)
 
 @dataclass(slots=True)
 class Findings:
-    """The findings of a transaction, each with the plugin that gave it, in the order they came."""
+    """The findings of a transaction, each with the plugin that gave it, in the order they came.
+
+    Examples:
+        >>> class Country(Plugin):
+        ...     @hook
+        ...     async def check(self) -> Fact:
+        ...         return Fact(name="geoip.country", value="NL")
+        ...     @hook
+        ...     async def judge(self, transaction: Transaction) -> Verdict | None:
+        ...         found = [fact.value for fact in transaction.findings.of(Fact) if fact.name == "geoip.country"]
+        ...         return quarantine("country", evidence=", ".join(found)) if found else None
+        >>> (await run_plugin(Country())).verdict.evidence
+        'NL'
+    """
 
     _items: list[tuple[str, Finding]] = field(default_factory=list)
 

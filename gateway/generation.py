@@ -22,7 +22,7 @@ from gateway.errors import ConfigError, PluginError
 from gateway.plugin import Plugin
 from gateway.plugin_context import PluginContexts
 from gateway.plugin_uses import Locate, Reading, Use
-from gateway.registration import hook_names, nearest, new_manager, steps_of
+from gateway.registration import deprecations, hook_names, nearest, new_manager, steps_of
 from gateway.runner import Run, Runner
 from gateway.session import ClientClass
 from gateway.steps import Step
@@ -100,6 +100,8 @@ class Generation:
             except (pluggy.PluginValidationError, ValueError) as error:
                 reading.object_to(use.key, f"the plugin {name!r}: {error}", "hooks as in docs/plugins/hooks.md")
                 continue
+            for hook, what in deprecations(use.found.kind):
+                log.warning("plugin.deprecated", plugin=name, hook=hook, what=what)
             plugins[name] = Loaded(name=name, plugin=plugin, found=use.found, use=use, steps=tuple(steps))
         for loaded in plugins.values():
             _check_skips(loaded, reading)

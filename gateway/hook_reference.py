@@ -10,7 +10,7 @@ from pathlib import Path
 from gateway import hookspecs
 from gateway.answers import SPECIFICATIONS
 
-PARTS = ("When", "Reads", "Answer", "Error or time-out", "RFC")
+PARTS = ("When", "Reads", "Answer", "Error or time-out", "RFC", "Example")
 """What each docstring says, in this order, after its first line."""
 
 _INTRODUCTION = """\
@@ -35,10 +35,13 @@ How to write one: [first-plugin.md](../first-plugin.md).
 
 
 def parts_of(name: str) -> tuple[str, dict[str, str]]:
-    """First line and the five parts of a hook's docstring. ValueError when one is missing or out of order."""
+    """First line and the six parts of a hook's docstring. ValueError when one is missing or out of order."""
     summary, _, rest = inspect.cleandoc(SPECIFICATIONS[name].__doc__ or "").partition("\n")
-    pieces = re.split(rf"^({'|'.join(PARTS)}): ", rest.strip(), flags=re.MULTILINE)
-    found = dict(zip(pieces[1::2], (" ".join(piece.split()) for piece in pieces[2::2]), strict=True))
+    pieces = re.split(rf"^({'|'.join(PARTS)}):(?: |\n)", rest.strip(), flags=re.MULTILINE)
+    found = {
+        part: inspect.cleandoc(text) if part == "Example" else " ".join(text.split())
+        for part, text in zip(pieces[1::2], pieces[2::2], strict=True)
+    }
     if tuple(found) != PARTS or pieces[0].strip():
         raise ValueError(f"{name}: the docstring needs {', '.join(PARTS)}, in this order")
     return summary, found
@@ -65,8 +68,9 @@ def render() -> str:
     for name in SPECIFICATIONS:
         summary, parts = parts_of(name)
         lines += [f"## {name}", "", summary, "", "```python", written[name], "```", ""]
+        example = parts.pop("Example")
         lines += [f"- {part}: {text}" for part, text in parts.items()]
-        lines.append("")
+        lines += ["", "```pycon", example, "```", ""]
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """The hooks, in the order of a session: this module is the reference of the plugin API.
 
 Every hook may be `def` or `async def` and takes the arguments that it names, no others. Each docstring says: when it
-runs, what it may read, what its answer does, what an error or a time-out costs, and the RFC section it belongs to.
+runs, what it may read, what its answer does, what an error or a time-out costs, the RFC section it belongs to, and an example.
 `docs/plugins/hooks.md` is made from here.
 """
 
@@ -46,6 +46,17 @@ def startup(context: Context) -> None:
     Answer: none.
     Error or time-out: the worker does not start; a reload keeps the generation before.
     RFC: none.
+
+    Example:
+        >>> class Table(Plugin):
+        ...     @hook
+        ...     async def startup(self, context: Context) -> None:
+        ...         self.addresses = frozenset(["bob@example.org"])
+        ...     @hook
+        ...     async def rcpt(self, recipient: Recipient) -> Reject | None:
+        ...         return None if recipient.mailbox in self.addresses else reject("No such mailbox", enhanced="5.1.1")
+        >>> (await run_plugin(Table())).verdict is None
+        True
     """
 
 
@@ -58,6 +69,14 @@ def connect(session: Session) -> Reject | Defer | None:
     Answer: reject makes the greeting 554, defer 421; the first answer counts.
     Error or time-out: `on_error = "defer"` makes the greeting 421, `"ignore"` goes on.
     RFC: 5321 3.1, 4.3.2.
+
+    Example:
+        >>> class Closed(Plugin):
+        ...     @hook(cheap=True)
+        ...     def connect(self, session: Session) -> Reject | None:
+        ...         return reject("Go away", code=554) if session.client_address == "192.0.2.66" else None
+        >>> (await run_plugin(Closed(), session=a_session(client_address="192.0.2.66"))).verdict.code
+        554
     """
 
 
@@ -70,6 +89,14 @@ def helo(session: Session) -> Reject | Defer | None:
     Answer: reject or defer become the reply to the command; the first answer counts.
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on.
     RFC: 5321 4.1.1.1.
+
+    Example:
+        >>> class Literals(Plugin):
+        ...     @hook(cheap=True)
+        ...     def helo(self, session: Session) -> Reject | None:
+        ...         return reject("A name, please", enhanced="5.5.2") if session.helo.startswith("[") else None
+        >>> (await run_plugin(Literals(), session=a_session(helo="[192.0.2.1]"))).verdict.enhanced
+        '5.5.2'
     """
 
 
@@ -82,6 +109,14 @@ def authenticated(session: Session) -> Reject | Defer | None:
     Answer: reject or defer become the reply, and the link that was logged in is closed; the first answer counts.
     Error or time-out: `on_error = "defer"` makes the reply 454 or 451, `"ignore"` goes on.
     RFC: 4954 4, 6.
+
+    Example:
+        >>> class Suspended(Plugin):
+        ...     @hook
+        ...     async def authenticated(self, session: Session) -> Reject | None:
+        ...         return reject("Ask the help desk", code=535, enhanced="5.7.8") if session.identity == "mallory" else None
+        >>> (await run_plugin(Suspended(), session=a_session(identity="mallory"))).verdict.code
+        535
     """
 
 
@@ -95,6 +130,15 @@ def mail(transaction: Transaction) -> Reject | Defer | Discard | UseReversePath 
     next hop sees.
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on.
     RFC: 5321 3.3, 4.1.1.2.
+
+    Example:
+        >>> class Bounces(Plugin):
+        ...     @hook
+        ...     async def mail(self, transaction: Transaction) -> UseReversePath | None:
+        ...         path = transaction.reverse_path
+        ...         return None if path.is_null else use_reverse_path(f"bounces+{path.local_part}@example.org")
+        >>> (await run_plugin(Bounces())).transaction.sent_reverse_path
+        b'<bounces+alice@example.org>'
     """
 
 
@@ -110,6 +154,16 @@ def rcpt(
     the next hop. The first `use_forward_path` counts; every `add_recipient` does.
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on.
     RFC: 5321 3.3, 4.1.1.3.
+
+    Example:
+        >>> class Former(Plugin):
+        ...     @hook
+        ...     async def rcpt(self, recipient: Recipient) -> Reject | None:
+        ...         gone = recipient.mailbox.startswith("former.")
+        ...         return reject("No longer with us", enhanced="5.1.6") if gone else None
+        >>> two = a_transaction(recipients=["bob@example.org", "former.carol@example.org"])
+        >>> {mailbox: decision is None for mailbox, decision in (await run_plugin(Former(), transaction=two)).decisions.items()}
+        {'bob@example.org': True, 'former.carol@example.org': False}
     """
 
 
@@ -122,6 +176,14 @@ def route(transaction: Transaction, recipient: Recipient) -> str | None:
     Answer: the name of a `[[route]]`; the first answer counts. None: the configured routing.
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` leaves the configured routing.
     RFC: 5321 3.6, 5.1.
+
+    Example:
+        >>> class Lists(Plugin):
+        ...     @hook
+        ...     async def route(self, recipient: Recipient) -> str | None:
+        ...         return "lists" if recipient.domain == "lists.example.org" else None
+        >>> [one.route for one in (await run_plugin(Lists(), transaction=a_transaction(recipients=["a@lists.example.org"]))).recipients]
+        ['lists']
     """
 
 
@@ -135,6 +197,14 @@ def policy_class(transaction: Transaction, recipient: Recipient) -> Hashable | N
     another class than the first gets 452 4.5.3, which makes the client send to it separately.
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` counts as no opinion.
     RFC: 5321 4.5.3.1.10.
+
+    Example:
+        >>> class Strictness(Plugin):
+        ...     @hook
+        ...     async def policy_class(self, recipient: Recipient) -> str:
+        ...         return "strict" if recipient.mailbox == "ceo@example.org" else "usual"
+        >>> [one.policy_class for one in (await run_plugin(Strictness())).recipients]
+        [('usual',)]
     """
 
 
@@ -147,6 +217,15 @@ def data(transaction: Transaction) -> Reject | Defer | None:
     Answer: reject or defer become the reply to DATA; the first answer counts.
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on.
     RFC: 5321 3.3, 4.1.1.4.
+
+    Example:
+        >>> class Crowd(Plugin):
+        ...     @hook
+        ...     async def data(self, transaction: Transaction) -> Reject | None:
+        ...         return reject("Too many at once", enhanced="5.5.3") if len(transaction.recipients) > 2 else None
+        >>> many = a_transaction(recipients=[f"user{n}@example.org" for n in range(3)])
+        >>> (await run_plugin(Crowd(), transaction=many)).verdict.text
+        'Too many at once'
     """
 
 
@@ -160,6 +239,15 @@ def check(transaction: Transaction, message: Message) -> Finding | Iterable[Find
     Answer: findings, which judges, rules and other checks read. In monitor mode they count too: they are facts.
     Error or time-out: `on_error = "defer"` defers every undecided recipient (451), `"ignore"` goes on without a finding.
     RFC: 8601 for findings of the type `AuthResult`.
+
+    Example:
+        >>> class Lists(Plugin):
+        ...     @hook
+        ...     async def check(self, message: Message) -> Label | None:
+        ...         field = message.field("List-Id")
+        ...         return Label(name="mailing-list", evidence=field.value) if field else None
+        >>> (await run_plugin(Lists(), message=a_message(headers=[("List-Id", "<talk.example.net>")]))).findings
+        (Label(name='mailing-list', evidence='<talk.example.net>'),)
     """
 
 
@@ -175,6 +263,15 @@ def judge(transaction: Transaction, message: Message) -> Verdict | Note | Score 
     judges that follow, and `would(verdict)`, which is written down only.
     Error or time-out: `on_error = "defer"` defers every undecided recipient (451), `"ignore"` counts as no opinion.
     RFC: 5321 4.2.5, 6.1.
+
+    Example:
+        >>> class Executables(Plugin):
+        ...     @hook
+        ...     async def judge(self, message: Message) -> Verdict | None:
+        ...         names = [part.filename for part in message.attachments if part.filename.lower().endswith(".exe")]
+        ...         return quarantine("executable", evidence=", ".join(names)) if names else None
+        >>> (await run_plugin(Executables(), message=a_message(attach="invoice.EXE"))).verdict.evidence
+        'invoice.EXE'
     """
 
 
@@ -188,6 +285,14 @@ def rewrite(transaction: Transaction, message: Message) -> Edit | Sequence[Edit]
     for one recipient.
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on without these edits.
     RFC: 5322 3.6, 5321 6.4.
+
+    Example:
+        >>> class Tidy(Plugin):
+        ...     @hook
+        ...     async def rewrite(self, message: Message) -> list[Edit]:
+        ...         return [remove_header("X-Internal"), tag_subject("[EXTERNAL]")] if message.field("X-Internal") else []
+        >>> len((await run_plugin(Tidy(), message=a_message(headers=[("X-Internal", "1")]))).edits)
+        2
     """
 
 
@@ -201,6 +306,15 @@ def sign(transaction: Transaction, message: Message) -> AddHeader | Finding | Se
     signed, goes into the record.
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` sends without this signature.
     RFC: 6376 5.
+
+    Example:
+        >>> from hashlib import sha256
+        >>> class Sum(Plugin):
+        ...     @hook
+        ...     async def sign(self, message: Message) -> AddHeader:
+        ...         return add_header("X-Body-Sum", sha256(message.octets[message.body_offset :]).hexdigest()[:8])
+        >>> (await run_plugin(Sum(), message=a_message(body="Hello"))).signatures[0].value
+        '185f8db3'
     """
 
 
@@ -213,6 +327,17 @@ def done(transaction: Transaction, outcome: Outcome) -> None:
     Answer: none.
     Error or time-out: recorded; nobody's mail is touched.
     RFC: none.
+
+    Example:
+        >>> class Count(Plugin):
+        ...     @hook
+        ...     async def done(self, transaction: Transaction, outcome: Outcome) -> None:
+        ...         for mailbox, fate in outcome.fates:
+        ...             self.context.metrics.count("mail", fate=fate)
+        >>> context = FakeContext()
+        >>> _ = await run_plugin(Count(), context=context)
+        >>> context.metrics.values
+        [('mail', 1, {'fate': 'delivered'})]
     """
 
 
@@ -225,6 +350,17 @@ def disconnect(session: Session) -> None:
     Answer: none.
     Error or time-out: recorded; nobody's mail is touched.
     RFC: 5321 4.1.1.10.
+
+    Example:
+        >>> class Manners(Plugin):
+        ...     @hook(cheap=True)
+        ...     def disconnect(self, session: Session) -> None:
+        ...         if session.unknown_recipients > 5:
+        ...             self.context.log.info("guessing", client=session.client_address)
+        >>> context = FakeContext()
+        >>> _ = await run_plugin(Manners(), session=a_session(unknown_recipients=6), context=context)
+        >>> context.log.lines
+        [('info', 'guessing', {'client': '192.0.2.1'})]
     """
 
 
@@ -237,4 +373,18 @@ def shutdown() -> None:
     Answer: none.
     Error or time-out: recorded; the worker ends all the same.
     RFC: none.
+
+    Example:
+        >>> class Files(Plugin):
+        ...     @hook
+        ...     def startup(self) -> None:
+        ...         import tempfile
+        ...         self.file = tempfile.TemporaryFile()
+        ...     @hook
+        ...     def shutdown(self) -> None:
+        ...         self.file.close()
+        >>> plugin = Files()
+        >>> _ = await run_plugin(plugin)
+        >>> plugin.file.closed
+        True
     """

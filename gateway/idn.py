@@ -18,6 +18,10 @@ def a_labels(domain: str, *, strict: bool = False) -> str | None:
     As people type it: other full stops are dots, full-width letters are letters (UTS 46); a label that IDNA 2008 has no room for,
     a snowman, has the A-label that IDNA 2003 gives it, for such domains are in use. `strict` is for names in signatures
     (RFC 8616 4): nothing is mapped save case, and IDNA 2008 only.
+
+    Examples:
+        >>> a_labels("Bücher.example")
+        'xn--bcher-kva.example'
     """
     if len(domain) > MAX_TEXT:
         return None

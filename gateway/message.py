@@ -25,7 +25,15 @@ _BOUNDS = Bounds()
 
 
 class Message:
-    """The content of one transaction, for reading."""
+    """The content of one transaction, for reading.
+
+    Examples:
+        >>> message = a_message(subject="Invoice", body="see https://www.example.org/17", attach="invoice.pdf")
+        >>> (message.subject, message.author_domains, message.urls)
+        ('Invoice', ('client.example',), ('https://www.example.org/17',))
+        >>> [part.filename for part in message.attachments]
+        ['invoice.pdf']
+    """
 
     def __init__(self, content: Content, bounds: Bounds | None = None) -> None:
         self.content = content

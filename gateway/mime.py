@@ -39,7 +39,13 @@ class Bounds:
 
 
 class Part:
-    """One leaf of the MIME tree (or an attached message), by offsets into the content."""
+    """One leaf of the MIME tree (or an attached message), by offsets into the content.
+
+    Examples:
+        >>> [part] = a_message(attach=("report.pdf", b"%PDF-1.7 ...", "application/pdf")).attachments
+        >>> (part.filename, part.content_type, part.detected_type, part.size, part.content()[:4])
+        ('report.pdf', 'application/pdf', 'application/pdf', 12, b'%PDF')
+    """
 
     __slots__ = (
         "_content",

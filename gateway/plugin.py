@@ -25,6 +25,14 @@ def hook(function: H | None = None, /, *, cheap: bool = False) -> H | Callable[[
     """Mark a method as the implementation of the hook of its name.
 
     A `def` hook runs in a thread; with `cheap=True` it runs on the loop itself and must not block.
+
+    Examples:
+        >>> class Names(Plugin):
+        ...     @hook(cheap=True)
+        ...     def helo(self, session: Session) -> Reject | None:
+        ...         return reject("That is my name", code=550) if session.helo == "mx.example.org" else None
+        >>> (await run_plugin(Names(), session=a_session(helo="mx.example.org"))).verdict.text
+        'That is my name'
     """
 
     def mark(target: H) -> H:
@@ -35,7 +43,14 @@ def hook(function: H | None = None, /, *, cheap: bool = False) -> H | Callable[[
 
 
 class PluginOptions(BaseModel):
-    """Base of a plugin's options: unknown keys are errors, values are frozen."""
+    """Base of a plugin's options: unknown keys are errors, values are frozen. A string below an option is what it means.
+
+    Examples:
+        >>> class Options(PluginOptions):
+        ...     limit: Size = 1_000_000
+        >>> Options(limit="25MB").limit
+        25000000
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -44,7 +59,19 @@ OptionsT = TypeVar("OptionsT", bound=PluginOptions, default=PluginOptions)
 
 
 class Plugin(Generic[OptionsT]):
-    """Base of every plugin. One object for each use in the configuration."""
+    """Base of every plugin. One object for each use in the configuration.
+
+    Examples:
+        >>> class Options(PluginOptions):
+        ...     words: tuple[str, ...] = ("invoice",)
+        >>> class Subjects(Plugin[Options]):
+        ...     @hook
+        ...     async def judge(self, message: Message) -> Verdict | None:
+        ...         found = [word for word in self.options.words if word in message.subject.lower()]
+        ...         return quarantine("subject-word", evidence=found[0]) if found else None
+        >>> (await run_plugin(Subjects(), message=a_message(subject="Invoice 17"))).verdict
+        Quarantine(reason='subject-word', evidence='invoice', recipients=None, box='default')
+    """
 
     options_type: ClassVar[type[PluginOptions]] = PluginOptions
     gives: ClassVar[tuple[str, ...]] = ()

@@ -10,11 +10,12 @@ from typing import Any
 import pluggy
 
 from gateway import hookspecs
-from gateway.answers import ARGUMENTS
+from gateway.answers import ARGUMENTS, SPECIFICATIONS
 from gateway.plugin import PROJECT, Plugin
 from gateway.steps import Step, make_step
 
 _MARK = f"{PROJECT}_impl"
+_SPEC = f"{PROJECT}_spec"
 
 
 def new_manager() -> pluggy.PluginManager:
@@ -62,6 +63,18 @@ def _object_to_arguments(kind: type, name: str, method: Any) -> list[tuple[str, 
         elif parameter.default is parameter.empty and parameter.name not in ARGUMENTS[name]:
             allowed = ", ".join(ARGUMENTS[name]) or "none"
             found.append((f"{what}, and the arguments of this hook are: {allowed}", nearest(parameter.name, ARGUMENTS[name])))
+    return found
+
+
+def deprecations(kind: type) -> list[tuple[str, str]]:
+    """What of a plugin class will go: (hook, what is to be done). The specifications say so (`warn_on_impl`, `warn_on_impl_args`)."""
+    found: list[tuple[str, str]] = []
+    for name in hook_names(kind):
+        says: Any = getattr(SPECIFICATIONS[name], _SPEC, {})
+        takes = inspect.signature(getattr(kind, name)).parameters
+        arguments = says.get("warn_on_impl_args") or {}
+        warnings = [says.get("warn_on_impl"), *(warning for argument, warning in arguments.items() if argument in takes)]
+        found.extend((name, str(warning)) for warning in warnings if warning is not None)
     return found
 
 

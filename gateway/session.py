@@ -9,7 +9,14 @@ from gateway.findings import Fact
 
 
 class ClientClass(StrEnum):
-    """How far a client is trusted; decides relaying and `on_error`."""
+    """How far a client is trusted; decides relaying and `on_error`.
+
+    Examples:
+        >>> a_session(identity="alice").client_class is ClientClass.AUTHENTICATED
+        True
+        >>> ClientClass("trusted")
+        <ClientClass.TRUSTED: 'trusted'>
+    """
 
     AUTHENTICATED = "authenticated"
     TRUSTED = "trusted"
@@ -19,7 +26,12 @@ class ClientClass(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """Facts of a TLS session."""
+    """Facts of a TLS session.
+
+    Examples:
+        >>> Tls(version="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384", bits=256).bits
+        256
+    """
 
     version: str
     """`TLSv1.3`."""
@@ -37,7 +49,12 @@ class Tls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """A proxy in front of the gateway that said who the client is, by a PROXY header or by XCLIENT."""
+    """A proxy in front of the gateway that said who the client is, by a PROXY header or by XCLIENT.
+
+    Examples:
+        >>> a_session(proxy=Proxy(address="10.0.0.2", port=4711)).proxy.address
+        '10.0.0.2'
+    """
 
     address: str
     port: int = 0
@@ -53,7 +70,13 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forwarded:
-    """Who sent a message to the host that sends it to us, as that host says by XFORWARD. Trust is never judged on it."""
+    """Who sent a message to the host that sends it to us, as that host says by XFORWARD. Trust is never judged on it.
+
+    Examples:
+        >>> transaction = a_transaction(forwarded=Forwarded(address="198.51.100.7", name="mail.client.example"))
+        >>> transaction.forwarded.address
+        '198.51.100.7'
+    """
 
     address: str = ""
     port: int = 0
@@ -68,7 +91,13 @@ class Forwarded:
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """One connection of a client. The server changes it; a plugin only reads."""
+    """One connection of a client. The server changes it; a plugin only reads.
+
+    Examples:
+        >>> session = a_session(client_address="198.51.100.7", helo="mail.client.example", tls=True)
+        >>> (session.client_address, session.helo, session.tls.version, str(session.client_class))
+        ('198.51.100.7', 'mail.client.example', 'TLSv1.3', 'stranger')
+    """
 
     id: str
     listener: str = "default"

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class Recipient:
-    """One recipient of a transaction, as the client named it and as it goes on."""
+    """One recipient of a transaction, as the client named it and as it goes on.
+
+    Examples:
+        >>> recipient = a_recipient("Bob@Example.org")
+        >>> (recipient.mailbox, recipient.domain, recipient.decision)
+        ('Bob@Example.org', 'example.org', None)
+    """
 
     forward_path: Path
     parameters: tuple[Parameter, ...] = ()
@@ -48,7 +54,15 @@ class Recipient:
 
 @dataclass(slots=True, kw_only=True)
 class Transaction:
-    """One mail transaction."""
+    """One mail transaction.
+
+    Examples:
+        >>> transaction = a_transaction(recipients=["bob@example.org", "carol@example.org"], parameters=["SIZE=1000"])
+        >>> [recipient.mailbox for recipient in transaction.undecided]
+        ['bob@example.org', 'carol@example.org']
+        >>> transaction.parameter("SIZE").value
+        '1000'
+    """
 
     id: str
     session: Session
@@ -84,7 +98,12 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a transaction ended, for `done`."""
+    """How a transaction ended, for `done`.
+
+    Examples:
+        >>> Outcome(fates=(("bob@example.org", "delivered"),), next_hop="127.0.0.1:2526").fates[0][1]
+        'delivered'
+    """
 
     reply: Reply | None = None
     """The reply after the content; None when the client left before it."""

@@ -46,6 +46,20 @@ def parse_size(value: object) -> int:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema({"type": ["string", "number"], "examples": ["30s"]})]
-"""Seconds; written as `"30s"`."""
+"""Seconds; written as `"30s"`.
+
+Examples:
+    >>> class Options(PluginOptions):
+    ...     patience: Duration = 30.0
+    >>> Options(patience="5m").patience
+    300.0
+"""
 Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema({"type": ["string", "integer"], "examples": ["25MB"]})]
-"""Octets; written as `"25MB"`."""
+"""Octets; written as `"25MB"`.
+
+Examples:
+    >>> class Options(PluginOptions):
+    ...     largest: Size = 0
+    >>> Options(largest="64KiB").largest
+    65536
+"""

@@ -63,12 +63,26 @@ class _Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accept(_Verdict):
-    """This recipient needs no further judge."""
+    """This recipient needs no further judge.
+
+    Examples:
+        >>> accept("partner").reason
+        'partner'
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reject(_Verdict):
-    """Refused for good: 5xx. With `keep` a copy is kept as evidence for the operator."""
+    """Refused for good: 5xx. With `keep` a copy is kept as evidence for the operator.
+
+    Examples:
+        >>> verdict = reject("No such mailbox here", enhanced="5.1.1", reason="unknown-recipient")
+        >>> (verdict.code, verdict.enhanced, verdict.reason)
+        (550, '5.1.1', 'unknown-recipient')
+        >>> reject("No", code=451)
+        Traceback (most recent call last):
+        ValueError: code 451 is not 5xx
+    """
 
     text: str
     code: int = 550
@@ -83,7 +97,12 @@ class Reject(_Verdict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defer(_Verdict):
-    """Refused for now: 4xx."""
+    """Refused for now: 4xx.
+
+    Examples:
+        >>> defer("Try again in an hour", reason="greylisted")
+        Defer(reason='greylisted', evidence='', recipients=None, text='Try again in an hour', code=451, enhanced='4.7.1')
+    """
 
     text: str
     code: int = 451
@@ -97,7 +116,12 @@ class Defer(_Verdict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantine(_Verdict):
-    """Accepted, and held by us in a box."""
+    """Accepted, and held by us in a box.
+
+    Examples:
+        >>> quarantine("executable-attachment", box="malware").box
+        'malware'
+    """
 
     box: str = "default"
 
@@ -110,19 +134,34 @@ class Quarantine(_Verdict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discard(_Verdict):
-    """Accepted and thrown away; its record in the journal is committed before the reply."""
+    """Accepted and thrown away; its record in the journal is committed before the reply.
+
+    Examples:
+        >>> discard("loop").only("bob@example.org").recipients
+        frozenset({'bob@example.org'})
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redirect(_Verdict):
-    """To another route, by its name; at judge only for all recipients at once."""
+    """To another route, by its name; at judge only for all recipients at once.
+
+    Examples:
+        >>> redirect("archive").next_hop
+        'archive'
+    """
 
     next_hop: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skip:
-    """Answer at `judge` beside a verdict: these plugins, later in the chain, do not judge this transaction."""
+    """Answer at `judge` beside a verdict: these plugins, later in the chain, do not judge this transaction.
+
+    Examples:
+        >>> skip("dmarc", "spf", reason="forwarder").plugins
+        ('dmarc', 'spf')
+    """
 
     plugins: tuple[str, ...]
     reason: str = ""
@@ -131,7 +170,12 @@ class Skip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Would:
-    """Answer at `judge` that is only written down: what a part of a plugin in monitor mode would have decided."""
+    """Answer at `judge` that is only written down: what a part of a plugin in monitor mode would have decided.
+
+    Examples:
+        >>> would(reject("No"), evidence="a rule in monitor mode").verdict.code
+        550
+    """
 
     verdict: Verdict | None = None
     """None: it would have done something else than decide."""
@@ -140,12 +184,37 @@ class Would:
 
 
 Note: TypeAlias = Skip | Would
-"""Answers at `judge` that decide nothing by themselves."""
+"""Answers at `judge` that decide nothing by themselves.
+
+Examples:
+    >>> notes: list[Note] = [skip("dmarc", reason="forwarder"), would(reject("No"))]
+"""
 Verdict: TypeAlias = Accept | Reject | Defer | Quarantine | Discard | Redirect
+"""What becomes of a recipient: one of six.
+
+Examples:
+    >>> def say(verdict: Verdict) -> str:
+    ...     match verdict:
+    ...         case Reject(text=text) | Defer(text=text):
+    ...             return text
+    ...         case _:
+    ...             return type(verdict).__name__
+    >>> say(reject("Not here")), say(accept())
+    ('Not here', 'Accept')
+"""
 
 
 def accept(reason: str = "", *, evidence: str = "") -> Accept:
-    """No further judge is asked about these recipients."""
+    """No further judge is asked about these recipients.
+
+    Examples:
+        >>> class Partners(Plugin):
+        ...     @hook
+        ...     async def rcpt(self, transaction: Transaction) -> Accept | None:
+        ...         return accept("partner") if transaction.reverse_path.domain_key == "partner.example" else None
+        >>> (await run_plugin(Partners(), transaction=a_transaction(reverse_path="a@partner.example"))).verdict
+        Accept(reason='partner', evidence='', recipients=None)
+    """
     return Accept(reason=reason, evidence=evidence)
 
 
@@ -158,87 +227,175 @@ def reject(
     evidence: str = "",
     keep: bool = False,
 ) -> Reject:
-    """Refuse for good with this text to the peer. ValueError for codes or text that cannot be."""
+    """Refuse for good with this text to the peer. ValueError for codes or text that cannot be.
+
+    Examples:
+        >>> reject("Executables are not accepted", keep=True).reason
+        'executables-are-not-accepted'
+    """
     return Reject(
         text=text, code=code, enhanced=enhanced, keep=keep, evidence=evidence, reason=_slug(text) if reason is None else reason
     )
 
 
 def defer(text: str, *, code: int = 451, enhanced: str = "4.7.1", reason: str | None = None, evidence: str = "") -> Defer:
-    """Refuse for now: the sender keeps the message and tries again."""
+    """Refuse for now: the sender keeps the message and tries again.
+
+    Examples:
+        >>> defer("Try again later", code=421).reason
+        'try-again-later'
+    """
     return Defer(text=text, code=code, enhanced=enhanced, evidence=evidence, reason=_slug(text) if reason is None else reason)
 
 
 def quarantine(reason: str, *, box: str = "default", evidence: str = "") -> Quarantine:
-    """Accept and hold. A reason of several words becomes a word and is kept whole as evidence."""
+    """Accept and hold. A reason of several words becomes a word and is kept whole as evidence.
+
+    Examples:
+        >>> quarantine("executable attachment invoice.EXE")
+        Quarantine(reason='executable-attachment-invoice-exe', evidence='executable attachment invoice.EXE', recipients=None, box='default')
+    """
     if _REASON.fullmatch(reason):
         return Quarantine(reason=reason, box=box, evidence=evidence)
     return Quarantine(reason=_slug(reason), box=box, evidence=evidence or reason)
 
 
 def discard(reason: str, *, evidence: str = "") -> Discard:
-    """Accept and throw away."""
+    """Accept and throw away.
+
+    Examples:
+        >>> discard("mail of the monitoring").reason
+        'mail-of-the-monitoring'
+    """
     if _REASON.fullmatch(reason):
         return Discard(reason=reason, evidence=evidence)
     return Discard(reason=_slug(reason), evidence=evidence or reason)
 
 
 def redirect(next_hop: str, *, reason: str = "", evidence: str = "") -> Redirect:
-    """Send to the route of this name instead."""
+    """Send to the route of this name instead.
+
+    Examples:
+        >>> redirect("large", reason="size")
+        Redirect(reason='size', evidence='', recipients=None, next_hop='large')
+    """
     return Redirect(next_hop=next_hop, reason=reason, evidence=evidence)
 
 
 def skip(*plugins: str, reason: str = "", evidence: str = "") -> Skip:
-    """Let the plugins of these names, later in the chain, not judge this transaction. ValueError without a name."""
+    """Let the plugins of these names, later in the chain, not judge this transaction. ValueError without a name.
+
+    Examples:
+        >>> skip("dmarc", reason="trusted-forwarder")
+        Skip(plugins=('dmarc',), reason='trusted-forwarder', evidence='')
+    """
     if not plugins:
         raise ValueError("skip names at least one plugin")
     return Skip(plugins=plugins, reason=reason, evidence=evidence)
 
 
 def would(verdict: Verdict | None, *, reason: str = "", evidence: str = "") -> Would:
-    """Write down what would have been decided, and decide nothing."""
+    """Write down what would have been decided, and decide nothing.
+
+    Examples:
+        >>> class Careful(Plugin):
+        ...     @hook
+        ...     async def judge(self) -> Would:
+        ...         return would(reject("No"), evidence="not sure yet")
+        >>> result = await run_plugin(Careful())
+        >>> (result.verdict, [verdict.text for verdict in result.would])
+        (None, ['No'])
+    """
     return Would(verdict=verdict, reason=reason, evidence=evidence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UseReversePath:
-    """Answer at `mail`: send this reverse-path to the next hop (`""` is the null reverse-path)."""
+    """Answer at `mail`: send this reverse-path to the next hop (`""` is the null reverse-path).
+
+    Examples:
+        >>> UseReversePath(path="").path  # the null reverse-path
+        ''
+    """
 
     path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UseForwardPath:
-    """Answer at `rcpt`: send this forward-path to the next hop instead of the client's."""
+    """Answer at `rcpt`: send this forward-path to the next hop instead of the client's.
+
+    Examples:
+        >>> UseForwardPath(path="bob@internal.example.org").path
+        'bob@internal.example.org'
+    """
 
     path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddRecipient:
-    """Answer at `rcpt`: one more recipient, known to the next hop only."""
+    """Answer at `rcpt`: one more recipient, known to the next hop only.
+
+    Examples:
+        >>> AddRecipient(path="archive@example.org").path
+        'archive@example.org'
+    """
 
     path: str
 
 
 def use_reverse_path(path: str) -> UseReversePath:
-    """Send another reverse-path on."""
+    """Send another reverse-path on.
+
+    Examples:
+        >>> use_reverse_path("bounces+17@example.org")
+        UseReversePath(path='bounces+17@example.org')
+    """
     return UseReversePath(path=path)
 
 
 def use_forward_path(path: str) -> UseForwardPath:
-    """Send another forward-path on."""
+    """Send another forward-path on.
+
+    Examples:
+        >>> class Alias(Plugin):
+        ...     @hook
+        ...     async def rcpt(self, recipient: Recipient) -> UseForwardPath | None:
+        ...         return use_forward_path("robert@example.org") if recipient.mailbox == "bob@example.org" else None
+        >>> [recipient.sent_path for recipient in (await run_plugin(Alias())).recipients]
+        [b'<robert@example.org>']
+    """
     return UseForwardPath(path=path)
 
 
 def add_recipient(path: str) -> AddRecipient:
-    """Add a recipient that the client did not name."""
+    """Add a recipient that the client did not name.
+
+    Examples:
+        >>> class Archive(Plugin):
+        ...     @hook
+        ...     async def rcpt(self, recipient: Recipient) -> AddRecipient:
+        ...         return add_recipient(f"archive@{recipient.domain}")
+        >>> [recipient.mailbox for recipient in (await run_plugin(Archive())).recipients]
+        ['bob@example.org', 'archive@example.org']
+    """
     return AddRecipient(path=path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A verdict with its author, as the chain hands it on: a plugin cannot sign for another."""
+    """A verdict with its author, as the chain hands it on: a plugin cannot sign for another.
+
+    Examples:
+        >>> class Closed(Plugin):
+        ...     @hook
+        ...     async def data(self) -> Defer:
+        ...         return defer("Closed for today")
+        >>> decision = (await run_plugin(Closed(name="closed"))).decision
+        >>> (decision.plugin, decision.hook, decision.verdict.reason)
+        ('closed', 'data', 'closed-for-today')
+    """
 
     verdict: Verdict
     plugin: str

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A reverse-path or forward-path."""
+    """A reverse-path or forward-path.
+
+    Examples:
+        >>> path = a_transaction(reverse_path="Alice@Client.Example").reverse_path
+        >>> (path.mailbox, path.local_part, path.domain_key, path.is_null)
+        ('Alice@Client.Example', 'Alice', 'client.example', False)
+    """
 
     octets: bytes
     """As received, with the angle brackets: `<"a b"@example.org>`, `<>`, `<@relay:a@example.org>`."""
@@ -40,7 +46,13 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """An ESMTP parameter of MAIL or RCPT, octets kept (RFC 5321 4.1.2 esmtp-param)."""
+    """An ESMTP parameter of MAIL or RCPT, octets kept (RFC 5321 4.1.2 esmtp-param).
+
+    Examples:
+        >>> parameter = Parameter(b"SIZE=1000")
+        >>> (parameter.keyword, parameter.value)
+        ('SIZE', '1000')
+    """
 
     octets: bytes
     """As received: `NOTIFY=SUCCESS,failure`."""

@@ -24,7 +24,13 @@ def _is_usual(line: bytes) -> bool:
 
 @value(frozen=True, slots=True)
 class Reply:
-    """A reply: code and the text of each line (without code, separator and CRLF)."""
+    """A reply: code and the text of each line (without code, separator and CRLF).
+
+    Examples:
+        >>> reply = Reply(250, (b"2.0.0 Ok: queued as 4XyZ",))
+        >>> (reply.code, reply.enhanced, reply.is_positive)
+        (250, '2.0.0', True)
+    """
 
     code: int
     lines: tuple[bytes, ...]

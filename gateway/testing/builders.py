@@ -32,7 +32,12 @@ def a_session(
     tls: Tls | bool = False,
     **facts: Any,
 ) -> Session:
-    """A session of a client. With an `identity` its class is `authenticated`, else `stranger`."""
+    """A session of a client. With an `identity` its class is `authenticated`, else `stranger`.
+
+    Examples:
+        >>> a_session(client_address="2001:db8::1", identity="alice").client_class
+        <ClientClass.AUTHENTICATED: 'authenticated'>
+    """
     if client_class is None:
         client_class = ClientClass.AUTHENTICATED if identity else ClientClass.STRANGER
     if tls is True:
@@ -51,7 +56,12 @@ def a_session(
 
 
 def a_recipient(mailbox: str = "bob@example.org", *parameters: str, route: str = "default") -> Recipient:
-    """One recipient: `a_recipient("bob@example.org", "NOTIFY=NEVER")`."""
+    """One recipient: `a_recipient("bob@example.org", "NOTIFY=NEVER")`.
+
+    Examples:
+        >>> a_recipient("bob@example.org", "NOTIFY=NEVER").parameters[0].value
+        'NEVER'
+    """
     path = path_of(mailbox)
     return Recipient(
         forward_path=path, sent_path=path.octets, route=route, parameters=tuple(Parameter(p.encode()) for p in parameters)
@@ -66,7 +76,13 @@ def a_transaction(
     session: Session | None = None,
     **facts: Any,
 ) -> Transaction:
-    """A transaction from one mailbox (`""`: the null reverse-path) to some."""
+    """A transaction from one mailbox (`""`: the null reverse-path) to some.
+
+    Examples:
+        >>> transaction = a_transaction(reverse_path="", recipients=["bob@example.org"])
+        >>> transaction.reverse_path.is_null
+        True
+    """
     path = path_of(reverse_path)
     facts.setdefault("id", f"transaction-{next(_numbers)}")
     return Transaction(
@@ -91,9 +107,15 @@ def a_message(
     attach: Attachment | Sequence[Attachment] | None = None,
     headers: Iterable[tuple[str, str]] = (),
 ) -> Message:
-    """A message: these octets as they are, or made from parts.
+    r"""A message: these octets as they are, or made from parts.
 
     `headers` go on top; one that bears the name of a field made here replaces it. A bare LF in `body` becomes CRLF.
+
+    Examples:
+        >>> a_message(subject="Invoice", attach=[("a.pdf", b"%PDF"), "b.exe"], headers=[("X-Seen", "yes")]).attachments[1].filename
+        'b.exe'
+        >>> a_message(b"Subject: as it is\r\n\r\n").subject
+        'as it is'
     """
     if octets is not None:
         return Message(Content(octets))

@@ -15,7 +15,14 @@ R = TypeVar("R")
 
 
 class Clock:
-    """Seconds since the epoch, moved by hand."""
+    """Seconds since the epoch, moved by hand.
+
+    Examples:
+        >>> clock = Clock(now=100.0)
+        >>> clock.move(60)
+        >>> clock()
+        160.0
+    """
 
     def __init__(self, now: float = 1_795_000_000.0) -> None:
         self.now = now
@@ -30,7 +37,16 @@ class Clock:
 
 
 class MemoryStore:
-    """The Store of a test."""
+    """The Store of a test.
+
+    Examples:
+        >>> clock = Clock()
+        >>> store = MemoryStore(clock)
+        >>> await store.put("key", b"value", ttl=60)
+        >>> clock.move(61)
+        >>> await store.get("key") is None
+        True
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -67,7 +83,14 @@ class MemoryStore:
 
 @dataclass
 class ListLog:
-    """A log kept as a list of (level, event, facts)."""
+    """A log kept as a list of (level, event, facts).
+
+    Examples:
+        >>> log = ListLog()
+        >>> log.warning("table.old", hours=30)
+        >>> log.lines
+        [('warning', 'table.old', {'hours': 30})]
+    """
 
     lines: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
 
@@ -90,7 +113,14 @@ class ListLog:
 
 @dataclass
 class ListMetrics:
-    """Metrics kept as a list of (name, value, labels)."""
+    """Metrics kept as a list of (name, value, labels).
+
+    Examples:
+        >>> metrics = ListMetrics()
+        >>> metrics.count("seen", country="NL")
+        >>> metrics.values
+        [('seen', 1, {'country': 'NL'})]
+    """
 
     values: list[tuple[str, float, dict[str, str]]] = field(default_factory=list)
 
@@ -104,7 +134,13 @@ class ListMetrics:
 
 
 class FakeContext:
-    """What a plugin gets, for tests. `clock.move(60)` lets time pass; `log.lines` and `metrics.values` can be read."""
+    """What a plugin gets, for tests. `clock.move(60)` lets time pass; `log.lines` and `metrics.values` can be read.
+
+    Examples:
+        >>> context = FakeContext(zones={"example.org": {"A": ["192.0.2.1"]}}, server_name="mx.example.org")
+        >>> (await context.resolver.query("example.org", "A")).records
+        ('192.0.2.1',)
+    """
 
     def __init__(
         self,

@@ -10,7 +10,13 @@ from gateway.context import DnsAnswer
 from gateway.errors import DnsError
 
 TEMPFAIL: Final = "TEMPFAIL"
-"""As the value of a name or of one of its kinds: a temporary failure."""
+"""As the value of a name or of one of its kinds: a temporary failure.
+
+Examples:
+    >>> zones = {"slow.example": TEMPFAIL, "half.example": {"A": ["192.0.2.1"], "MX": TEMPFAIL}}
+    >>> (await FakeResolver(zones).query("half.example", "A")).records
+    ('192.0.2.1',)
+"""
 _MAX_ALIASES = 10
 
 
@@ -20,6 +26,13 @@ class FakeResolver:
     Names that are not there do not exist; `TEMPFAIL` instead of the records (or of all kinds) raises DnsError. Addresses
     have PTR records under their own text: `{"192.0.2.1": {"PTR": ["mx.example.org"]}}`. CNAME is followed. `queries`
     lists what was asked.
+
+    Examples:
+        >>> resolver = FakeResolver({"192.0.2.1": {"PTR": ["mx.example.org."]}})
+        >>> (await resolver.query("1.2.0.192.in-addr.arpa", "PTR")).records
+        ('mx.example.org',)
+        >>> resolver.queries
+        [('1.2.0.192.in-addr.arpa', 'PTR')]
     """
 
     def __init__(self, zones: Mapping[str, Mapping[str, Any] | str] | None = None, *, authenticated: bool = False) -> None:

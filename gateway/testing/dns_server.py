@@ -54,6 +54,15 @@ class StubDnsServer:
     `zones` are those of `FakeResolver`; TEMPFAIL is answered by SERVFAIL. `misbehave` maps a name to one of the constants of
     `gateway.testing.dns_lies`, `delay` a name to the seconds its answers are late; `*.name` stands for all names below, `*` for all.
     `queries` lists (name, kind, `udp` or `tcp`) as they came. `held` queries wait for `release()`.
+
+    Examples:
+        >>> from gateway.config.models import DnsConfig
+        >>> from gateway.dns import CachingResolver
+        >>> async with StubDnsServer({"example.org": {"A": ["192.0.2.1"]}}) as server:
+        ...     resolver = CachingResolver(DnsConfig(nameservers=(server.address,)))
+        ...     print((await resolver.query("example.org", "A")).records)
+        ...     await resolver.close()
+        ('192.0.2.1',)
     """
 
     def __init__(

@@ -30,7 +30,19 @@ FAULTS = frozenset(["error", "timeout", "circuit"])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of running plugins on a message."""
+    """What came of running plugins on a message.
+
+    Examples:
+        >>> class Half(Plugin):
+        ...     @hook
+        ...     async def judge(self) -> Verdict:
+        ...         return reject("Not for Bob").only("bob@example.org")
+        >>> result = await run_plugin(Half(), transaction=a_transaction(recipients=["bob@example.org", "carol@example.org"]))
+        >>> {mailbox: decision and decision.verdict.text for mailbox, decision in result.decisions.items()}
+        {'bob@example.org': 'Not for Bob', 'carol@example.org': None}
+        >>> [(step["stage"], step["outcome"]) for step in result.trace]
+        [('judge', 'verdict')]
+    """
 
     transaction: Transaction
     verdict: Verdict | None
@@ -67,6 +79,16 @@ async def run_plugin(
     `start=False` leaves out `startup` and `shutdown`. PluginError when a hook raises, answers what it may not, or takes too
     long; with `on_error="defer"` or `"ignore"` the fault does what it does in the gateway. Further `settings`:
     `mode="monitor"`, `timeout` (seconds), `skip` (client classes).
+
+    Examples:
+        >>> class Sizes(Plugin):
+        ...     @hook
+        ...     async def judge(self, message: Message) -> Verdict | None:
+        ...         return reject("Too large", code=552, enhanced="5.3.4") if message.size > 1_000 else None
+        >>> (await run_plugin(Sizes(), message=a_message(body="x" * 2_000))).verdict.code
+        552
+        >>> (await run_plugin(Sizes(), message=a_message(body="x" * 2_000), mode="monitor")).verdict is None
+        True
     """
     return await run_chain(
         [plugin], message=message, transaction=transaction, session=session, context=context, start=start, **settings
@@ -84,7 +106,16 @@ async def run_chain(
     on_error: str | None = None,
     **settings: Any,
 ) -> Result:
-    """Run several plugins in order. Two objects of one class need different names. As `run_plugin` otherwise."""
+    """Run several plugins in order. Two objects of one class need different names. As `run_plugin` otherwise.
+
+    Examples:
+        >>> class Tag(Plugin):
+        ...     @hook
+        ...     async def check(self) -> Label:
+        ...         return Label(name=self.name)
+        >>> [label.name for label in (await run_chain([Tag(name="one"), Tag(name="other")])).findings]
+        ['one', 'other']
+    """
     surroundings: Context = FakeContext() if context is None else context
     if transaction is None:
         transaction = a_transaction(session=session)

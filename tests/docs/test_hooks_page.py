@@ -17,7 +17,7 @@ def test_the_page_is_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("name", list(SPECIFICATIONS))
-def test_each_docstring_has_its_five_parts(name: str) -> None:
+def test_each_docstring_has_its_six_parts(name: str) -> None:
     summary, parts = hook_reference.parts_of(name)
     assert summary.endswith(".")
     assert tuple(parts) == hook_reference.PARTS

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from gateway.cli.plugins.sources import Candidate, Mistake, place_of
 from gateway.cli.terminal import safe
 from gateway.discovery import DiscoveryError, load
 from gateway.errors import GatewayError
-from gateway.registration import hook_names, new_manager, objections, steps_of
+from gateway.registration import deprecations, hook_names, objections
 from gateway.testing import FakeContext
 
 if TYPE_CHECKING:
@@ -95,12 +94,9 @@ class Trial:
         if wrong:
             self._wrong("hooks", *wrong)
             return False
-        with warnings.catch_warnings(record=True) as deprecations:
-            warnings.simplefilter("always")
-            _register(kind)
         self._ok("hooks", ", ".join(names))
-        for one in deprecations:
-            self._note("hooks", f"{one.filename}:{one.lineno}: {one.message}")
+        for hook, what in deprecations(kind):
+            self._note("hooks", f"{place_of(kind, hook)}: {what}")
         return True
 
     def _options(self, kind: type[Plugin[Any]]) -> PluginOptions | None:
@@ -161,14 +157,6 @@ class Trial:
         else:
             self._ok("cost", summary(cost))
         told(cost, self.say)
-
-
-def _register(kind: type[Plugin[Any]]) -> None:
-    """Let pluggy see the class, for its warnings of what is deprecated; the plugin itself is not made."""
-    manager = new_manager()
-    bare = kind.__new__(kind)
-    bare.name = kind.__name__
-    steps_of(manager, bare)
 
 
 def summary(cost: Cost) -> str:
