@@ -12,6 +12,7 @@ from gateway.cli.demo import demo
 from gateway.cli.explain import explain
 from gateway.cli.healthcheck import healthcheck
 from gateway.cli.run import run
+from gateway.cli.talk import talk
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -34,6 +35,7 @@ app.add_typer(plugins.app, name="plugins")
 app.add_typer(dkim.app, name="dkim")
 app.command()(run)
 app.command()(check)
+app.command()(talk)
 app.command()(healthcheck)
 app.command()(explain)
 app.command()(demo)

@@ -52,6 +52,13 @@ def render(record: Record) -> Tree:
     return tree
 
 
+def render_steps(steps: list[StepRecord]) -> Tree:
+    """Some steps by themselves, as they stand in the whole tree."""
+    tree = Tree("", hide_root=True)
+    _add_steps(tree, steps, 0)
+    return tree
+
+
 def _text(*pieces: str, style: str = "") -> Text:
     return Text("".join(safe(piece) for piece in pieces), style=style)
 

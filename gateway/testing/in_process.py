@@ -3,6 +3,7 @@
     async with InProcessGateway(config, directory=tmp_path) as gateway:
         ...                                   # talk to gateway.port(); then gateway.records, gateway.quarantine
 
+`mailgateway talk` and `mailgateway dev` are made of it, with a relay that leads to a scripted next hop (`gateway.testing.rehearsal`).
 Workers, supervisor, probes and pages are left out: `mailgateway run` has its own tests.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +20,11 @@ from typing import Any, Self, cast
 from gateway.config.addresses import socket_path
 from gateway.config.models import Config
 from gateway.context import Resolver
-from gateway.delivery import Delivery
+from gateway.delivery import Copies, Delivery
 from gateway.generation import Generation
 from gateway.ledger import Ledger
 from gateway.plugin_context import PluginContexts
+from gateway.plugin_uses import Locate
 from gateway.quarantine import Quarantine
 from gateway.relay.pool import Relay
 from gateway.smtp.arrival import protocols
@@ -36,37 +39,61 @@ END_LIMIT = 5.0
 
 
 class MemoryJournal:
-    """The journal of a test."""
+    """The journal of a test. `tell` hears of each record as it comes; with `keep` false nothing else happens to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[Record], None] | None = None, *, keep: bool = True) -> None:
         self.records: list[Record] = []
         self.discards: list[Record] = []
         """Records that were waited for before the message was thrown away."""
+        self._tell = tell
+        self._keep = keep
 
     def record(self, record: Record) -> None:
         """Keep it."""
-        self.records.append(record)
+        if self._keep:
+            self.records.append(record)
+        if self._tell is not None:
+            self._tell(record)
 
     async def commit(self, record: Record) -> None:
         """Keep it."""
-        self.discards.append(record)
+        if self._keep:
+            self.discards.append(record)
 
 
 class InProcessGateway:
-    """One worker's composition without the process. `directory` holds its state; relative paths of the config begin there.
+    """One worker's composition without the process. `directory` holds its state; relative paths of the config begin there too, or at `base`.
 
-    `resolver`: asked instead of the tables of the config and of `zones`; the caller closes it.
+    `resolver`: asked instead of the tables of the config and of `zones`; the caller closes it. `locate`: file and line of a key, for
+    ConfigError. `copies` takes the place of the quarantine, `relay` that of the relay's class, `journal` that of the list of records, and
+    `accept` that of the listening sockets: it is called for each listener, and may open none.
     """
 
     def __init__(
-        self, config: Config, *, directory: Path, zones: dict[str, Any] | None = None, resolver: Resolver | None = None
+        self,
+        config: Config,
+        *,
+        directory: Path,
+        zones: dict[str, Any] | None = None,
+        resolver: Resolver | None = None,
+        base: Path | None = None,
+        locate: Locate | None = None,
+        copies: Copies | None = None,
+        relay: Callable[..., Relay] = Relay,
+        journal: MemoryJournal | None = None,
+        accept: Callable[[Door], Awaitable[asyncio.Server | None]] | None = None,
     ) -> None:
         self.config = config
         self.directory = directory
-        self.journal = MemoryJournal()
+        self.journal = MemoryJournal() if journal is None else journal
+        self._base = directory if base is None else base
+        self._locate = locate
+        self._copies = copies
+        self._make_relay = relay
+        self._accept = accept or _accept
         self._resolver = resolver or FakeResolver({**config.dns.zones, **(zones or {})})
         self._stack = AsyncExitStack()
-        self._doors: dict[str, tuple[Door, asyncio.Server]] = {}
+        self._doors: dict[str, tuple[Door, asyncio.Server | None]] = {}
         self._quarantine: Quarantine | None = None
 
     @property
@@ -83,7 +110,12 @@ class InProcessGateway:
     def port(self, listener: str = "") -> int:
         """Port of a listener, of the first without a name; one with `unix:/path` has none."""
         _, server = self._doors[listener or self.config.listener[0].name]
+        assert server is not None  # it listens
         return int(server.sockets[0].getsockname()[1])
+
+    def door(self, listener: str = "") -> Door:
+        """A listener, the first without a name, for sessions that come by no socket."""
+        return self._doors[listener or self.config.listener[0].name][0]
 
     async def quiet(self) -> None:
         """Until no session is open."""
@@ -92,59 +124,70 @@ class InProcessGateway:
                 await asyncio.sleep(0.005)
 
     async def __aenter__(self) -> Self:
-        stack = self._stack
+        try:
+            await self._open(self._stack)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def _open(self, stack: AsyncExitStack) -> None:
         config, state = self.config, self.directory
         store = MemoryStore(time.time)
         lease, retention = config.quarantine.lease, config.quarantine.retention
-        quarantine = self._quarantine = await Quarantine.open(state / "quarantine", retention=retention, lease=lease)
-        stack.push_async_callback(quarantine.close)
+        copies = self._copies
+        if copies is None:
+            copies = self._quarantine = await Quarantine.open(state / "quarantine", retention=retention, lease=lease)
+            stack.push_async_callback(self._quarantine.close)
         ledger = await Ledger.open(state / "ledger.sqlite", store)
         stack.push_async_callback(ledger.close)
         resolver = self._resolver
-        relay = Relay(
+        relay = self._make_relay(
             config.route,
             config.relay,
             server_name=config.server.name,
             resolver=resolver,
             listens=config.listens,
-            directory=state,
+            directory=self._base,
         )
         stack.push_async_callback(relay.close)
-        contexts = PluginContexts(config, directory=state, resolver=resolver, store=store)
+        contexts = PluginContexts(config, directory=self._base, resolver=resolver, store=store)
         stack.push_async_callback(contexts.close)
-        generation = await Generation.load(config, directory=state, context_factory=contexts)
+        generation = await Generation.load(config, locate=self._locate, directory=self._base, context_factory=contexts)
         journal = self.journal
         site = Site(
             config=config,
             generation=generation.id,
             relay=relay,
-            delivery=Delivery(quarantine=quarantine, journal=journal, ledger=ledger, max_classes=config.limits.max_classes),
+            delivery=Delivery(quarantine=copies, journal=journal, ledger=ledger, max_classes=config.limits.max_classes),
             journal=cast("Any", journal),
             spool=state / "spool",
-            directory=state,
+            directory=self._base,
             connections=Connections(config.limits),
         )
         await generation.startup()
         stack.push_async_callback(generation.shutdown)
         for listener in config.listener:
-            await self._listen(Door.open(site, listener, generation.chain(listener.name), directory=state))
-        return self
-
-    async def _listen(self, door: Door) -> None:
-        loop = asyncio.get_running_loop()
-        made = protocols(door, loop)
-        if path := socket_path(door.config.bind):
-            server = await loop.create_unix_server(made, path)
-        else:
-            server = await loop.create_server(made, "127.0.0.1", 0)
-        self._doors[door.config.name] = (door, server)
-        self._stack.push_async_callback(_close, door, server)
+            door = Door.open(site, listener, generation.chain(listener.name), directory=self._base)
+            server = await self._accept(door)
+            self._doors[listener.name] = (door, server)
+            stack.push_async_callback(_close, door, server)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._stack.aclose()
 
 
-async def _close(door: Door, server: asyncio.Server) -> None:
-    server.close()
+async def _accept(door: Door) -> asyncio.Server:
+    """At a free port of loopback, or at the path of a UNIX socket."""
+    loop = asyncio.get_running_loop()
+    made = protocols(door, loop)
+    if path := socket_path(door.config.bind):
+        return await loop.create_unix_server(made, path)
+    return await loop.create_server(made, "127.0.0.1", 0)
+
+
+async def _close(door: Door, server: asyncio.Server | None) -> None:
+    if server is not None:
+        server.close()
     async with asyncio.timeout(END_LIMIT):
         await door.drain()

@@ -5,8 +5,9 @@ r"""A scripted next hop for tests: a small SMTP server (RFC 5321) that records w
         ...                                   # talk to hop.address
         assert hop.transactions[0].content == b"Subject: hi\r\n\r\nhi\r\n"
 
-Unscripted, it accepts everything. It is no server for mail: nothing is bounded and nothing is stored. With `lmtp=True` it speaks
-LMTP (RFC 2033): `hop.script("CONTENT <bob@", "452 4.2.2 Mailbox full")` is its answer for one recipient.
+Unscripted, it accepts everything. It is no server for mail: what it is given stays in memory, unless `remember` is false. With
+`lmtp=True` it speaks LMTP (RFC 2033): `hop.script("CONTENT <bob@", "452 4.2.2 Mailbox full")` is its answer for one recipient. With
+`auth` it takes any password (RFC 4954).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, cast
@@ -27,6 +29,7 @@ _USUAL = {
     "DATA": "354 End data with <CR><LF>.<CR><LF>",
     "BDAT": "250 2.0.0 Ok",
     "CONTENT": "250 2.0.0 Ok: queued as SCRIPTED",
+    "AUTH": "235 2.7.0 Authentication succeeded",
     "RSET": "250 2.0.0 Ok",
     "NOOP": "250 2.0.0 Ok",
     "XCLIENT": "220 next-hop.test ESMTP",
@@ -55,7 +58,8 @@ class Answer:
 
 DROP = Answer(drop=True)
 """Close the connection without an answer."""
-SILENCE = Answer(delay=3600.0)
+LONGEST_DELAY = 3600.0
+SILENCE = Answer(delay=LONGEST_DELAY)
 """Never answer."""
 
 
@@ -68,7 +72,9 @@ class Taken:
     recipients: list[tuple[bytes, tuple[bytes, ...]]] = field(default_factory=list)
     """Path and parameters of each recipient that was accepted."""
     content: bytes = b""
-    """Without the dots of RFC 5321 4.5.2."""
+    """Without the dots of RFC 5321 4.5.2; empty where the next hop remembers nothing."""
+    size: int = 0
+    """Octets of the content, dots of RFC 5321 4.5.2 among them."""
     chunks: list[int] = field(default_factory=list)
     """Octets of each chunk, where it came by BDAT (RFC 3030 2)."""
     code: int = 0
@@ -105,7 +111,16 @@ class ScriptedNextHop:
         unix_path: str = "",
         tls: ssl.SSLContext | None = None,
         lmtp: bool = False,
+        auth: tuple[str, ...] = (),
+        remember: bool = True,
+        overhear: Callable[[int, str, bytes], None] | None = None,
     ) -> None:
+        self.auth = auth
+        """Mechanisms of AUTH: `PLAIN` and `LOGIN` are known; whoever asks is who he says (script `AUTH` for another answer)."""
+        self.remember = remember
+        """False: only the transactions under way are known, and of no content more than its size. For servers that run long."""
+        self.overhear = overhear
+        """Is told what is said on a connection, as it comes: its number, `G` (the gateway) or `N` (this), octets; none: it is closed."""
         self.keywords = keywords
         """EHLO keywords; leave PIPELINING out to have commands one at a time."""
         self.tls = tls
@@ -201,6 +216,11 @@ class ScriptedNextHop:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.stop()
 
+    def tell(self, connection: int, who: str, octets: bytes) -> None:
+        """To whoever overhears."""
+        if self.overhear is not None:
+            self.overhear(connection, who, octets)
+
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         dialogue = _Dialogue(self, reader, writer, self.connections)
@@ -221,8 +241,11 @@ class ScriptedNextHop:
             return Answer("500 5.5.1 LMTP is spoken here")
         if verb == ("LHLO" if self.lmtp else "EHLO"):
             lines = ["next-hop.test", *self.keywords, *(("STARTTLS",) if self.offers_tls else ())]
+            lines += ["AUTH " + " ".join(self.auth)] if self.auth else []
             shown = "\n".join(f"250{' ' if n == len(lines) - 1 else '-'}{text}" for n, text in enumerate(lines))
             return Answer(shown if self.esmtp else "502 5.5.1 Not known")
+        if verb == "AUTH" and not self.auth:
+            return Answer("502 5.5.2 Not known")
         return Answer(_USUAL.get(verb, "502 5.5.2 Not known"))
 
 
@@ -256,6 +279,7 @@ class _Dialogue:
         except (_Left, OSError):
             pass
         finally:
+            self._hop.tell(self._number, "N", b"")
             self._writer.close()
 
     async def _more(self) -> None:
@@ -263,7 +287,9 @@ class _Dialogue:
         octets = await self._reader.read(1 << 18)
         if not octets:
             raise _Left
-        self._hop.reads.append(octets)
+        self._hop.tell(self._number, "G", octets)
+        if self._hop.remember:
+            self._hop.reads.append(octets)
         self._buffer += octets
 
     async def _proxy_header(self) -> None:
@@ -294,14 +320,18 @@ class _Dialogue:
         if answer.delay:
             await asyncio.sleep(answer.delay)
         octets = answer.raw or b"".join(line.encode() + b"\r\n" for line in answer.reply.split("\n") if line)
-        if octets:
-            self._writer.write(octets)
-            await self._writer.drain()
+        await self._say(octets)
         if answer.drop:
             raise _Left
         last = answer.reply.rpartition("\n")[2]
         self._refused += last[:1] in ("4", "5")
         return int(last[:3]) if last[:3].isdigit() else 0
+
+    async def _say(self, octets: bytes) -> None:
+        if octets:
+            self._hop.tell(self._number, "N", octets)
+            self._writer.write(octets)
+            await self._writer.drain()
 
     def _out_of_order(self, when: str) -> Answer | None:
         """RFC 5321 4.1.4: commands that make no sense now are refused, whatever the script says."""
@@ -318,11 +348,14 @@ class _Dialogue:
         return None
 
     async def _command(self, line: bytes) -> None:
-        self._hop.commands.append(line)
+        if self._hop.remember:
+            self._hop.commands.append(line)
         if line[:5].upper() == b"BDAT ":
             await self._chunk(line)
             return
         verb = line.partition(b" ")[0].upper()
+        if verb == b"AUTH" and self._hop.auth and not await self._challenges(line):
+            return
         if verb == b"STARTTLS":
             cast("asyncio.Transport", self._writer.transport).pause_reading()  # the handshake is not for our buffer
         code = await self._answer(line.decode("utf-8", "surrogateescape"))
@@ -333,11 +366,18 @@ class _Dialogue:
             await self._start_tls(self._hop.tls)
         if not is_taken:
             return
+        self._note(verb, line)
+        if verb == b"DATA" and code == 354:
+            await self._content()
+
+    def _note(self, verb: bytes, line: bytes) -> None:
+        """What an accepted command changes."""
         if verb == b"MAIL":
             path, parameters = _path(line)
             told = self._told | {f"XFORWARD-{name}": value for name, value in self._forwarded.items()}
             self._taken = Taken(path, parameters, connection=self._number, helo=self._helo, told=told)
-            self._hop.begun.append(self._taken)
+            if self._hop.remember:
+                self._hop.begun.append(self._taken)
         elif verb in (b"RSET", b"EHLO", b"HELO", b"LHLO"):
             self._taken = None
             self._forwarded = {}
@@ -349,8 +389,20 @@ class _Dialogue:
             self._forwarded |= _attributes(line)
         elif verb == b"RCPT" and self._taken is not None:
             self._taken.recipients.append(_path(line))
-        elif verb == b"DATA" and code == 354:
-            await self._content()
+
+    async def _challenges(self, line: bytes) -> bool:
+        """RFC 4954 4: what the mechanism asks for. False: the exchange is over, and answered."""
+        _, mechanism, *initial = line.upper().split(b" ")
+        if mechanism.decode() not in self._hop.auth:
+            await self._say(b"504 5.5.4 Mechanism is not offered\r\n")
+            return False
+        asked = {b"LOGIN": (b"VXNlcm5hbWU6", b"UGFzc3dvcmQ6")}.get(mechanism, (b"",))
+        for challenge in asked[len(initial) :]:
+            await self._say(b"334 " + challenge + b"\r\n")
+            if await self._line() == b"*":
+                await self._say(b"501 5.7.0 Cancelled\r\n")
+                return False
+        return True
 
     async def _start_tls(self, context: ssl.SSLContext) -> None:
         await self._writer.start_tls(context)
@@ -360,21 +412,30 @@ class _Dialogue:
     async def _content(self) -> None:
         """Read to CRLF.CRLF (RFC 5321 4.1.1.4) and take the dots out."""
         limit = self._hop.drop_in_content_after
-        searched = 0
+        searched, gone = 0, 0
         self._buffer[:0] = b"\r\n"  # so that a dot at the very beginning is found like any other
         while (end := self._buffer.find(b"\r\n.\r\n", searched)) < 0:
-            if limit is not None and len(self._buffer) - 2 >= limit:
+            if limit is not None and gone + len(self._buffer) - 2 >= limit:
                 raise _Left
+            if not self._hop.remember and len(self._buffer) > 4:
+                gone += len(self._buffer) - 4
+                del self._buffer[:-4]
             searched = max(0, len(self._buffer) - 4)
             await self._more()
         content = bytes(self._buffer[: end + 2])
         del self._buffer[: end + 5]
         taken = self._taken
         assert taken is not None  # DATA was answered with 503 otherwise
-        taken.content = content.replace(b"\r\n.", b"\r\n")[2:]
+        taken.size = gone + len(content) - 2
+        if self._hop.remember:
+            taken.content = content.replace(b"\r\n.", b"\r\n")[2:]
+        await self._end(taken)
+
+    async def _end(self, taken: Taken) -> None:
         self._taken = None
         self._forwarded = {}
-        self._hop.transactions.append(taken)
+        if self._hop.remember:
+            self._hop.transactions.append(taken)
         await self._conclude(taken)
 
     async def _conclude(self, taken: Taken) -> None:
@@ -389,25 +450,32 @@ class _Dialogue:
     async def _chunk(self, line: bytes) -> None:
         """Read so many octets (RFC 3030 2); CONTENT in the script is the reply to the last chunk."""
         _, size, *last = line.split()
-        while len(self._buffer) < int(size):
+        missing = int(size)
+        octets = bytearray()
+        while missing > 0:
             if (limit := self._hop.drop_in_content_after) is not None and len(self._buffer) >= limit:
                 raise _Left
-            await self._more()
-        octets = bytes(self._buffer[: int(size)])
-        del self._buffer[: int(size)]
+            if self._hop.remember and len(self._buffer) < missing:
+                await self._more()
+                continue
+            if not self._buffer:
+                await self._more()
+            piece = self._buffer[:missing]
+            del self._buffer[: len(piece)]
+            missing -= len(piece)
+            if self._hop.remember:
+                octets += piece
         taken = self._taken
         if taken is None or not taken.recipients:
             await self._answer("BDAT")
             return
         taken.content += octets
+        taken.size += int(size)
         taken.chunks.append(int(size))
         if not last:
             await self._answer("BDAT")
             return
-        self._taken = None
-        self._forwarded = {}
-        self._hop.transactions.append(taken)
-        await self._conclude(taken)
+        await self._end(taken)
 
 
 def _attributes(line: bytes) -> dict[str, str]:

@@ -21,11 +21,14 @@ from gateway.config.route_map import parse_map
 from gateway.discovery import choose, site_files
 from gateway.discovery import load as load_plugin
 from gateway.testing import a_message, run_plugin
+from gateway.testing.script import read_script
 from tests.docs.blocks import TOP, Block, all_blocks, of_page
 from tests.integration.gateway_process import COMMAND, Gateway
 
 TUTORIAL = "first-plugin.md"
 """Has a test of its own: tests/docs/test_first_plugin.py."""
+SCRIPT = "hop.toml"
+"""No configuration: what a scripted next hop says."""
 ROUTE = '\n[[route]]\ndomains = ["example.org"]\nservers = ["127.0.0.1:2526"]\n'
 TOOLS = ("nc", "swaks", "smtp-source", "curl")
 AN_ID = re.compile(r"\b(?:1[0-9A-Z]{13}-\d+|q[0-9a-f]{14})\b")
@@ -67,7 +70,9 @@ def make_signing_key(file: Path, openssl: str) -> None:
     file.chmod(0o600)
 
 
-@pytest.mark.parametrize("block", named([block for block in all_blocks("toml") if block.page.name != TUTORIAL]))
+@pytest.mark.parametrize(
+    "block", named([block for block in all_blocks("toml") if block.page.name != TUTORIAL and block.name != SCRIPT])
+)
 def test_every_configuration_loads_with_its_plugins(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require: Callable[[str], str]
 ) -> None:
@@ -84,6 +89,14 @@ def test_every_configuration_loads_with_its_plugins(
     loaded = load_all(file)
     assert loaded.config.route
     assert set(tomllib.loads(block.text)) <= set(type(loaded.config).model_fields)
+
+
+def test_the_script_of_a_next_hop_is_one(tmp_path: Path) -> None:
+    [block] = [block for block in all_blocks("toml") if block.name == SCRIPT]
+    (tmp_path / SCRIPT).write_text(block.text)
+    script = read_script(tmp_path / SCRIPT)
+    assert script.keywords == ("PIPELINING", "8BITMIME")
+    assert [len(line.answers) for line in script.lines] == [1, 3]
 
 
 def test_the_route_map_is_one() -> None:
