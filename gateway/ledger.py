@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
+import math
 import os
 import re
 import time
@@ -104,8 +105,10 @@ class Ledger:
         self._files = (f"{file}-wal", str(file))
         self._now: Callable[[], float] | None = None
         """The loop's clock."""
-        self._looked = -1.0
+        self._hints_looked = self._entries_looked = -math.inf
+        """Loop times of the last looks."""
         self._found_hints = True
+        self._found_empty = False
 
     @classmethod
     async def open(
@@ -134,7 +137,7 @@ class Ledger:
 
     async def hint(self, reverse_path: bytes, mailbox: str) -> str:
         """The class an earlier transaction left for this recipient, `` when none. Costs a `stat` where no hint lives. StorageError."""
-        if not self.has_hints():
+        if not self._look_for_hints():
             return ""
         found = await self._store.get(_hint_key(reverse_path, mailbox))
         return found.decode("utf-8", "replace") if found else ""
@@ -156,23 +159,27 @@ class Ledger:
 
     async def rounds(self, reverse_path: bytes, mailboxes: Iterable[str]) -> int:
         """How often this reverse-path and recipient set has been split."""
-        if not self.has_hints():
+        if not self._look_for_hints():
             return 0
         found = await self._store.get(_rounds_key(reverse_path, mailboxes))
         return int(found) if found and found.isdigit() else 0
 
-    def has_hints(self) -> bool:
+    def has_hints(self, since: float) -> bool:
         """Whether any process of this host has left a hint within their lifetime: spares each RCPT a look into the store.
 
-        One answer serves a whole turn of the loop (uvloop's clock stands still in it).
+        Only what was left before `since`, the loop time of MAIL, matters: a retry begins after the reply that it is a retry
+        for, and what it needs was written before that reply. So one look serves all transactions that began before it. It
+        must be later, not as late: the clock of a turn of the loop is older than what happens in it.
         """
+        if self._hints_looked <= since:
+            self._hints_looked = self._turn()
+            self._found_hints = self._look_for_hints()
+        return self._found_hints
+
+    def _turn(self) -> float:
         if self._now is None:
             self._now = asyncio.get_running_loop().time
-        turn = self._now()
-        if turn != self._looked:
-            self._found_hints = self._look_for_hints()
-            self._looked = turn
-        return self._found_hints
+        return self._now()
 
     def _look_for_hints(self) -> bool:
         try:
@@ -184,7 +191,7 @@ class Ledger:
         return abs(self._clock() - marked) < 2 * self._hint_lifetime
 
     def _mark_hints(self) -> None:
-        self._looked = -1.0
+        self._hints_looked = -math.inf
         try:
             Path(self._hints_mark).touch(mode=0o600)
         except OSError as error:
@@ -192,9 +199,12 @@ class Ledger:
 
     # -- entries -------------------------------------------------------------------------------------------------------
 
-    def is_empty(self) -> bool:
-        """Nothing was written since it was last found without an entry. Costs a `stat`."""
-        return self._seen is not None and not self._origins and _stamp(self._files) == self._seen
+    def is_empty(self, since: float) -> bool:
+        """Nothing was written up to `since`, the loop time of MAIL, after it was last found without an entry (see `has_hints`)."""
+        if self._entries_looked <= since:
+            self._entries_looked = self._turn()
+            self._found_empty = self._seen is not None and not self._origins and _stamp(self._files) == self._seen
+        return self._found_empty
 
     async def history(self, attempt: Attempt, mailboxes: Sequence[str]) -> History:
         """What is known of this very content. Costs a `stat` call unless the ledger has something from this origin.

@@ -42,10 +42,9 @@ class Delivery:
         self._ledger = ledger
         self._max_classes = max_classes
 
-    @property
-    def has_hints(self) -> bool:
+    def has_hints(self, transaction: Transaction) -> bool:
         """An earlier transaction may have left a hint: `admit` must be asked, where else `admit_first` will do."""
-        return self._ledger.has_hints()
+        return self._ledger.has_hints(transaction.opened)
 
     def admit_first(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
         """The same as `admit`, at once, while there are no hints."""
@@ -70,7 +69,7 @@ class Delivery:
 
     async def history(self, transaction: Transaction, message: Message) -> History:
         """What ledger and hints know of this very message."""
-        if len(transaction.recipients) == 1 and self._ledger.is_empty():
+        if len(transaction.recipients) == 1 and self._ledger.is_empty(transaction.opened):
             return NOTHING
         mailboxes = [recipient.mailbox for recipient in transaction.recipients if not recipient.added]
         return await self._ledger.history(attempt_of(transaction, message.content), mailboxes)

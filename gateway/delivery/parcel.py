@@ -68,12 +68,12 @@ class Records(Protocol):
 class Memory(Protocol):
     """The ledger; `gateway.ledger` has the real one."""
 
-    def has_hints(self) -> bool:
-        """Whether any process may have left a hint lately."""
+    def has_hints(self, since: float) -> bool:
+        """Whether any process may have left a hint lately, as far as it did before `since`, a loop time."""
         ...
 
-    def is_empty(self) -> bool:
-        """It is sure that there is no entry at all: `history` of one recipient need not be asked."""
+    def is_empty(self, since: float) -> bool:
+        """It is sure that there was no entry at all at `since`, a loop time: `history` of one recipient need not be asked."""
         ...
 
     async def hint(self, reverse_path: bytes, mailbox: str) -> str:

@@ -32,6 +32,10 @@ MAX_REPLAYS = 3
 """New links in one transaction, after the first."""
 
 
+_OVER = LinkError("", "the transaction is over")
+"""What a handover answers that has done its work."""
+
+
 class Links(Protocol):
     """What a handover needs of its route."""
 
@@ -145,7 +149,8 @@ class Handover:
         A changed one is said anew after RSET. EnvelopeError when the next hop refuses a part of it, else LinkError.
         """
         self._rests_since = 0.0
-        await self._quiet()
+        if self._outstanding or self._opening is not None or self._error is not None:
+            await self._quiet()
         before = self._envelope
         lines = [line_of(b"MAIL FROM:", mail), *(line_of(b"RCPT TO:", recipient) for recipient in recipients)]
         if before is not None and [step.line for step in before.standing] == lines:
@@ -335,18 +340,19 @@ class Handover:
         mail = self._envelope.mail
         if step is not mail and mail.reply is not None and mail.is_refused:
             answer = mail.reply  # RFC 2920 3.1: it was sent before MAIL's refusal was known, and means nothing by itself
-        match whose(answer, auth=self.client_may_authenticate):
-            case Whose.LEAVING:
-                self._replace(LinkError(link.next_hop, f"{step.verb} answered with {answer}"))
+        if not answer.is_positive:
+            match whose(answer, auth=self.client_may_authenticate):
+                case Whose.LEAVING:
+                    self._replace(LinkError(link.next_hop, f"{step.verb} answered with {answer}"))
+                    return
+                case Whose.LINK:
+                    self._failed(LinkError(link.next_hop, f"{step.verb} answered with {answer}", enhanced="4.3.5"))
+                    return
+                case Whose.CLIENT:
+                    pass
+            if step.reply is not None and step.reply.is_positive:
+                self._failed(LinkError(link.next_hop, f"{step.verb} was accepted before, and now answered with {answer}"))
                 return
-            case Whose.LINK:
-                self._failed(LinkError(link.next_hop, f"{step.verb} answered with {answer}", enhanced="4.3.5"))
-                return
-            case Whose.CLIENT:
-                pass
-        if not answer.is_positive and step.reply is not None and step.reply.is_positive:
-            self._failed(LinkError(link.next_hop, f"{step.verb} was accepted before, and now answered with {answer}"))
-            return
         step.reply = answer
         step.settle(answer)
         self._settle()
@@ -378,7 +384,7 @@ class Handover:
     async def _data(self) -> tuple[Link, Reply]:
         """Say DATA, on another link if need be: its reply, 354 or a refusal that is the client's."""
         while True:
-            link = await self._ready()
+            link = self._at_hand or await self._ready()
             try:
                 reply = await link.ask(b"DATA", min(self._limits.data_timeout, self._left()), last=True)
             except LinkError as error:
@@ -387,7 +393,9 @@ class Handover:
             except BaseException:
                 self._cut(link)
                 raise
-            match Whose.CLIENT if reply.code == 354 else whose(reply, to_data=True, auth=self.client_may_authenticate):
+            if reply.code == 354:
+                return link, reply
+            match whose(reply, to_data=True, auth=self.client_may_authenticate):
                 case Whose.LEAVING:
                     self._drop(LinkError(link.next_hop, f"DATA answered with {reply}"))
                 case Whose.LINK:
@@ -482,6 +490,14 @@ class Handover:
         self.abandon()
         return LinkError(self.next_hop, "no time is left for the next hop", enhanced="4.4.1")
 
+    @property
+    def _at_hand(self) -> Link | None:
+        """What `_ready` would give at once."""
+        link = self._link
+        if link is None or link.error is not None or link.leaving or self._outstanding or self._error is not None:
+            return None
+        return link if self._envelope is not None and self._envelope.is_accepted and self._left() else None
+
     async def _ready(self) -> Link:
         """A link on which the whole envelope was accepted, after a replay if need be."""
         while True:
@@ -511,7 +527,10 @@ class Handover:
         """The transaction is over; the link goes back clean, or is retired."""
         self._link = None
         self._outstanding = 0
-        self._over(LinkError(link.next_hop, "the transaction was given up" if needs_reset else "the transaction is over"))
+        if needs_reset:
+            self._over(LinkError(link.next_hop, "the transaction was given up"))
+        else:  # every step has its answer, or the content would not have been sent
+            self._error = _OVER
         self._give_back(link, needs_reset=needs_reset)
 
     def _give_back(self, link: Link, *, needs_reset: bool) -> None:

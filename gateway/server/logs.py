@@ -14,6 +14,7 @@ import re
 import select
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, MutableMapping
 from typing import Any, cast
@@ -32,8 +33,10 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-_stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
 
+_LEVEL_OF = {"warn": "warning", "exception": "error", "fatal": "critical", "failure": "error"}
+_NUMBERS = frozenset({int, float, bool, type(None)})
+_encode = json.JSONEncoder().encode
 Event = MutableMapping[str, Any]
 Render = Callable[[Event], str]
 
@@ -72,15 +75,13 @@ def _bounded(value: object) -> object:
 def render_json(event: Event) -> str:
     """One JSON object, in ASCII: nothing in it ends a line, and a reader gets the very text back."""
     exception = event.pop("exception", None)
-    found = {
-        key if len(key) <= MAX_VALUE else _cut(key): value
-        if (kind := type(value)) is int or kind is float or (kind is str and len(value) <= MAX_VALUE)
-        else _bounded(value)
-        for key, value in event.items()
-    }
+    for value in event.values():
+        if not ((type(value) is str and len(value) <= MAX_VALUE) or type(value) in _NUMBERS):
+            event = {_cut(key): _bounded(value) for key, value in event.items()}
+            break
     if exception is not None:
-        found["exception"] = str(exception)[-MAX_TRACE:]
-    return json.dumps(found)
+        event["exception"] = str(exception)[-MAX_TRACE:]
+    return _encode(event)
 
 
 def render_text(event: Event) -> str:
@@ -95,6 +96,24 @@ def render_text(event: Event) -> str:
                 text = '"' + text.replace('"', '\\"') + '"'
             words.append(f"{escape(str(key))}={text}")
     return " ".join(words)
+
+
+class _Clock:
+    """The time of a line, as ISO 8601 in UTC: the second is written once for all lines in it."""
+
+    def __init__(self) -> None:
+        self._second = (0, "")
+
+    def __call__(self) -> str:
+        now = time.time_ns()
+        seconds, rest = divmod(now, 1_000_000_000)
+        known = self._second  # read and set whole: threads log too
+        if known[0] != seconds:
+            known = self._second = (seconds, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)))
+        return f"{known[1]}.{rest // 1000:06d}Z"
+
+
+_now = _Clock()
 
 
 class Writer:
@@ -153,7 +172,7 @@ class Writer:
                 self._write(self._some())
             if self._lost:
                 lost, self._lost = self._lost, 0
-                self._write([self._render(_stamp(None, "", {"level": "warning", "event": "log.dropped", "lines": lost}))])
+                self._write([self._render({"time": _now(), "level": "warning", "event": "log.dropped", "lines": lost})])
 
     def _some(self) -> list[str]:
         """Lines for one write: a pipe takes them whole among those of other processes up to PIPE_BUF."""
@@ -194,10 +213,15 @@ class _Foreign(logging.Handler):
         self._render = render
 
     def emit(self, record: logging.LogRecord) -> None:
-        event: dict[str, Any] = {"logger": record.name, "level": record.levelname.lower(), "event": record.getMessage()}
+        event: dict[str, Any] = {
+            "time": _now(),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+        }
         if record.exc_info:
             event["exception"] = logging.Formatter().formatException(record.exc_info)
-        self._writer.line(self._render(_stamp(None, "", event)))
+        self._writer.line(self._render(event))
 
 
 def configure(
@@ -214,16 +238,12 @@ def configure(
     level = _LEVELS[settings.log_level]
     writer = Writer(descriptor, dropped=dropped, render=render)
 
-    def finish(_logger: object, _method: str, event: Event) -> str:
+    def finish(_logger: object, method: str, event: Event) -> str:
         event.setdefault("process", process)
-        ordered = {"time": event.pop("time"), "level": event.pop("level"), "event": event.pop("event", "")}
-        return render({**ordered, **event})
+        return render({"time": _now(), "level": _LEVEL_OF.get(method, method), "event": event.pop("event", ""), **event})
 
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            _stamp,
             structlog.processors.format_exc_info,
             cast("structlog.typing.Processor", finish),
         ],

@@ -46,7 +46,7 @@ class AtOnce(Border):
             return False
         engine = self._engine
         for _ in range(TURN):
-            event = engine.next_event() if engine.has_input else None
+            event = engine.next_event()
             if event is None:
                 self._flush()
                 if self._reading_paused and not self._owed:

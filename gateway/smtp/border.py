@@ -210,15 +210,16 @@ class Border(SMTP):
     def data_received(self, data: bytes) -> None:
         """Whole buffers to the engine; content goes on to the intake at once."""
         self._last = self.loop.time()
-        self._engine.feed(data)
+        engine = self._engine
+        pending = engine.feed(data)
         intake = self._receiving
         if intake is not None and not self._content_ended:
             self._take_content(intake)
             if self._content_ended or intake.must_close:
                 self._wake()
-        elif self._parked and (data.find(b"\n") >= 0 or self._engine.pending > self._limits.command_line):
+        elif self._parked and (data.find(b"\n") >= 0 or pending > self._limits.command_line):
             self._go_on()
-        if self._engine.pending > PAUSE_AT and (self._owed or not self._parked) and not self._reading_paused:
+        if pending > PAUSE_AT and engine.pending > PAUSE_AT and (self._owed or not self._parked) and not self._reading_paused:
             self._reading_paused = True
             self.transport.pause_reading()  # type: ignore[union-attr] # the stubs know a base transport only
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from gateway.smtp.site import Door
     from gateway.verdict import Decision
 
+_STRANGER = (
+    ClientClass.STRANGER
+)  # a look into an Enum's class costs as much as a call in Python 3.11, and this is asked with each message
 MAX_REFUSED_KEPT = 100
 """Refused recipients that a decision record lists; more are counted."""
 
@@ -147,7 +150,7 @@ class Conversation:
     @property
     def trusted(self) -> bool:
         """Authenticated or in a trusted network."""
-        return self.session.client_class is not ClientClass.STRANGER
+        return self.session.client_class is not _STRANGER
 
     @property
     def is_suspect(self) -> bool:
@@ -192,7 +195,7 @@ class Conversation:
     def begin(self, path: Path, parameters: tuple[Parameter, ...]) -> Transaction:
         """A new transaction."""
         self.session.transactions += 1
-        now = self.door.site.clock()
+        now, opened = self.door.site.clock(), self.loop.time()
         self.transaction = Transaction(
             id=transaction_id(self.session.id, self.session.transactions),
             session=self.session,
@@ -200,7 +203,8 @@ class Conversation:
             parameters=parameters,
             sent_reverse_path=path.octets,
             started=now,
-            deadline=self.loop.time() + self.door.site.config.limits.transaction_time,
+            opened=opened,
+            deadline=opened + self.door.site.config.limits.transaction_time,
             trace=Trace(),
         )
         if self.session.proxy is not None or self.forwarded is not None:
@@ -242,7 +246,7 @@ class Conversation:
             session=session.id,
             ident=self.id,
             forwarded=self.transaction.forwarded if self.transaction is not None else None,
-            is_stranger=session.client_class is ClientClass.STRANGER,
+            is_stranger=session.client_class is _STRANGER,
         )
 
     def new_handover(self, route: str) -> Handover:

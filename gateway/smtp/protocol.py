@@ -98,13 +98,14 @@ class Engine:
         """Octets that wait."""
         return len(self._buffer) - self._at
 
-    def feed(self, octets: bytes) -> None:
-        """Take what the transport gave."""
+    def feed(self, octets: bytes) -> int:
+        """Take what the transport gave; how many octets wait now."""
         if self._at >= len(self._buffer):
             self._buffer = octets
         else:
             self._buffer = self._buffer[self._at :] + octets
         self._at = 0
+        return len(self._buffer)
 
     def forget(self) -> int:
         """Drop all input (STARTTLS: RFC 3207 4.2); how many octets there were."""
@@ -134,6 +135,8 @@ class Engine:
             return event
         if self._stream is not None:
             return self._content_event(self._stream)
+        if self._at >= len(self._buffer):
+            return None
         end = self._buffer.find(b"\n", self._at)
         if end == -1:
             if len(self._buffer) - self._at > self._limit and not self._may_be_long(len(self._buffer) - self._at):
@@ -191,7 +194,7 @@ class Engine:
             self._at = 0
             self._stream = None
             return _END
-        if not self.has_input:
+        if self._at >= len(self._buffer):
             return None
         octets = self._buffer[self._at :] if self._at else self._buffer
         self._buffer = b""

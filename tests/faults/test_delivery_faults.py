@@ -127,10 +127,10 @@ class World:
                 self.delivered[path] += code == 250
         return [CODES[code] for code in codes] if self.codes else [CODES[250]]
 
-    def has_hints(self) -> bool:
+    def has_hints(self, since: float) -> bool:
         return bool(self.hints)
 
-    def is_empty(self) -> bool:
+    def is_empty(self, since: float) -> bool:
         return not self.entries
 
     async def hint(self, reverse_path: bytes, mailbox: str) -> str:

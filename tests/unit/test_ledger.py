@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -178,6 +179,33 @@ async def test_hints_are_shared_counted_and_end(ledger: Ledger, other: Ledger, c
     assert [await ledger.hint(reverse_path, name) for name in NAMES] == ["later 1 x", ""]
     clock.now += module.HINT_LIFETIME + 1
     assert await ledger.hint(reverse_path, "a@x.test") == ""
+
+
+async def test_one_look_serves_whatever_began_before_it(ledger: Ledger, other: Ledger, clock: Clock, tmp_path: Path) -> None:
+    """A retry begins after what it needs was written, so only a look that is later than its beginning can miss nothing."""
+    now = asyncio.get_running_loop().time
+    assert not (await ledger.history(attempt(), NAMES)).past, "found without an entry, once"
+    early = now()
+    await asyncio.sleep(0.002)
+    assert not ledger.has_hints(early)
+    assert ledger.is_empty(early)
+    await other.write(attempt(), {0: Fate.DELIVERED}, "T1")
+    await other.leave(b"<c@client.test>", {"a@x.test": "accepted"})
+    os.utime(tmp_path / "ledger.hints", (clock.now, clock.now))
+    assert not ledger.has_hints(early), "it began before the look, and cannot be a retry for what came after it"
+    assert ledger.is_empty(early)
+    for late in (now(), float("inf")):
+        assert ledger.has_hints(late)
+        assert not ledger.is_empty(late)
+
+
+async def test_a_look_at_the_turn_in_which_a_transaction_began_is_none(ledger: Ledger, other: Ledger) -> None:
+    """The clock of a turn of the loop stands still while things happen in it."""
+    await ledger.history(attempt(), NAMES)
+    ledger._now = lambda: 7.0
+    assert ledger.is_empty(6.0)
+    await other.write(attempt(), {0: Fate.DELIVERED}, "T1")
+    assert not ledger.is_empty(7.0)
 
 
 async def test_a_ledger_that_cannot_be_read_knows_nothing(tmp_path: Path, ledger: Ledger, store: SqliteStore) -> None:

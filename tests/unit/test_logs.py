@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import pytest
 import structlog
@@ -58,6 +59,21 @@ def test_json_is_one_line_and_gives_the_text_back(pipe: tuple[int, Callable[[], 
     assert found["path"] == HOSTILE
     assert found["octets"] == "\\xff<a>"
     assert (found["number"], found["nested"], found["process"]) == (3, {"x": [1, None]}, "worker-0")
+
+
+def test_lines_have_the_time_in_utc_and_their_level(pipe: tuple[int, Callable[[], str]]) -> None:
+    write, text = pipe
+    logs.configure(ServerConfig(log_format="json", log_level="debug"), process="p", queued=False, descriptor=write)
+    log = structlog.get_logger()
+    before = datetime.now(UTC)
+    for method in ("debug", "info", "warning", "error", "critical", "exception"):
+        getattr(log, method)("x", many=list(range(200)), long="y" * 5_000)
+    after = datetime.now(UTC)
+    found = [json.loads(line) for line in text().splitlines()]
+    assert [one["level"] for one in found] == ["debug", "info", "warning", "error", "critical", "error"]
+    assert all(len(one["many"]) == logs.MAX_ITEMS and len(one["long"]) < 2_100 for one in found)
+    assert all(one["time"].endswith("Z") for one in found)
+    assert all(before <= datetime.fromisoformat(one["time"]) <= after for one in found)
 
 
 def test_text_is_one_line_without_controls(pipe: tuple[int, Callable[[], str]]) -> None:
