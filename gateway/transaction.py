@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -76,8 +75,6 @@ class Transaction:
     findings: Findings = field(default_factory=Findings)
     started: float = 0.0
     """Seconds since the epoch."""
-    opened: float = math.inf
-    """Loop time of MAIL: what was looked up later than that, for whomever, is fresh for this transaction."""
     deadline: float | None = None
     """Loop time at which the transaction must have ended; None: no limit."""
     trace: Trace | None = None

@@ -8,6 +8,7 @@ reply and every pending copy dropped.
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 
 from gateway import metrics
@@ -42,9 +43,11 @@ class Delivery:
         self._ledger = ledger
         self._max_classes = max_classes
 
-    def has_hints(self, transaction: Transaction) -> bool:
-        """An earlier transaction may have left a hint: `admit` must be asked, where else `admit_first` will do."""
-        return self._ledger.has_hints(transaction.opened)
+    def has_hints(self, since: float = math.inf) -> bool:
+        """A transaction that ended before `since`, the loop time of MAIL, may have left a hint: `admit` must be asked, where else
+        `admit_first` will do.
+        """
+        return self._ledger.has_hints(since)
 
     def admit_first(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
         """The same as `admit`, at once, while there are no hints."""
@@ -67,9 +70,9 @@ class Delivery:
             await self._write(transaction, admission.postponed({recipient.mailbox}))
             admission.withdraw(recipient.mailbox)
 
-    async def history(self, transaction: Transaction, message: Message) -> History:
-        """What ledger and hints know of this very message."""
-        if len(transaction.recipients) == 1 and self._ledger.is_empty(transaction.opened):
+    async def history(self, transaction: Transaction, message: Message, *, since: float = math.inf) -> History:
+        """What ledger and hints know of this very message; `since`: the loop time of its MAIL."""
+        if len(transaction.recipients) == 1 and self._ledger.is_empty(since):
             return NOTHING
         mailboxes = [recipient.mailbox for recipient in transaction.recipients if not recipient.added]
         return await self._ledger.history(attempt_of(transaction, message.content), mailboxes)

@@ -112,6 +112,8 @@ class Conversation:
     lf_lines: bool = False
     """The last command ended in a bare LF."""
     lenient: bool = False
+    opened: float = math.inf
+    """Loop time of the transaction's MAIL: what was looked up later than that, for whomever, is fresh for it."""
     reply_due: float = math.inf
     """Loop time at which the reply to the final dot must be out; what the checks leave of it is the next hop's."""
     domains: set[str] | None = None
@@ -195,7 +197,8 @@ class Conversation:
     def begin(self, path: Path, parameters: tuple[Parameter, ...]) -> Transaction:
         """A new transaction."""
         self.session.transactions += 1
-        now, opened = self.door.site.clock(), self.loop.time()
+        now = self.door.site.clock()
+        self.opened = self.loop.time()
         self.transaction = Transaction(
             id=transaction_id(self.session.id, self.session.transactions),
             session=self.session,
@@ -203,8 +206,7 @@ class Conversation:
             parameters=parameters,
             sent_reverse_path=path.octets,
             started=now,
-            opened=opened,
-            deadline=opened + self.door.site.config.limits.transaction_time,
+            deadline=self.opened + self.door.site.config.limits.transaction_time,
             trace=Trace(),
         )
         if self.session.proxy is not None or self.forwarded is not None:

@@ -114,7 +114,7 @@ async def _decide(talk: Conversation, transaction: Transaction, message: Message
         return talk.ours(451, "4.4.2", "The client left")
     _durable_only(talk, transaction)
     site = talk.door.site
-    history = await site.delivery.history(transaction, message)
+    history = await site.delivery.history(transaction, message, since=talk.opened)
     ability = talk.ability
     planned = plan(_wishes(transaction), ability, history, transaction_id=transaction.id)
     settlement = await _carry_out(talk, transaction, message, planned)

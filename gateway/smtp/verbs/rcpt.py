@@ -83,7 +83,7 @@ def _admit(
         recipient.route = site.way(recipient.route, (recipient,))
     recipient.policy_class = (recipient.route, *recipient.policy_class)
     delivery = site.delivery
-    if delivery.has_hints(transaction):
+    if delivery.has_hints(talk.opened):
         return _admit_by_hint(talk, transaction, recipient, added)
     return _admitted(talk, transaction, recipient, added, delivery.admit_first(transaction, recipient, trusted=talk.trusted))
 
