@@ -14,14 +14,17 @@ from gateway.edits import (
     replace_header,
     tag_subject,
 )
-from gateway.errors import ConfigError, ConfigProblem, DnsError, OptionError, OptionMistake, PluginError
+from gateway.errors import ConfigError, ConfigProblem, DnsError, LookupFailedError, OptionError, OptionMistake, PluginError
 from gateway.fields import HeaderField
 from gateway.findings import AuthResult, Fact, Finding, Findings, Label, Score
 from gateway.idn import a_labels
+from gateway.lookup import Lookup
+from gateway.mailbox_key import MailboxKey, mailbox_key
 from gateway.message import Message
 from gateway.mime import Part
 from gateway.plugin import Plugin, PluginOptions, hook
 from gateway.session import ClientClass, Forwarded, Proxy, Session, Tls
+from gateway.site_files import WatchedFile, library, read_secret
 from gateway.smtp.paths import Parameter, Path
 from gateway.smtp.replies import Reply
 from gateway.transaction import Outcome, Recipient, Transaction
@@ -78,6 +81,9 @@ __all__ = [
     "HeaderField",
     "Label",
     "Log",
+    "Lookup",
+    "LookupFailedError",
+    "MailboxKey",
     "Message",
     "Metrics",
     "Note",
@@ -110,6 +116,7 @@ __all__ = [
     "UseForwardPath",
     "UseReversePath",
     "Verdict",
+    "WatchedFile",
     "Would",
     "a_labels",
     "accept",
@@ -118,7 +125,10 @@ __all__ = [
     "defer",
     "discard",
     "hook",
+    "library",
+    "mailbox_key",
     "quarantine",
+    "read_secret",
     "redirect",
     "reject",
     "remove_header",

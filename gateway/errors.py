@@ -132,6 +132,10 @@ class StorageError(GatewayError):
         self.full = full
 
 
+class LookupFailedError(GatewayError):
+    """A look-up of a plugin could not be made now: no answer, a fault of the server, too many at once. Absence is an answer, not an error."""
+
+
 class DnsError(GatewayError):
     """A temporary failure of DNS: time-out, SERVFAIL, no server. Absence is an answer, not an error.
 
