@@ -20,6 +20,7 @@ from gateway.generation import Generation
 from gateway.plugin_context import PluginContexts
 from gateway.session import ClientClass
 from gateway.testing import FakeResolver, MemoryStore, a_message, a_transaction
+from tests.docs.blocks import TOP, of_page
 
 ROUTE = '[[route]]\ndomains = ["example.org"]\nservers = ["127.0.0.1:2526"]\n'
 TICKETS = '''"""A site's own plugin, one file outside of any package."""
@@ -180,6 +181,13 @@ async def test_a_site_file_named_as_a_library_does_not_hide_it(tmp_path: Path, s
     assert await verdict(await generation(tmp_path, 'plugins = ["nacl"]\nplugin_path = ["site"]\n')) == reject("no ticket")
 
 
+def example(name: str) -> str:
+    """The configuration of a plugin on its page, without a chain of its own."""
+    blocks = (block.text for block in of_page(TOP / "docs" / "plugins" / f"{name}.md") if block.language == "toml")
+    text = next(text for text in blocks if f"[plugin.{name}]" in text)
+    return text[text.index(f"[plugin.{name}]") :]
+
+
 async def test_bundled_plugins_are_found_as_any_other(tmp_path: Path) -> None:
     names = {point.name for point in importlib.metadata.entry_points(group=GROUP)}
     key = tmp_path / "key"
@@ -187,6 +195,7 @@ async def test_bundled_plugins_are_found_as_any_other(tmp_path: Path) -> None:
     key.chmod(0o600)
     signs = 'domain = "example.org"\nselector = "s"\nfile = "key"\n'
     needed = f"[[plugin.dkim_sign.key]]\n{signs}[plugin.arc_seal]\n{signs}"
+    needed += "".join(example(name) for name in names - {"dkim_sign", "arc_seal", "rules"})
     made = await generation(tmp_path, f"plugins = {sorted(names)!r}\n{needed}")
     assert set(made.plugins) == names
     assert all(loaded.found.origin.distribution == "mailgateway" for loaded in made.plugins.values())
