@@ -133,7 +133,12 @@ class StorageError(GatewayError):
 
 
 class LookupFailedError(GatewayError):
-    """A look-up of a plugin could not be made now: no answer, a fault of the server, too many at once. Absence is an answer, not an error."""
+    """A look-up of a plugin could not be made now: no answer, a fault of the server, too many at once. Absence is an answer, not an error.
+
+    Examples:
+        >>> print(LookupFailedError("no answer within 3 s"))
+        no answer within 3 s
+    """
 
 
 class DnsError(GatewayError):

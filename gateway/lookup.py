@@ -34,12 +34,14 @@ class Lookup(Generic[K, V]):
 
     `ask(key)` gives the value; whatever it raises is a failed look-up. `keep(value)` says for how many seconds it is remembered.
 
-        self._known = Lookup(self._ask, clock=self.context.clock, keep=lambda known: 300.0 if known else 60.0)
-        ...
-        if not await self._known("bob@example.org"):
-            return reject("No such recipient here", enhanced="5.1.1", reason="unknown-recipient")
-
     A failure is `LookupFailedError`, which a hook lets through: `on_error` of the plugin decides then, and the trace has the reason.
+
+    Examples:
+        >>> async def ask(address: str) -> bool:
+        ...     return address == "bob@example.org"
+        >>> known = Lookup(ask, clock=FakeContext().clock, keep=lambda found: 300.0 if found else 60.0)
+        >>> await known("bob@example.org"), await known("eve@example.org")
+        (True, False)
     """
 
     def __init__(

@@ -13,7 +13,12 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class MailboxKey:
-    """A mailbox for comparing: `mailbox_key(path) in known`."""
+    """A mailbox for comparing, as `mailbox_key` makes it.
+
+    Examples:
+        >>> MailboxKey("bob", "example.org").address
+        'bob@example.org'
+    """
 
     local_part: str
     """Without the quotes that it may have been written with; a file, query or filter must not take it for safe."""
@@ -36,7 +41,10 @@ def mailbox_key(path: Path, *, case_sensitive: bool = False, subaddress: str = "
 
     `subaddress`: characters that begin one, which is cut off (RFC 5233 4).
 
-        mailbox_key(recipient.forward_path, subaddress="+").address    # "Bob+lists"@Example.org: bob@example.org
+    Examples:
+        >>> path = a_recipient('"Bob+lists"@Example.org').forward_path
+        >>> mailbox_key(path, subaddress="+").address
+        'bob@example.org'
     """
     local_part = path.local_part
     if len(local_part) >= 2 and local_part[0] == local_part[-1] == '"':  # RFC 5321 4.1.2

@@ -26,7 +26,10 @@ def library(name: str, *, extra: str, key: tuple[str | int, ...] = ()) -> Any:
 
     For constructors, so that the configuration is refused before mail comes; `key`: the option that wants it.
 
-        self._maxminddb = library("maxminddb", extra="geoip")
+    Examples:
+        >>> library("no_such_library", extra="geoip")
+        Traceback (most recent call last):
+        gateway.errors.OptionError: (): found a plugin that needs the library no_such_library, which is not installed; allowed: pip install 'mailgateway[geoip]'
     """
     try:
         return importlib.import_module(name)
@@ -40,11 +43,16 @@ def library(name: str, *, extra: str, key: tuple[str | int, ...] = ()) -> Any:
 
 
 def read_secret(file: str, *, context: Context) -> str:
-    """The text of a file that holds one secret, without its last line end. OSError or ValueError, with the file's name.
+    r"""The text of a file that holds one secret, without its last line end. OSError or ValueError, with the file's name.
 
     Relative names start at the directory of the configuration.
 
-        token = read_secret(self.options.token_file, context=self.context)
+    Examples:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "token").write_text("s3cret\n")
+        ...     read_secret("token", context=FakeContext(base_directory=directory))
+        's3cret'
     """
     path = Path(context.base_directory, file)
     with path.open("rb") as opened:
@@ -61,13 +69,16 @@ def read_secret(file: str, *, context: Context) -> str:
 class WatchedFile(Generic[T]):
     """A file's contents as `read(path)` makes them, read again off the mail path when another file stands there.
 
-        async def startup(self, context):
-            self._file = WatchedFile(self.options.file, read=parse_list, context=context)
-            await self._file.load()             # what `read` raises stops the start
-        ...
-            entries = self._file.value          # of now, or of before while the new one is read or cannot be used
+    `read` runs in a thread, and bounds what it reads. What it raises stops the start; later the value before holds, and the log says why.
 
-    `read` runs in a thread, and bounds what it reads.
+    Examples:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "names").write_text("alice bob")
+        ...     names = WatchedFile("names", read=lambda path: path.read_text().split(), context=FakeContext(base_directory=directory))
+        ...     await names.load()
+        >>> names.value
+        ['alice', 'bob']
     """
 
     def __init__(
