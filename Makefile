@@ -16,7 +16,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test difference fuzz servers lint types fmt docs api bench bench-checks count growth valgrind soak idle clean
+.PHONY: help run demo test difference fuzz servers lint types fmt docs api bench count growth valgrind soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,8 +43,8 @@ servers: ## install the real mail servers that the tests talk to, and fetch the 
 lint: .venv/installed-tools ## ruff and the import layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
-types: .venv/installed-tools ## mypy --strict
-	@$(BIN)/mypy gateway tests
+types: .venv/installed-tools .venv/installed-bench ## mypy --strict
+	@$(BIN)/mypy gateway tests benchmarks
 
 fmt: .venv/installed-tools ## format, and fix what can be fixed
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
@@ -56,13 +56,14 @@ docs: .venv/installed-tests ## write the generated pages anew
 api: .venv/installed-tests ## record what plugins stand on (docs/api-stability.md says what a change of it needs)
 	@$(BIN)/python -m tests.unit.public_surface
 
-bench: .venv/installed-tests servers ## compare with a direct connection and with haproxy, in one run
-	@$(BIN)/python benchmarks/throughput.py $(ARGS)
+bench: .venv/installed-bench servers ## beside haproxy, Postfix, Haraka and no proxy, all in one run (root on Debian; ARGS='--only kept,new', ARGS=--write)
+	@benchmarks/install-peers
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 count: .venv/installed-tests valgrind ## instructions of fixed scenarios against those kept in benchmarks/instructions.toml (ARGS=--keep to keep them)
 	@$(BIN)/python -m benchmarks.instructions $(ARGS)
 
-growth: .venv/installed-tests valgrind ## instructions over message size, recipients, header fields, MIME parts and rules: does the cost grow linearly?
+growth: .venv/installed-bench valgrind ## instructions over message size, recipients, fields, parts, rules, connections: does the cost grow linearly?
 	@$(BIN)/python -m benchmarks.growth $(ARGS)
 
 valgrind:
@@ -70,15 +71,8 @@ valgrind:
 	then apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install valgrind >/dev/null; \
 	else echo "the package valgrind is missing: sudo apt install valgrind"; exit 1; fi
 
-bench-checks: .venv/installed-tests servers ## what checking the sender costs, beside Postfix with its filters, rspamd and Haraka (root on Debian: it installs them)
-	@benchmarks/install-peers
-	@$(BIN)/python benchmarks/authentication.py $(ARGS)
-
 soak: .venv/installed-tests servers ## large mail beside small, 200 sessions at once, 200,000 messages: latency and memory
-	@$(BIN)/python benchmarks/soak.py $(ARGS)
-
-idle: .venv/installed-tests servers ## memory and start, 10,000 connections that say nothing, 20 x 5 MB at once
-	@$(BIN)/python benchmarks/idle.py $(ARGS)
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 clean: ## remove the virtual environment and caches; mail and state below var/ stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
@@ -104,4 +98,8 @@ clean: ## remove the virtual environment and caches; mail and state below var/ s
 
 .venv/installed-tools: .venv/installed-tests
 	@$(PIP) --group lint
+	@touch $@
+
+.venv/installed-bench: .venv/installed-tests
+	@$(PIP) --group bench
 	@touch $@

@@ -7,13 +7,14 @@ Each scenario runs in a process forked after the imports, so that none changes w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.curves import points
@@ -27,26 +28,35 @@ _WARM, _ONCE, _THRICE = 1, 2, 3
 """The dumps: up to the end of the warming-up, the work, three times the work."""
 
 
-def count(names: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """Instructions a unit of each of these scenarios, as they are counted."""
+def count(names: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """Instructions a unit of each of these scenarios, as they are counted: as many at once as there are cores, which a count does not mind."""
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         sys.exit("valgrind is not installed: sudo apt install valgrind")
     with tempfile.TemporaryDirectory() as folder:
         options = ["--tool=callgrind", f"--dump-before={_MARK}", f"--callgrind-out-file={folder}/out.%p", "--quiet"]
-        command = [valgrind, *options, sys.executable, "-m", "benchmarks.counted", *names]
+        command = [valgrind, *options, sys.executable, "-m", "benchmarks.counted"]
         environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                pid, units, name = line.rstrip("\n").split(" ", 2)
-                once, thrice = (_total(Path(folder) / f"out.{pid}.{dump}") for dump in (_ONCE, _THRICE))
-                yield name, (thrice - once) / (2 * int(units))
-        if process.returncode:
-            sys.exit(f"counting ended with {process.returncode}")
+        cores = os.cpu_count() or 1
+        with contextlib.ExitStack() as stack:
+            started = [
+                stack.enter_context(subprocess.Popen([*command, *part], env=environment, stdout=subprocess.PIPE, text=True))
+                for at in range(cores)
+                if (part := names[at::cores])
+            ]
+            for process in started:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    pid, divisor, name = line.rstrip("\n").split(" ", 2)
+                    dumps = [_total(Path(folder) / f"out.{pid}.{dump}") for dump in (_ONCE, _THRICE)]
+                    yield name, (dumps[1] - dumps[0] if dumps[1] else dumps[0]) / int(divisor)
+                if process.wait():
+                    sys.exit(f"counting ended with {process.returncode}")
 
 
 def _total(dump: Path) -> int:
+    if not dump.exists():
+        return 0
     for line in dump.read_text("ascii", "replace").splitlines():
         if line.startswith("totals:"):
             return int(line.split()[1])
@@ -64,8 +74,9 @@ def _work(scenario: Scenario) -> None:
             os.getppid()
             await run(scenario.count)
             os.getppid()
-            await run(3 * scenario.count)
-            os.getppid()
+            if not scenario.is_long:
+                await run(3 * scenario.count)
+                os.getppid()
 
     logs.configure(ServerConfig(log_level="warning", log_format="json"), process="count", queued=False)
     with asyncio.Runner(loop_factory=MemoryLoop) as runner:
@@ -83,7 +94,7 @@ def main() -> None:
             os._exit(0)
         if os.waitpid(pid, 0)[1]:
             sys.exit(1)
-        print(pid, scenario.count * scenario.units, name, flush=True)
+        print(pid, (1 if scenario.is_long else 2) * scenario.count * scenario.units, name, flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ READ = 256_000
 
 _FINAL = re.compile(rb"(?:^|\n)([0-9])[0-9]{2} ")
 _END = b"\r\n.\r\n"
-_EHLO = b"250-sink\r\n250-PIPELINING\r\n250-SIZE 50000000\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 DSN\r\n"
+_EHLO = b"250-sink\r\n250-PIPELINING\r\n250-SIZE 500000000\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 DSN\r\n"
 _OK = b"250 2.1.0 Ok\r\n"
 
 

@@ -1,4 +1,4 @@
-"""Other mail servers that check senders, each from its own directory: Postfix with its filters, Haraka.
+"""Other mail servers, each from its own directory: Postfix, as a proxy and with its filters, and Haraka.
 
 Root on Debian; `benchmarks/install-peers` installs what they are made of. Trust in loopback, which all of them have by default and which
 would spare them the checks, is moved to an address that nobody uses.
@@ -13,11 +13,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from ways import Way, free_port, program, running, wait_for
+from benchmarks.ways import Failed, Way, free_port, program, running, wait_for
 
 NOBODY = "192.0.2.1"
 """The only client that is trusted (RFC 5737)."""
 NAME = "mx.test"
+HARAKA_MODULES = Path(__file__).parent.parent / "build" / "haraka" / "node_modules"
+"""Where npm has put it."""
 LUA = "/usr/share/rspamd/plugins"
 
 _MAIN_CF = """
@@ -116,7 +118,7 @@ worker "rspamd_proxy" {{
 }}
 """
 _HARAKA = {
-    "plugins": "rcpt_to.in_host_list\ndkim\nqueue/smtp_proxy\n",
+    "plugins": "rcpt_to.in_host_list\n{more}queue/smtp_proxy\n",
     "host_list": "sink.test\n",
     "me": f"{NAME}\n",
     "loglevel": "error\n",
@@ -137,6 +139,8 @@ def postfix(
 ) -> Way:
     """A Postfix of its own that forwards to the sink."""
     place = folder / f"postfix-{free_port()}"
+    if os.getuid() != 0:
+        raise Failed("Postfix needs root: it changes users")
     owner = pwd.getpwnam("postfix").pw_uid
     queues = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace")
     for one in ("config", "queue/pid", "data", "queue/public", "queue/maildrop", *(f"queue/{queue}" for queue in queues)):
@@ -186,18 +190,29 @@ def postfix_with_rspamd(stack: contextlib.ExitStack, folder: Path, sink: int, *,
     )
 
 
-def haraka(stack: contextlib.ExitStack, folder: Path, sink: int, *, name: str, host: str, modules: Path) -> Way:
-    """Haraka with its plugin for DKIM: that for SPF spares addresses that are not public, there is none for DMARC. `modules`: of npm."""
-    place, port = folder / "haraka", free_port()
-    shutil.copytree(modules / "Haraka" / "config", place / "config")
+def postfix_proxy(stack: contextlib.ExitStack, folder: Path, sink: int, *, name: str) -> Way:
+    """A Postfix whose smtpd hands everything on as it comes (smtpd_proxy_filter): no queue."""
+    way = postfix(stack, folder, sink, name=name, host="127.0.0.1", settings=f"smtpd_proxy_filter = 127.0.0.1:{sink}\n")
+    way.queue = None
+    return way
+
+
+def haraka(stack: contextlib.ExitStack, folder: Path, sink: int, *, name: str, host: str = "127.0.0.1", plugins: str = "") -> Way:
+    """Haraka with smtp_proxy, and with these plugins: that for SPF spares addresses that are not public, there is none for DMARC."""
+    place, port = folder / f"haraka-{free_port()}", free_port()
+    if not (HARAKA_MODULES / "Haraka").is_dir():
+        raise Failed(f"Haraka is not in {HARAKA_MODULES} (benchmarks/install-peers)")
+    shutil.copytree(HARAKA_MODULES / "Haraka" / "config", place / "config")
     (place / "queue").mkdir()
     files = {
         **_HARAKA,
+        "plugins": _HARAKA["plugins"].format(more=plugins),
         "smtp.ini": f"[main]\nlisten={host}:{port}\nnodes=0\n",
         "smtp_proxy.ini": f"[main]\nhost=127.0.0.1\nport={sink}\n",
     }
     for file, text in files.items():
         (place / "config" / file).write_text(text, encoding="utf-8")
-    process = stack.enter_context(running([program("node"), str(modules / "Haraka/bin/haraka"), "-c", str(place)], cwd=place))
+    command = [program("node"), str(HARAKA_MODULES / "Haraka/bin/haraka"), "-c", str(place)]
+    process = stack.enter_context(running(command, cwd=place))
     wait_for(port, host=host)
     return Way(name, port, process, host=host)

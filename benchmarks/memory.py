@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.ways import processes
+
 
 class Memory(NamedTuple):
     """MB of all processes of a tree. A page that n processes share counts 1/n in each of them, except in `resident`."""
@@ -23,18 +25,6 @@ class Memory(NamedTuple):
     """The part of PSS that belongs to no file: heaps and stacks."""
     mapped: float = 0.0
     """The part of PSS that belongs to files (code, a mapped spool) and shared memory."""
-
-
-def processes(pid: int) -> list[int]:
-    """A process and its descendants."""
-    found, waiting = [], [pid]
-    while waiting:
-        one = waiting.pop()
-        found.append(one)
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{one}/task").iterdir():
-                waiting += map(int, (task / "children").read_text().split())
-    return found
 
 
 def tree(pid: int) -> Memory:

@@ -52,13 +52,15 @@ _TOGETHER = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """`count` pieces of work are done to warm up, `count` and three times `count` to be counted."""
+    """`count` pieces of work are done to warm up, `count` and three times `count` to be counted: the difference is theirs alone."""
 
     name: str
     unit: str = "message"
     count: int
     units: int = 1
     """In one piece of work."""
+    is_long: bool = False
+    """So long that what opens and closes a session falls out beside it: `count` is all that is counted."""
     prepare: Prepare
 
 
@@ -141,6 +143,23 @@ async def messages(settings: Config, exchanges: list[Exchange], *, kept: bool = 
 
             yield run
     await resolver.close()
+
+
+@asynccontextmanager
+async def at_once(settings: Config, exchanges: list[Exchange], connections: int) -> AsyncIterator[Run]:
+    """A message on each of so many connections, which go forward together."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, MemoryLoop)
+    with tempfile.TemporaryDirectory() as folder:
+        async with InProcessGateway(settings, directory=Path(folder)) as gateway:
+
+            async def run(count: int) -> None:
+                for _ in range(count):
+                    await asyncio.gather(*(loop.talk(exchanges, 1) for _ in range(connections)))
+                    assert [record["verdict"] for record in gateway.records] == ["delivered"] * connections
+                    gateway.records.clear()
+
+            yield run
 
 
 @asynccontextmanager

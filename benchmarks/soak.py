@@ -20,9 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from memory import highest, processes, tree
-from throughput import SMALL_ROUTE, small_while_large
-from ways import Load, Way, free_port, gateway, program, running, send, wait_for
+from benchmarks.memory import highest, tree
+from benchmarks.run import SMALL_ROUTE
+from benchmarks.ways import Load, Way, free_port, gateway, processes, program, running, send, wait_for
+from benchmarks.works.latency import small_beside_large
 
 SAMPLES = 10
 """How often memory is looked at on the way."""
@@ -40,6 +41,11 @@ def memory(pid: int, *, kind: str = "VmRSS") -> float:
             if line.startswith(f"{kind}:"):
                 return int(line.split()[1]) / 1024
     return 0.0
+
+
+def small_while_large(way: Way, count: int) -> None:
+    found = small_beside_large(way, count)
+    print(f"| {way.name} | {found['messages']:.0f} | {found['p50']:.1f} | {found['p99']:.1f} | {found['most']:.1f} |")
 
 
 def report_large(ways: list[Way], count: int) -> None:
@@ -110,14 +116,14 @@ def report_sessions(ways: list[Way], number: int, messages: int, rate: float) ->
 
 def report_memory(way: Way, messages: int) -> None:
     assert way.process is not None
-    send(way, Load("", 20, 4096, 2000, kept=True))  # links are open, caches are full
+    send(way, Load(20, 4096, 2000, kept=True))  # links are open, caches are full
     workers = [pid for pid in processes(way.process.pid) if pid != way.process.pid]
     print("\n| messages | " + " | ".join(f"worker {n + 1} MB" for n in range(len(workers))) + " | msg/s |")
     print("|---|" + "---|" * (len(workers) + 1))
     print("| 0 | " + " | ".join(f"{memory(pid):.1f}" for pid in workers) + " | |")
     share = max(1, messages // SAMPLES)
     for sample in range(SAMPLES):
-        seconds = send(way, Load("", 20, 4096, share, kept=True))
+        seconds = send(way, Load(20, 4096, share, kept=True))
         row = " | ".join(f"{memory(pid):.1f}" for pid in workers)
         print(f"| {share * (sample + 1):,} | {row} | {share / seconds:,.0f} |", flush=True)
 
@@ -142,7 +148,7 @@ def main() -> None:
         one = gateway(stack, folder, sink, name="gateway", workers=options.workers)
         direct = Way("direct", sink, small_port=small)
         for way in (direct, two, one):
-            send(way, Load("", 20, 4096, 200, kept=True))
+            send(way, Load(20, 4096, 200, kept=True))
         report_large([direct, two], options.large)
         report_sessions([direct, one], options.sessions, 25, options.rate)
         report_sessions([direct, one], options.sessions, 25, 0)

@@ -1,4 +1,4 @@
-"""Ways from smtp-source to smtp-sink: their processes are started, loaded in interleaved rounds, and what they cost is counted."""
+"""Ways from smtp-source to smtp-sink: their processes are started and loaded, and what they cost is counted."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 QUEUES = ("incoming", "active", "deferred")
+LONGEST = 180.0
+"""Seconds after which a load has failed."""
 
 GATEWAY = """
 plugins = {plugins}
@@ -28,13 +29,15 @@ log_level = "warning"
 [[listener]]
 name = "mx"
 bind = "{host}:{port}"
+{listener}
 [[route]]
 name = "default"
 domains = ["sink.test"]
-servers = ["127.0.0.1:{sink}"]
+servers = ["{scheme}127.0.0.1:{sink}"]
 {more}
 [limits]
 unknown_recipients = 100000
+{limits}
 [admin]
 bind = ""
 [dns]
@@ -42,20 +45,21 @@ bind = ""
 """
 
 
-@dataclass(frozen=True)
+class Failed(Exception):  # noqa: N818 - reads as what it is: a way failed
+    """A way did not do its work: what was seen."""
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """What smtp-source sends."""
 
-    name: str
     sessions: int
     size: int
     count: int
     kept: bool
-    octets: bool = False
-    """Report MB/s instead of messages/s."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Way:
     """One way to the sink."""
 
@@ -71,61 +75,116 @@ class Way:
     """Where small messages go in while large ones arrive, when that is another port."""
     promises: tuple[str, ...] = ()
     """What it writes into a message whose sender it has checked."""
-    results: dict[str, list[float]] = field(default_factory=dict)
-    cpu: dict[str, list[float]] = field(default_factory=dict)
+    pace: float = 1.0
+    """Share of a load's messages that it gets: a slow way would take minutes for all of them."""
+    state: Path | None = None
+    """State directory of a gateway."""
+
+    @property
+    def pids(self) -> list[int]:
+        """The first process of each of its trees."""
+        return [one.pid for one in (self.process, *self.daemons) if one is not None]
 
     @property
     def cpu_seconds(self) -> float:
         """CPU seconds of all its processes so far."""
-        return sum(tree_cpu(one.pid) for one in (self.process, *self.daemons) if one is not None)
+        return sum(tree_cpu(pid) for pid in self.pids)
 
     def drain(self) -> None:
         """Wait until nothing is queued."""
-        queue = self.queue
+        queue, until = self.queue, time.monotonic() + LONGEST
         while queue is not None and any(any(files) for one in QUEUES for _, _, files in os.walk(queue / one)):
+            if time.monotonic() > until:
+                raise Failed(f"mail is still queued after {LONGEST:g} s")
             time.sleep(0.01)
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a load took."""
+
+    count: int
+    seconds: float
+    cpu: float
+    """Seconds, of all processes of the way."""
+    busiest: float
+    """Share of it that its busiest process had."""
+
+
 def program(name: str) -> str:
+    """Where it is; Failed where it is not installed."""
     found = shutil.which(name, path=PATH)
     if found is None:
-        sys.exit(f"{name} is not installed: tests/install-servers installs it (root on Debian)")
+        raise Failed(f"{name} is not installed (benchmarks/install-peers, tests/install-servers: root on Debian)")
     return found
 
 
 def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
 def wait_for(port: int, *, host: str = "127.0.0.1", greets: bool = True) -> None:
-    deadline = time.monotonic() + 90  # rspamd compiles its patterns first
+    """Until somebody answers there."""
+    deadline = time.monotonic() + 60  # rspamd compiles its patterns first
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection((host, port), 1) as sock:
             if not greets or sock.recv(200).startswith(b"220"):
                 return
-        time.sleep(0.1)
-    sys.exit(f"nothing answers on port {port}")
+        time.sleep(0.05)
+    raise Failed(f"nothing answers on port {port}")
+
+
+def _cpu(pid: int) -> tuple[float, float]:
+    """Seconds of a process itself, and of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    tick = os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11:13])) / tick, sum(map(int, fields[13:15])) / tick
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one has started."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def processes(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found, waiting = [], [pid]
+    while waiting:
+        one = waiting.pop()
+        found.append(one)
+        waiting += children(one)
+    return found
 
 
 def tree_cpu(pid: int) -> float:
     """CPU seconds of a process and its descendants, those that have ended too."""
     total = 0.0
-    waiting = [pid]
-    while waiting:
-        one = waiting.pop()
+    for one in processes(pid):
         with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-            for task in Path(f"/proc/{one}/task").iterdir():
-                waiting += map(int, (task / "children").read_text().split())
+            total += sum(_cpu(one))
     return total
 
 
+def _cpu_of_each(way: Way) -> dict[int, float]:
+    found = {}
+    for pid in way.pids:
+        for one in processes(pid):
+            with contextlib.suppress(OSError):
+                found[one] = _cpu(one)[0]
+    return found
+
+
 @contextlib.contextmanager
-def running(command: list[str], **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
+def running(command: list[str], *, cwd: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is ended with the block."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=cwd)
     try:
         yield process
     finally:
@@ -138,62 +197,31 @@ def running(command: list[str], **options: object) -> Iterator[subprocess.Popen[
 
 
 def send(way: Way, load: Load, message: Path | None = None) -> float:
-    """Seconds for the load through a way."""
-    command = [
-        program("smtp-source"),
-        "-s",
-        str(load.sessions),
-        "-m",
-        str(load.count),
-        "-f",
-        "a@source.example",
-        "-t",
-        "b@sink.test",
-        "-M",
-        "mail.source.example",
-    ]
+    """Seconds for the load through a way. Failed where a message is refused, or all of it takes too long."""
+    command = [program("smtp-source"), "-s", str(load.sessions), "-m", str(load.count)]
+    command += ["-f", "a@source.example", "-t", "b@sink.test", "-M", "mail.source.example"]
     command += ["-F", str(message)] if message is not None else ["-l", str(load.size)]
     if load.kept:
         command.append("-d")
     began = time.perf_counter()
-    done = subprocess.run([*command, f"{way.host}:{way.port}"], capture_output=True, timeout=300, check=False)
+    try:
+        done = subprocess.run([*command, f"{way.host}:{way.port}"], capture_output=True, timeout=LONGEST, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"{load.count} messages took more than {LONGEST:g} s") from error
     if done.returncode:
-        sys.exit(f"{way.name}: {done.stderr.decode()}")
+        raise Failed(done.stderr.decode("utf-8", "replace").strip().replace("\n", "; ")[:300] or "smtp-source failed")
     way.drain()
     return time.perf_counter() - began
 
 
-def exchange(stream: BinaryIO, octets: bytes) -> bytes:
-    """The last line of the reply to these octets, which has to be a good one."""
-    stream.write(octets)
-    stream.flush()
-    line = stream.readline()
-    while line[3:4] == b"-":
-        line = stream.readline()
-    if line[:1] not in {b"2", b"3"}:
-        sys.exit(f"{octets[:40]!r} is answered {line!r}")
-    return line
-
-
-def shares(latencies: list[float]) -> tuple[float, float]:
-    """The median and the 99th percentile."""
-    ordered = sorted(latencies)
-    middle, late = (ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.99))
-    return middle, late
-
-
-def measure(ways: list[Way], loads: list[Load], rounds: int, message: Path | None = None) -> None:
-    for way in ways:  # links are open and EHLO is known before anything is measured
-        send(way, Load("", 20, 4096, 200, kept=True))
-    for _ in range(rounds):
-        for load in loads:
-            for way in ways:
-                before = way.cpu_seconds
-                seconds = send(way, load, message)
-                used = way.cpu_seconds - before
-                rate = load.count * load.size / 1e6 / seconds if load.octets else load.count / seconds
-                way.results.setdefault(load.name, []).append(rate)
-                way.cpu.setdefault(load.name, []).append(1000 * used / load.count)
+def use(way: Way, load: Load, message: Path | None = None) -> Used:
+    """A load at the way's own pace, and what it took."""
+    load = replace(load, count=max(load.sessions, round(load.count * way.pace)))
+    cpu, each = way.cpu_seconds, _cpu_of_each(way)
+    seconds = send(way, load, message)
+    used = way.cpu_seconds - cpu
+    most = max((spent - each.get(pid, 0.0) for pid, spent in _cpu_of_each(way).items()), default=0.0)
+    return Used(load.count, seconds, used, most / used if used else 0.0)
 
 
 def gateway(
@@ -206,20 +234,21 @@ def gateway(
     plugins: str = "[]",
     dns: str = "zones = {}",
     more: str = "",
+    listener: str = "",
+    limits: str = "",
+    scheme: str = "",
     host: str = "127.0.0.1",
 ) -> Way:
-    place = folder / name.replace(" ", "-").replace(",", "")
-    place.mkdir()
+    """A gateway of its own."""
     port = free_port()
+    place = folder / f"gateway-{port}"
+    place.mkdir()
     config = place / "config.toml"
+    settings = {"plugins": plugins, "workers": workers, "dns": dns, "more": more, "listener": listener, "limits": limits}
     config.write_text(
-        GATEWAY.format(
-            plugins=plugins, state=place / "var", workers=workers, port=port, sink=sink, dns=dns, more=more, host=host
-        ),
-        encoding="utf-8",
+        GATEWAY.format(state=place / "var", port=port, sink=sink, host=host, scheme=scheme, **settings), encoding="utf-8"
     )
     command = [str(Path(sys.executable).parent / "mailgateway"), "run", "--config", str(config)]
     process = stack.enter_context(running(command, cwd=place))
-    wait_for(port, host=host)
-    time.sleep(1)
-    return Way(name, port, process, host=host)
+    wait_for(port, host=host, greets="implicit" not in listener)
+    return Way(name, port, process, host=host, state=place / "var")
