@@ -8,13 +8,14 @@ its `on_error` says; everything is written into the trace. How one hook is run i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
 from gateway import judging
 from gateway.answers import SPECIFICATIONS
+from gateway.checking import Begun, Order
 from gateway.dns_account import ACCOUNT, DnsAccount
 from gateway.findings import Finding
 from gateway.runner import Run, Runner
@@ -63,10 +64,7 @@ class Chain:
         self._check_budget = check_budget
         self._routes = routes
         self._observe = observe
-        self._waits_for = judging.dependencies(self.steps["check"])
-        self._awaited_by = [
-            [later for later, needed in enumerate(self._waits_for) if number in needed] for number in range(len(self._waits_for))
-        ]
+        self._checks = Order(self.steps["check"])
 
     async def connect(self, session: Session) -> Decision | None:
         """Reject or Defer before the greeting, or None."""
@@ -161,10 +159,17 @@ class Chain:
 
     # The content
 
-    async def decide(self, transaction: Transaction, message: Message) -> None:
-        """Run checks and judges: findings go into `transaction.findings`, first verdicts into `recipient.decision`."""
+    def begin_checks(self, transaction: Transaction) -> Begun | None:
+        """Begin the checks that need no content, when it is about to come; `decide` is given what this gives."""
+        return self._checks.begin(self._asking(transaction, None)) if self._checks.early else None
+
+    async def decide(self, transaction: Transaction, message: Message, begun: Begun | None = None) -> None:
+        """Run checks and judges: findings go into `transaction.findings`, first verdicts into `recipient.decision`.
+
+        `begun`: checks that have been under way while the content came.
+        """
         if self.steps["check"]:
-            await self._check(transaction, message)
+            await self._checks.run(self._asking(transaction, message), begun)
         if not self.steps["judge"]:
             return
         end = self._end(self._check_budget, transaction)
@@ -232,33 +237,19 @@ class Chain:
                 values.extend(one for one in run.values if not isinstance(one, Finding))
         return tuple(values)
 
-    async def _check(self, transaction: Transaction, message: Message) -> None:
-        """All checks at once; one that needs a finding starts when the checks that give it have ended."""
+    def _asking(self, transaction: Transaction, message: Message | None) -> Callable[[int], Awaitable[None]]:
+        """One check, with what follows from it."""
         steps = self.steps["check"]
         end = self._end(self._check_budget, transaction)
 
-        async def ask(step: Step) -> None:
+        async def ask(number: int) -> None:
+            step = steps[number]
             run, fault = await self._ask(step, (transaction, message), transaction.session, transaction, end)
             transaction.findings.extend(step.plugin, cast("tuple[Finding, ...]", run.values))
             if fault is not None:
                 judging.apply_decision(transaction, fault)
 
-        if len(steps) == 1:
-            await ask(steps[0])
-            return
-        missing = [len(needed) for needed in self._waits_for]
-
-        async def follow(number: int) -> None:
-            await ask(steps[number])
-            for later in self._awaited_by[number]:
-                missing[later] -= 1
-                if not missing[later]:
-                    group.create_task(follow(later))
-
-        async with asyncio.TaskGroup() as group:
-            for number, count in enumerate(list(missing)):
-                if not count:
-                    group.create_task(follow(number))
+        return ask
 
     def _end(self, budget: float, transaction: Transaction | None) -> float:
         """Loop time at which a stage that begins now must have ended."""

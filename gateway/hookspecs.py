@@ -233,8 +233,9 @@ def data(transaction: Transaction) -> Reject | Defer | None:
 def check(transaction: Transaction, message: Message) -> Finding | Iterable[Finding] | None:
     """Find something out about a message, and decide nothing.
 
-    When: the whole content is in the spool. All checks run at once, save that one with `needs` waits for those that give
-    what it needs.
+    When: the whole content is in the spool; a check that does not take `message` begins with the content (354), and its
+    look-ups are under way while the octets arrive. All checks run at once, save that one with `needs` waits for those that
+    give what it needs.
     Reads: `transaction` with the findings given so far; `message`.
     Answer: findings, which judges, rules and other checks read. In monitor mode they count too: they are facts.
     Error or time-out: `on_error = "defer"` defers every undecided recipient (451), `"ignore"` goes on without a finding.

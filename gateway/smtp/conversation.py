@@ -28,6 +28,7 @@ from gateway.transaction import Outcome, Transaction
 from gateway.verdict import Defer, Reject
 
 if TYPE_CHECKING:
+    from gateway.checking import Begun
     from gateway.relay.bound import BoundLink
     from gateway.relay.envelope import Step
     from gateway.relay.handover import Handover
@@ -91,6 +92,8 @@ class Conversation:
     """Route of the handover."""
     chunks: ChunkIntake | None = None
     """The message that comes by BDAT, so far."""
+    begun: Begun | None = None
+    """Checks that run while the content comes; cancelled with the transaction."""
     refused: list[Refused] = field(default_factory=list)
     refused_count: int = 0
     mail_decision: Decision | None = None

@@ -63,6 +63,9 @@ def end(
     if talk.chunks is not None:
         talk.chunks.discard()
         talk.chunks = None
+    if talk.begun is not None:
+        talk.begun.cancel()
+        talk.begun = None
     site = talk.door.site
     next_hop = talk.handover_name
     if talk.handover is not None and talk.handover.note and transaction.trace is not None:

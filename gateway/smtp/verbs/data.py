@@ -47,12 +47,19 @@ def opening(talk: Conversation) -> Reply | Coroutine[Any, Any, Reply]:
         return talk.ours(554, "5.5.1", "No valid recipients")  # RFC 5321 3.3
     if talk.handover is not None:
         talk.handover.rest()
-    return _ask_chain(talk, transaction) if "data" in talk.door.chain.stages else _GO_ON
+    chain = talk.door.chain
+    if "data" in chain.stages:
+        return _ask_chain(talk, transaction)
+    if "check" in chain.stages:
+        talk.begun = chain.begin_checks(transaction)
+    return _GO_ON
 
 
 async def _ask_chain(talk: Conversation, transaction: Transaction) -> Reply:
-    decision = await talk.door.chain.data(transaction)
+    chain = talk.door.chain
+    decision = await chain.data(transaction)
     if decision is None:
+        talk.begun = chain.begin_checks(transaction)
         return _GO_ON
     answer = talk.refused_by(decision)
     end(talk, answer, decision=decision)
@@ -108,7 +115,8 @@ async def _decide(talk: Conversation, transaction: Transaction, message: Message
         return refusal
     chain = talk.door.chain
     if "check" in chain.stages or "judge" in chain.stages:
-        await chain.decide(transaction, message)
+        begun, talk.begun = talk.begun, None
+        await chain.decide(transaction, message, begun)
     if vanished():  # nobody waits for a reply: the client will come again
         end(talk, None, ending=Ending(message=message, size=message.size))
         return talk.ours(451, "4.4.2", "The client left")
