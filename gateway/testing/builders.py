@@ -16,10 +16,11 @@ from gateway.trace import Trace
 from gateway.transaction import Recipient, Transaction
 
 _numbers = itertools.count(1)
+_SIGNING_SEED = b"gateway.testing: not a secret!!!"
 _BOUNDARY = "=_mailgateway_testing"
 
-Attachment = str | tuple[str, bytes] | tuple[str, bytes, str]
-"""A file name, or (file name, octets), or (file name, octets, content type)."""
+Attachment = str | tuple[str, bytes] | tuple[str, bytes, str] | Message
+"""A file name, or (file name, octets), or (file name, octets, content type), or a message, which is forwarded so (RFC 2046 5.2.1)."""
 
 
 def a_session(
@@ -136,6 +137,46 @@ def a_message(
     return Message(Content("\r\n".join(lines).encode() + b"\r\n\r\n" + rest))
 
 
+def a_signed_message(
+    message: Message | None = None, *, domain: str = "client.example", selector: str = "test", **parts: Any
+) -> Message:
+    """A message with a DKIM signature of this domain (RFC 6376, Ed25519); `parts` are those of `a_message`. `signing_zone` has its key.
+
+    Examples:
+        >>> message = a_signed_message(subject="Signed", domain="client.example")
+        >>> message.field("DKIM-Signature").value[:23]
+        'v=1; a=ed25519-sha256; '
+        >>> sorted(signing_zone("client.example"))
+        ['test._domainkey.client.example']
+    """
+    import dkim
+
+    octets = bytes((a_message(**parts) if message is None else message).octets)
+    names = (b"from", b"to", b"subject", b"date", b"message-id", b"mime-version", b"content-type")
+    signature = dkim.sign(
+        octets,
+        selector.encode(),
+        domain.encode(),
+        base64.b64encode(_SIGNING_SEED),
+        include_headers=[name for name in names if (b"\n" + octets.lower()).find(b"\n" + name + b":") >= 0],
+        signature_algorithm=b"ed25519-sha256",
+    )
+    return Message(Content(bytes(signature) + octets))
+
+
+def signing_zone(domain: str = "client.example", *, selector: str = "test") -> dict[str, dict[str, list[Any]]]:
+    """The key of `a_signed_message` as DNS has it, for `FakeResolver` and `EndToEnd`.
+
+    Examples:
+        >>> signing_zone("client.example")["test._domainkey.client.example"]["TXT"][0][:21]
+        'v=DKIM1; k=ed25519; p'
+    """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    public = Ed25519PrivateKey.from_private_bytes(_SIGNING_SEED).public_key().public_bytes_raw()
+    return {f"{selector}._domainkey.{domain}": {"TXT": [f"v=DKIM1; k=ed25519; p={base64.b64encode(public).decode()}"]}}
+
+
 def _crlf(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\n", "\r\n")
 
@@ -150,12 +191,17 @@ def _encode(text: str) -> str:
 def _attachments(attach: Attachment | Sequence[Attachment] | None) -> list[tuple[str, bytes, str]]:
     if attach is None:
         return []
-    if isinstance(attach, str) or (isinstance(attach, tuple) and len(attach) in {2, 3} and isinstance(attach[1], bytes)):
+    if isinstance(attach, str | Message) or (
+        isinstance(attach, tuple) and len(attach) in {2, 3} and isinstance(attach[1], bytes)
+    ):
         many: Sequence[Any] = [attach]
     else:
         many = attach
     result = []
     for one in many:
+        if isinstance(one, Message):
+            result.append(("", bytes(one.octets), "message/rfc822"))
+            continue
         name, octets, kind = (one, b"octets of a file", "") if isinstance(one, str) else (*one, "")[:3]
         result.append((name, octets, kind or "application/octet-stream"))
     return result
@@ -175,6 +221,9 @@ def _parts(body: str, html: str, files: list[tuple[str, bytes, str]]) -> tuple[l
     for name, content, kind in files:
         parameters = f'; filename="{name}"' if name else ""
         disposition = ("Content-Disposition", f"attachment{parameters}")
+        if kind == "message/rfc822":  # no encoding but the identity (RFC 2046 5.2.1)
+            parts.append(([*_content(kind, "8bit"), disposition], content))
+            continue
         parts.append(([*_content(kind, "base64"), disposition], base64.encodebytes(content).replace(b"\n", b"\r\n")))
     return _multipart("mixed", parts)
 

@@ -10,12 +10,15 @@ Workers, supervisor, probes and pages are left out: `mailgateway run` has its ow
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
+
+import structlog
 
 from gateway.config.addresses import socket_path
 from gateway.config.models import Config
@@ -67,6 +70,7 @@ class InProcessGateway:
     `resolver`: asked instead of the tables of the config and of `zones`; the caller closes it. `locate`: file and line of a key, for
     ConfigError. `copies` takes the place of the quarantine, `relay` that of the relay's class, `journal` that of the list of records, and
     `accept` that of the listening sockets: it is called for each listener, and may open none.
+    Without `logs_transactions` only warnings are logged.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class InProcessGateway:
         relay: Callable[..., Relay] = Relay,
         journal: MemoryJournal | None = None,
         accept: Callable[[Door], Awaitable[asyncio.Server | None]] | None = None,
+        logs_transactions: bool = True,
     ) -> None:
         self.config = config
         self.directory = directory
@@ -91,6 +96,7 @@ class InProcessGateway:
         self._copies = copies
         self._make_relay = relay
         self._accept = accept or _accept
+        self._logs_transactions = logs_transactions
         self._resolver = resolver or FakeResolver({**config.dns.zones, **(zones or {})})
         self._stack = AsyncExitStack()
         self._doors: dict[str, tuple[Door, asyncio.Server | None]] = {}
@@ -165,6 +171,10 @@ class InProcessGateway:
             directory=self._base,
             connections=Connections(config.limits),
         )
+        if not self._logs_transactions:
+            site.log = structlog.get_logger(
+                "mailgateway", wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING)
+            ).bind()
         await generation.startup()
         stack.push_async_callback(generation.shutdown)
         for listener in config.listener:

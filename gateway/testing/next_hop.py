@@ -101,7 +101,18 @@ class Taken:
 
 
 class ScriptedNextHop:
-    """Listens on a free port of 127.0.0.1 (or on a UNIX socket) between `async with` and its end."""
+    r"""Listens on a free port of 127.0.0.1 (or on a UNIX socket) between `async with` and its end.
+
+    Examples:
+        >>> import asyncio
+        >>> async with ScriptedNextHop() as hop:
+        ...     hop.script("RCPT TO:<bob@", "550 5.1.1 No such user")
+        ...     reader, writer = await asyncio.open_connection(hop.host, hop.port)
+        ...     writer.write(b"HELO me\r\nMAIL FROM:<>\r\nRCPT TO:<bob@example.org>\r\n")
+        ...     print([(await reader.readline()).decode().strip() for _ in range(4)][3])
+        ...     writer.close()
+        550 5.1.1 No such user
+    """
 
     def __init__(
         self,

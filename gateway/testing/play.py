@@ -80,22 +80,22 @@ def _config(dialogue: Dialogue, hops: dict[str, PlayedNextHop], directory: Path)
             text = text.replace(f"{{{name}}}", value)
         return tomllib.loads(text)
 
-    config = _laid_over(loaded(BASE), loaded(over))
+    config = laid_over(loaded(BASE), loaded(over))
     plugins = dialogue.file.parent.absolute() / "plugins"
     if plugins.is_dir():
         config.setdefault("plugin_path", [str(plugins)])
     return Config.model_validate(config)
 
 
-def _laid_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def laid_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Tables are merged; of a list of tables the first with the first, more are added."""
     result = dict(base)
     for name, value in over.items():
         mine = result.get(name)
         if isinstance(mine, dict) and isinstance(value, dict):
-            result[name] = _laid_over(mine, value)
+            result[name] = laid_over(mine, value)
         elif isinstance(mine, list) and isinstance(value, list) and mine and value and isinstance(mine[0], dict):
-            result[name] = [_laid_over(mine[0], value[0]), *value[1:]]
+            result[name] = [laid_over(mine[0], value[0]), *value[1:]]
         else:
             result[name] = value
     return result

@@ -7,6 +7,7 @@ the look-ups of `mx:` are the configuration's own; only the connection at the en
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -22,7 +23,9 @@ from gateway.relay.routes import Server, parse_server
 from gateway.relay.server_pool import ServerPool
 from gateway.relay.setup import PLAIN, LinkSetup
 from gateway.session import Session, Tls
-from gateway.smtp.origin import Origin
+from gateway.smtp.border import Prototype
+from gateway.smtp.origin import Origin, endpoint
+from gateway.smtp.server import Server as SessionServer
 from gateway.smtp.site import Door
 from gateway.testing.next_hop import KEYWORDS, ScriptedNextHop
 from gateway.testing.script import Script
@@ -106,6 +109,23 @@ class PosedOrigin(Origin):
     def session(self, door: Door, tls: Tls | None = None, *, identity: str = "") -> Session:
         """A session of this client."""
         return Origin.session(self, door, self.tls or tls, identity=identity)
+
+
+class PosedServer(SessionServer):
+    """A session of a real connection whose client is somebody else: `pose` says who, by the client's port; None: nobody else."""
+
+    __slots__ = ("_pose",)
+
+    def __init__(self, door: Door, shared: Prototype, pose: Callable[[int], Origin | None]) -> None:
+        super().__init__(door, shared)
+        self._pose = pose
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection, or the same one again after the TLS handshake."""
+        if self._original_transport is None:
+            self._origin = self._pose(endpoint(transport, "peername")[1])
+        super().connection_made(transport)
 
 
 class SaidCopies:

@@ -17,6 +17,7 @@ from gateway.plugin import Plugin
 from gateway.registration import new_manager, objections, steps_of
 from gateway.runner import Runner
 from gateway.session import Session
+from gateway.testing.asserting import LATEST, trace_text
 from gateway.testing.builders import a_message, a_transaction
 from gateway.testing.context import FakeContext
 from gateway.threads import Circuit, Threads
@@ -62,6 +63,10 @@ class Result:
     """Verdicts that monitor mode held back."""
     trace: list[StepRecord]
     """All steps, those of the session first."""
+
+    def explain(self) -> str:
+        """The trace as `mailgateway check` prints it: each plugin, its answer, evidence and time."""
+        return trace_text(self.trace)
 
 
 async def run_plugin(
@@ -133,7 +138,9 @@ async def run_chain(
             await _call_all(chain, "shutdown", ())
     finally:
         threads.close()
-    return _result(result, raises=on_error is None)
+    found = _result(result, raises=on_error is None)
+    LATEST[:] = [found]
+    return found
 
 
 def build_chain(
@@ -180,7 +187,9 @@ def _result(done: Walk, *, raises: bool) -> Result:
     trace = [*(own.step_records() if isinstance(own, Trace) else ()), *cast("Trace", done.transaction.trace).step_records()]
     for step in trace:
         if raises and step["outcome"] in FAULTS:
-            raise PluginError(step["plugin"], f"{step['stage']}: {step['evidence']}")
+            error = PluginError(step["plugin"], f"{step['stage']}: {step['evidence']}")
+            error.add_note(trace_text(trace))
+            raise error
     everybody = [*done.transaction.recipients, *done.refused]
     decision = done.refusal or next((one.decision for one in everybody if one.decision is not None), None)
     steps = cast("Trace", done.transaction.trace).steps
