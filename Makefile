@@ -7,6 +7,7 @@ CONFIG ?= config.toml
 WORKERS ?= 2
 DIFFERENCE ?= 3000
 FUZZ ?= 100
+RELOADS ?= 10000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq install
 
@@ -16,7 +17,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test difference fuzz servers lint types fmt docs api bench count growth valgrind soak clean
+.PHONY: help run demo test difference reloads fuzz servers lint types fmt docs api bench count growth valgrind soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ test: .venv/installed-tests servers ## run the tests (ARGS='-k name' for some of
 
 difference: .venv/installed-tests servers ## 6,000 sessions against a bare Postfix and through the gateway (DIFFERENCE=NUMBER of either kind)
 	@MAILGATEWAY_DIFFERENCE=$(DIFFERENCE) $(BIN)/python -m pytest -q -rP --show-capture=stdout --reruns 0 tests/difference
+
+reloads: .venv/installed-tests ## 10,000 reloads of a worker, and nothing left of them (RELOADS=NUMBER)
+	@MAILGATEWAY_RELOADS=$(RELOADS) $(BIN)/python -m pytest -q -rP --show-capture=stdout --reruns 0 tests/integration/test_reload_leaks.py
 
 fuzz: .venv/installed-tests ## generated and hostile input, FUZZ=100 times as much as the suite has (ARGS='-k dkim' for some of it)
 	@MAILGATEWAY_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q -rP --show-capture=stdout --reruns 0 --timeout 0 tests/fuzz $(ARGS)

@@ -1,16 +1,17 @@
 """Where plugins come from: entry points, dotted paths, and single files in `plugin_path`. Only names in use are loaded.
 
-A single file `tickets.py` becomes the module `mailgateway_site.tickets`; no folder of plugins is ever put on `sys.path`,
+A single file `tickets.py` becomes the module `mailgateway_site.tickets`, and `mailgateway_site.tickets@2` where a generation before
+still has that one: each has its own until its last session has ended (`freshness`). No folder of plugins is ever put on `sys.path`,
 where a plugin `spf.py` would hide the library of that name.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import itertools
 import sys
 import traceback
 import types
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.freshness import SourceLoader, files_of, import_fresh
 from gateway.plugin import Plugin
 
 GROUP = "mailgateway.plugins"
@@ -121,7 +123,7 @@ def load(origin: Origin) -> type[Plugin[Any]]:
         if origin.is_file:
             return _class_in(_load_file(Path(origin.target)), origin)
         module, _, attribute = origin.target.partition(":")
-        kind: Any = importlib.import_module(module.strip())
+        kind: Any = import_fresh(module.strip())
         for part in attribute.split("[")[0].strip().split("."):
             kind = getattr(kind, part)
     except DiscoveryError:
@@ -145,22 +147,38 @@ def _describe(error: BaseException) -> str:
 
 
 def _load_file(file: Path) -> types.ModuleType:
-    name = f"{SITE}.{file.stem}"
+    name = _free_name(f"{SITE}.{file.stem}")
     _site_package()
-    specification = importlib.util.spec_from_file_location(name, file)
-    if specification is None or specification.loader is None:
+    loader = SourceLoader(name, str(file), file.read_bytes())
+    specification = importlib.util.spec_from_file_location(name, file, loader=loader)
+    if specification is None:
         raise DiscoveryError(f"file {file}, which is no Python module", allowed="a Python file")
     module = importlib.util.module_from_spec(specification)
-    before = sys.modules.get(name)
     sys.modules[name] = module  # annotations are resolved through it
     try:
-        specification.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
-        sys.modules.pop(name)
-        if before is not None:
-            sys.modules[name] = before
+        sys.modules.pop(name, None)
         raise
     return module
+
+
+def _free_name(name: str) -> str:
+    """The name of a module, or the first one behind it that no other generation has."""
+    return next(one for one in itertools.chain((name,), (f"{name}@{n}" for n in itertools.count(2))) if one not in sys.modules)
+
+
+def is_of_site(module: str) -> bool:
+    """A single file's module, which a generation has for itself."""
+    return module.startswith(f"{SITE}.")
+
+
+def source_files(found: Found) -> list[str]:
+    """Files whose change means other code of this plugin; none for bundled ones, which change with the gateway."""
+    if found.origin.is_file:
+        return [found.origin.target]
+    root = found.kind.__module__.partition(".")[0]
+    return [] if root == "gateway" else files_of(root)
 
 
 def _site_package() -> None:
@@ -192,7 +210,7 @@ def _class_in(module: types.ModuleType, origin: Origin) -> type[Plugin[Any]]:
 class SiteFinder(importlib.abc.MetaPathFinder):
     """Lets a worker's process pool import single-file plugins by their module name, without `sys.path`."""
 
-    def __init__(self, files: Mapping[str, str]) -> None:
+    def __init__(self, files: Mapping[str, tuple[str, bytes]]) -> None:
         self._files = dict(files)
 
     def find_spec(
@@ -202,19 +220,23 @@ class SiteFinder(importlib.abc.MetaPathFinder):
         target: types.ModuleType | None = None,  # noqa: ARG002 - the interface
     ) -> importlib.machinery.ModuleSpec | None:
         """The file of a site module."""
-        file = self._files.get(fullname)
-        return None if file is None else importlib.util.spec_from_file_location(fullname, file)
+        found = self._files.get(fullname)
+        if found is None:
+            return None
+        file, source = found
+        return importlib.util.spec_from_file_location(fullname, file, loader=SourceLoader(fullname, file, source))
 
 
-def install_site_modules(files: Mapping[str, str]) -> None:
-    """In a pool's process: module name → file."""
+def install_site_modules(files: Mapping[str, tuple[str, bytes]]) -> None:
+    """In a pool's process: module name → file and its source."""
     _site_package()
     sys.meta_path.insert(0, SiteFinder(files))
 
 
-def loaded_site_files() -> dict[str, str]:
-    """Module name → file of the single-file plugins of this process."""
-    front = f"{SITE}."
+def loaded_site_files() -> dict[str, tuple[str, bytes]]:
+    """Module name → file and source of the single-file plugins of this process."""
     return {
-        name: str(module.__file__) for name, module in list(sys.modules.items()) if name.startswith(front) and module.__file__
+        name: (str(module.__file__), loader.source)
+        for name, module in list(sys.modules.items())
+        if is_of_site(name) and isinstance(loader := module.__loader__, SourceLoader) and loader.source is not None
     }

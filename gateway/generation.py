@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,8 +18,9 @@ import structlog
 
 from gateway.chain import Chain
 from gateway.context import Context
-from gateway.discovery import Found
+from gateway.discovery import Found, is_of_site, source_files
 from gateway.errors import ConfigError, PluginError
+from gateway.freshness import forget
 from gateway.plugin import Plugin
 from gateway.plugin_context import PluginContexts
 from gateway.plugin_uses import Locate, Reading, Use
@@ -58,7 +60,7 @@ class Generation:
 
     def __init__(self, id_: str, plugins: Mapping[str, Loaded], chains: Mapping[str, Chain], runner: Runner) -> None:
         self.id = id_
-        """Short hash of the configuration and of single-file plugins."""
+        """Short hash of the configuration, of the code of plugins that are not bundled, and of files that plugins have read."""
         self.plugins = plugins
         """By name, in the order of the configuration."""
         self._chains = chains
@@ -113,6 +115,7 @@ class Generation:
             except ValueError as error:
                 reading.object_to(("plugins",), str(error), "findings that do not need each other in a circle")
         if reading.problems:
+            forget(one for kind in reading.kinds if is_of_site(one := kind.__module__))
             raise ConfigError(reading.problems)
         return cls(_identify(config, plugins), plugins, chains, runner)
 
@@ -124,6 +127,18 @@ class Generation:
     def modules(self) -> dict[str, str]:
         """Module of a plugin's class → name of the plugin, for the watchdog."""
         return {type(loaded.plugin).__module__: name for name, loaded in self.plugins.items()}
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files whose change calls for a reload: source of plugins that are not bundled, and what plugins say they have read."""
+        found: dict[str, None] = {}
+        for loaded in self.plugins.values():
+            found.update(dict.fromkeys([*source_files(loaded.found), *map(str, loaded.plugin.files_read)]))
+        return tuple(found)
+
+    def forget(self) -> None:
+        """No session uses it any more: modules that are its own leave `sys.modules`."""
+        forget(name for name in self.modules if is_of_site(name))
 
     @property
     def lost_threads(self) -> int:
@@ -209,6 +224,7 @@ def _identify(config: Config, plugins: Mapping[str, Loaded]) -> str:
     digest = hashlib.sha256(config.model_dump_json().encode())
     for name, loaded in plugins.items():
         digest.update(f"\0{name}\0{loaded.found.origin}".encode())
-        if loaded.found.origin.is_file:
-            digest.update(Path(loaded.found.origin.target).read_bytes())
+        for file in sorted({*source_files(loaded.found), *map(str, loaded.plugin.files_read)}):
+            with suppress(OSError):  # it went since it was read
+                digest.update(Path(file).read_bytes())
     return digest.hexdigest()[:10]

@@ -72,6 +72,7 @@ DNS_SECONDS = Histogram("mailgateway_dns_seconds", "Time of look-ups that needed
 DNS_SERVER_FAILURES = Counter(
     "mailgateway_dns_server_failures", "Tries that a name server did not answer, or refused.", ["server"]
 )
+RELOADS = Counter("mailgateway_reloads", "Reloads: done, or refused, which changed nothing.", ["result"])
 WORKERS_ENDED = Counter("mailgateway_workers_ended", "Workers that ended unasked: exited, killed, blocked.", ["reason"])
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Generic, cast, get_args, get_origin, overload
 
 import pluggy
@@ -90,6 +91,11 @@ class Plugin(Generic[OptionsT]):
         self.name = name or type(self).__name__.lower()
         if context is not None:
             self.context = context
+
+    @property
+    def files_read(self) -> Sequence[str | Path]:
+        """Files that its constructor has read, beside the configuration: the gateway reloads when one of them changes."""
+        return ()
 
     @property
     def passes_over(self) -> Mapping[str, str]:

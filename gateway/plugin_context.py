@@ -211,7 +211,7 @@ def _new_pool() -> ProcessPoolExecutor:
     )
 
 
-def _begin(site_files: dict[str, str]) -> None:
+def _begin(site_files: dict[str, tuple[str, bytes]]) -> None:
     """In a process of the pool: end with the worker, however it ends; know the site's modules."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the worker decides
     install_site_modules(site_files)

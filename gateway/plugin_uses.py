@@ -80,6 +80,11 @@ class Reading:
             if use is not None:
                 self.uses[name] = use
 
+    @property
+    def kinds(self) -> tuple[type[Plugin[Any]], ...]:
+        """The classes that were loaded."""
+        return tuple(self._classes.values())
+
     def make(self, use: Use, contexts: Callable[[str], Context]) -> Plugin[Any] | None:
         """The plugin itself; None when its own constructor refuses."""
         try:

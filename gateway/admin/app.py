@@ -37,6 +37,9 @@ class _WorkerCollector(Collector):
         return [
             GaugeMetricFamily("mailgateway_workers_up", "Workers whose loop turns.", value=report["workers_up"]),
             GaugeMetricFamily("mailgateway_workers", "Workers that are configured.", value=report["workers"]),
+            GaugeMetricFamily(
+                "mailgateway_generation", "Number of the configuration in force: 1 at the start.", value=report["generation"]
+            ),
             GaugeMetricFamily("mailgateway_ready", "1 when /ready says so.", value=float(report["ready"])),
             routes,
         ]

@@ -25,6 +25,8 @@ class Report(TypedDict):
     workers: int
     workers_up: int
     sessions: int
+    generation: int
+    """Number of the configuration in force: 1 at the start."""
     routes: dict[str, bool]
     resting: dict[str, int]
     """Servers of a route that rest after a failure, in the worker that knows of most; routes without any are left out."""
@@ -64,12 +66,14 @@ class Health:
             routes[route] = any(age is not None and age <= ANSWER_LIMIT for age in answers)
             if up and not routes[route]:
                 reasons.append(f"no next hop of route {route!r} answers")
+        refusal = self.slots.refusal
         return Report(
             ready=not reasons,
             reasons=reasons,
-            warnings=[self.state_warning] if self.state_warning else [],
+            warnings=list(filter(None, (self.state_warning, refusal and f"the last reload was refused: {refusal}"))),
             workers=len(self.slots),
             workers_up=len(up),
+            generation=self.slots.generation,
             sessions=sum(slot.sessions for slot in up),
             routes=routes,
             resting={

@@ -11,6 +11,7 @@ from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.explain import explain
 from gateway.cli.healthcheck import healthcheck
+from gateway.cli.reload import reload
 from gateway.cli.run import run
 from gateway.cli.talk import talk
 
@@ -34,6 +35,7 @@ app.add_typer(dmarc.app, name="dmarc")
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(dkim.app, name="dkim")
 app.command()(run)
+app.command()(reload)
 app.command()(check)
 app.command()(talk)
 app.command()(healthcheck)

@@ -59,6 +59,8 @@ class ServerConfig(Model):
     """A worker whose loop is blocked longer than this is replaced."""
     restart_rest: Duration = 10.0
     """A process that ends soon after its start rests before the next start: 0.1 s, each time twice as long, up to this."""
+    watch_files: Duration = Field(default=1.0, le=3600)
+    """How often the files of configuration, rules and plugins are looked at: the gateway reloads when they have changed and stayed so for as long. 0: never."""
     uvloop: bool = True
     """Use uvloop when it is installed."""
     log_format: Literal["auto", "text", "json"] = "auto"

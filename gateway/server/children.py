@@ -58,6 +58,10 @@ class Child:
     due: float | None = 0.0
     """When to start it; None while it runs."""
     beat: float = 0.0
+    channel: socket.socket | None = None
+    """Its end, while it is forked."""
+    is_replaced: bool = False
+    """It was told to end, so that another one begins."""
     silence: float = 0.0
     """Seconds the supervisor itself has seen no beat: a machine that slept is no blocked loop."""
 
@@ -107,26 +111,29 @@ class Resources:
         return found
 
     def _worker(self, slot: Slot) -> Child:
-        assignment = Assignment(
-            loaded=self.loaded,
-            slot=slot,
-            reserved=self.reserved,
-            state_directory=self.state,
-            inbox_address=self.inbox_address,
-            seats=self.seats,
-            stack_file=self.run.stack_file(slot.index),
-            modules_file=self.run.modules_file(slot.index),
-        )
-
         def work() -> int:
             from gateway.server import worker
+
+            assignment = Assignment(  # as things are at the fork
+                loaded=self.loaded,
+                slot=slot,
+                reserved=self.reserved,
+                state_directory=self.state,
+                inbox_address=self.inbox_address,
+                seats=self.seats,
+                stack_file=self.run.stack_file(slot.index),
+                modules_file=self.run.modules_file(slot.index),
+                channel=child.channel,
+                generation=self.slots.generation,
+            )
 
             for sock in (self.admin, self.inbox):
                 if sock is not None:
                     sock.close()
             return worker.main(assignment)
 
-        return Child(name=f"worker-{slot.index}", work=work, slot=slot)
+        child = Child(name=f"worker-{slot.index}", work=work, slot=slot)
+        return child
 
     def _close_listeners(self) -> None:
         """In a process beside the workers: an inherited UNIX socket would go on listening there."""

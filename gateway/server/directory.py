@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gateway.errors import GatewayError
 
+CONTROL = "control"
 INBOX_FILE = "inbox.address"
 """In the run's own directory."""
 
@@ -50,6 +51,11 @@ class RunDirectory:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise DirectoryError(f"state directory {state}: {error.strerror or error}") from error
+
+    @property
+    def control(self) -> Path:
+        """Where the supervisor listens for commands: a UNIX socket for whoever may enter the directory."""
+        return self.path / CONTROL
 
     def stack_file(self, worker: int) -> Path:
         """Where a blocked worker writes its stack when asked by a signal."""

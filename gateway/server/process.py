@@ -48,6 +48,10 @@ class Assignment:
     """File whose octets are the seats of all workers' connections."""
     stack_file: Path
     modules_file: Path
+    channel: socket.socket | None = None
+    """To the supervisor."""
+    generation: int = 1
+    """Number of the configuration."""
 
 
 @dataclass(kw_only=True)
@@ -64,6 +68,8 @@ class Runtime:
     seats: int | None
     watchdog: Watchdog
     modules_file: Path
+    channel: socket.socket | None = None
+    generation: int = 1
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by SIGTERM: stop accepting, let transactions end, return."""
 
@@ -150,6 +156,8 @@ async def _work(assignment: Assignment, serve: Serve) -> None:
         seats=assignment.seats,
         watchdog=watchdog,
         modules_file=assignment.modules_file,
+        channel=assignment.channel,
+        generation=assignment.generation,
     )
 
     def drain() -> None:

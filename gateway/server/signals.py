@@ -7,6 +7,27 @@ import selectors
 import signal
 from typing import Self
 
+
+class Terminal:
+    """The terminal the gateway was started at. SIGHUP says that it is gone; a daemon has none, and is told to reload."""
+
+    def __init__(self) -> None:
+        self._was_there = _has_terminal()
+
+    @property
+    def is_lost(self) -> bool:
+        """There was one, and it is gone."""
+        return self._was_there and not _has_terminal()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 

@@ -10,14 +10,19 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 
 _NUMBER = struct.Struct("@q")
 _SECONDS = struct.Struct("@d")
 _NAME_SIZE = 64
-_HEADER_SIZE = 16
-_ROUTES_AT = 48 + _NAME_SIZE + 8
+_HEADER_SIZE = 1024
+_TEXT_AT = 32
+_TEXT_SIZE = 960
+_GENERATION_AT = 48 + _NAME_SIZE
+_ROUTES_AT = _GENERATION_AT + 8
+_LEAST_ROOM = 64
+"""Routes that there is room for at least: a reload may bring more than the start had."""
 
 
 class WorkerState(IntEnum):
@@ -32,12 +37,17 @@ class WorkerState(IntEnum):
 class Slot:
     """The part of the shared memory that belongs to one worker."""
 
-    def __init__(self, memory: mmap.mmap, index: int, offset: int, routes: tuple[str, ...], clock: Callable[[], float]) -> None:
+    def __init__(self, memory: mmap.mmap, index: int, offset: int, table: Mapping[str, int], clock: Callable[[], float]) -> None:
         self.index = index
         self._memory = memory
         self._at = offset
-        self._routes = {route: offset + _ROUTES_AT + 16 * n for n, route in enumerate(routes)}
+        self._routes: dict[str, int] = {}
+        self.follow(table)
         self._clock = clock
+
+    def follow(self, table: Mapping[str, int]) -> None:
+        """These are the routes now, each with its place (`Slots.table`)."""
+        self._routes = {route: self._at + _ROUTES_AT + 16 * place for route, place in table.items()}
 
     def _number(self, at: int) -> int:
         return int(_NUMBER.unpack_from(self._memory, self._at + at)[0])
@@ -52,6 +62,7 @@ class Slot:
             _NUMBER.pack_into(self._memory, route + 8, 0)
         self.note_sessions(0)
         self.note_blocking("")
+        self.generation = 0
         self.beat()
         _NUMBER.pack_into(self._memory, self._at, pid or os.getpid())
         self.state = WorkerState.STARTING
@@ -89,6 +100,15 @@ class Slot:
     def silence(self) -> float:
         """Seconds since the loop turned last."""
         return self._clock() - self.last_beat
+
+    @property
+    def generation(self) -> int:
+        """Number of the configuration that new sessions get here; 0: none yet."""
+        return self._number(_GENERATION_AT)
+
+    @generation.setter
+    def generation(self, number: int) -> None:
+        _NUMBER.pack_into(self._memory, self._at + _GENERATION_AT, number)
 
     @property
     def sessions(self) -> int:
@@ -133,10 +153,28 @@ class Slots:
     """All slots, and what the supervisor says of the whole."""
 
     def __init__(self, workers: int, routes: Sequence[str] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.routes = tuple(routes)
-        size = _ROUTES_AT + 16 * len(self.routes)
+        self.table: dict[str, int] = {route: place for place, route in enumerate(routes)}
+        """Route → its place in each slot. A process knows what it was forked with and told since (`follow`)."""
+        self.room = max(_LEAST_ROOM, 2 * len(self.table))
+        size = _ROUTES_AT + 16 * self.room
         self._memory = mmap.mmap(-1, _HEADER_SIZE + size * workers)
-        self._all = tuple(Slot(self._memory, n, _HEADER_SIZE + size * n, self.routes, clock) for n in range(workers))
+        self._all = tuple(Slot(self._memory, n, _HEADER_SIZE + size * n, self.table, clock) for n in range(workers))
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """Names of the routes."""
+        return tuple(self.table)
+
+    def follow(self, routes: Sequence[str]) -> None:
+        """These are the routes now: those that stay keep their places. ValueError when there are more than `room`."""
+        if len(routes) > self.room:
+            msg = f"{len(routes)} routes, and there is room for {self.room}"
+            raise ValueError(msg)
+        kept = {route: self.table[route] for route in routes if route in self.table}
+        free = iter(sorted(set(range(self.room)) - set(kept.values())))
+        self.table = {route: kept[route] if route in kept else next(free) for route in routes}
+        for slot in self._all:
+            slot.follow(self.table)
 
     def __getitem__(self, index: int) -> Slot:
         return self._all[index]
@@ -155,6 +193,28 @@ class Slots:
     def drain(self) -> None:
         """Say that the gateway is about to end."""
         _NUMBER.pack_into(self._memory, 0, 1)
+
+    @property
+    def generation(self) -> int:
+        """Number of the configuration in force: 1 at the start, one more with each reload."""
+        return int(_NUMBER.unpack_from(self._memory, 8)[0])
+
+    @generation.setter
+    def generation(self, number: int) -> None:
+        _NUMBER.pack_into(self._memory, 8, number)
+
+    @property
+    def refusal(self) -> str:
+        """Why the last reload changed nothing; `` when it did, or there was none."""
+        length = min(max(int(_NUMBER.unpack_from(self._memory, 16)[0]), 0), _TEXT_SIZE)
+        return self._memory[_TEXT_AT : _TEXT_AT + length].decode("utf-8", "replace")
+
+    @refusal.setter
+    def refusal(self, why: str) -> None:
+        octets = why.encode("utf-8", "replace")[:_TEXT_SIZE]
+        _NUMBER.pack_into(self._memory, 16, 0)
+        self._memory[_TEXT_AT : _TEXT_AT + len(octets)] = octets
+        _NUMBER.pack_into(self._memory, 16, len(octets))
 
     def beating(self, limit: float) -> list[Slot]:
         """Slots of workers that serve and whose loop has turned in the last `limit` seconds."""

@@ -10,25 +10,32 @@ import gc
 import os
 import selectors
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway.config.checks import state_is_durable
 from gateway.config.load import Loaded
 from gateway.server import logs
+from gateway.server.channel import Channel
 from gateway.server.children import Admin, Child, Place, Resources
 from gateway.server.directory import DirectoryError, RunDirectory, make_state_directory
 from gateway.server.listeners import BindError, cpu_count, open_listening, reserve
 from gateway.server.preload import preload
 from gateway.server.process import CLOSING_LIMIT, EXIT_CONFIG, end_with_parent
-from gateway.server.signals import ENDING, Signals, forget_signals
+from gateway.server.reload import Reloading
+from gateway.server.signals import ENDING, Signals, Terminal, forget_signals
 from gateway.server.slots import Slot, Slots, WorkerState
 from gateway.server.watchdog import ASK_FOR_STACK, plugin_in_stack
 from gateway.smtp.connections import open_file
+
+if TYPE_CHECKING:
+    from gateway.config.models import Config
 
 TICK = 0.1
 START_LIMIT = 60.0
@@ -81,7 +88,6 @@ class Supervisor:
     """The processes of one gateway and their life. `run` above is the way in."""
 
     def __init__(self, resources: Resources, *, admin: Admin | None, announce: Callable[[Place], None]) -> None:
-        self._config = resources.loaded.config
         self._resources = resources
         self._slots = resources.slots
         self._announce = announce
@@ -93,7 +99,13 @@ class Supervisor:
         self._status = 0
         self._workers = resources.workers()
         self._beside = resources.beside(admin)
+        self._terminal = Terminal()
+        self._reloading = Reloading(resources, self._workers, fork=self._fork_off, routes_changed=self._renew_pages)
         self._first_worker_due = time.monotonic() + FIRST_WORKER_LIMIT
+
+    @property
+    def _config(self) -> Config:
+        return self._resources.loaded.config
 
     def run(self) -> int:
         """Start everything and stay until all has ended."""
@@ -108,6 +120,7 @@ class Supervisor:
         gc.collect()
         gc.freeze()
         with selectors.DefaultSelector() as selector, Signals(selector) as signals:
+            self._reloading.open(selector)
             last = time.monotonic()
             while True:
                 selector.select(TICK)
@@ -117,6 +130,7 @@ class Supervisor:
                 self._reap(now)
                 self._watch(now, min(now - last, 5 * TICK))
                 last = now
+                self._reloading.turn(now)
                 if self._ending is not None and self._drained(now):
                     break
                 self._start_due(now)
@@ -139,8 +153,26 @@ class Supervisor:
                 self._log.info("gateway.listening", listener=place.name, address=str(place))
 
     def _fork(self, child: Child, now: float) -> None:
-        if child.slot is not None:
-            child.slot.take(pid=0)
+        slot, ours = child.slot, None
+        if slot is not None:
+            slot.take(pid=0)
+            ours, child.channel = socket.socketpair()
+
+        def work() -> int:
+            if slot is not None and ours is not None:
+                ours.close()
+                slot.take()
+            return child.work()
+
+        pid = self._fork_off(work, child.name)
+        if ours is not None and child.channel is not None:
+            child.channel.close()
+            child.channel = None
+            self._reloading.attach(child, Channel(ours))
+        child.pid, child.started, child.due, child.silence = pid, now, None, 0.0
+        self._log.debug("process.started", child=child.name, pid=pid)
+
+    def _fork_off(self, work: Callable[[], int], name: str = "trial") -> int:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         pid = os.fork()
@@ -149,17 +181,23 @@ class Supervisor:
             try:
                 end_with_parent(self._pid)
                 forget_signals()
-                if child.slot is not None:
-                    child.slot.take()
-                status = child.work()
+                self._reloading.close_here()
+                status = work()
                 for stream in (sys.stdout, sys.stderr):
                     stream.flush()
             except BaseException:  # noqa: BLE001 - the border of the process: nothing of the parent may run in the child
-                self._log.exception("process.failed", child=child.name)
+                self._log.exception("process.failed", child=name)
             finally:
                 os._exit(status)
-        child.pid, child.started, child.due, child.silence = pid, now, None, 0.0
-        self._log.debug("process.started", child=child.name, pid=pid)
+        return pid
+
+    def _renew_pages(self) -> None:
+        """The pages know the routes by name: a process that knows the new ones takes the place of this one."""
+        for child in self._beside:
+            if child.name == "admin" and child.pid:
+                child.is_replaced = True
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGTERM)
 
     # -- watching ----------------------------------------------------------------------------------------------------
 
@@ -173,6 +211,7 @@ class Supervisor:
 
     def _child_ended(self, child: Child, code: int, now: float) -> None:
         pid, child.pid = child.pid, 0
+        self._reloading.detach(child)
         if child.slot is not None:
             blocking = child.slot.blocking
             child.slot.empty()
@@ -183,6 +222,9 @@ class Supervisor:
         else:
             blocking = ""
         if self._ending is not None:
+            return
+        if child.is_replaced:
+            child.is_replaced, child.due = False, now
             return
         short_life = now - child.started < _SHORT_LIFE
         child.rest = min(max(_FIRST_REST, child.rest * 2), self._config.server.restart_rest) if short_life else 0.0
@@ -227,7 +269,9 @@ class Supervisor:
         if number not in ENDING:
             return
         now = time.monotonic()
-        if self._ending is not None and number != signal.SIGHUP:
+        if number == signal.SIGHUP and self._ending is None and not self._terminal.is_lost:
+            self._reloading.ask("SIGHUP")
+        elif self._ending is not None and number != signal.SIGHUP:
             self._ending = now  # asked twice: at once
         elif self._ending is None:
             self._log.info("gateway.draining", signal=signal.Signals(number).name, limit=self._config.server.drain_limit)
@@ -235,6 +279,7 @@ class Supervisor:
 
     def _end(self, now: float, *, limit: float) -> None:
         self._slots.drain()  # not ready first, then the listeners close
+        self._reloading.end()
         self._ending = now + limit
         for place in self._resources.reserved:
             place.close()

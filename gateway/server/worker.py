@@ -12,23 +12,18 @@ from typing import Any
 
 import structlog
 
-from gateway.chain import Chain
-from gateway.config.checks import state_is_durable
+from gateway.config.load import Loaded
 from gateway.config.models import ListenerConfig
-from gateway.delivery import Delivery
-from gateway.dns import CachingResolver
-from gateway.errors import ConfigError, ConfigProblem, StorageError
-from gateway.generation import Generation
+from gateway.errors import StorageError
 from gateway.journal import Journal
 from gateway.ledger import Ledger
-from gateway.plugin_context import PluginContexts
 from gateway.quarantine import Quarantine
 from gateway.quarantine.retention import collect, expire
-from gateway.relay.pool import Relay
 from gateway.server.process import Assignment, Runtime, run_worker
+from gateway.server.reloads import Reloads
+from gateway.server.served import Lasting, Served
 from gateway.smtp.arrival import protocols
 from gateway.smtp.connections import Connections
-from gateway.smtp.site import Door, Site
 from gateway.store import SqliteStore
 
 log = structlog.get_logger("mailgateway.worker")
@@ -39,6 +34,8 @@ RENEWED_EVERY = 2.0
 """Seconds between looks at the files of certificates."""
 TIDY_EVERY = 60.0
 """Seconds between sweeps of quarantine and store."""
+MAX_OLDER = 16
+"""Generations that sessions may be left on; past them, those of the oldest end after their transaction."""
 RENEW_EVERY = 10.0
 """Seconds between renewals of the leases of pending copies."""
 
@@ -58,20 +55,21 @@ async def serve(runtime: Runtime) -> None:
 class Worker:
     """The parts of one worker, and its life."""
 
-    def __init__(self, runtime: Runtime, site: Site, quarantine: Quarantine, store: SqliteStore, generation: Generation) -> None:
+    def __init__(self, runtime: Runtime, lasting: Lasting, served: Served) -> None:
         self.runtime = runtime
-        self.site = site
-        self.quarantine = quarantine
-        self.store = store
-        self.generation = generation
-        self.doors: list[Door] = []
+        self.lasting = lasting
+        self.served = served
+        """What new sessions get."""
+        self.older: list[Served] = []
+        """What sessions under way began with, the oldest first."""
+        self._entrances: dict[str, Callable[[], asyncio.BaseProtocol]] = {}
+        self._ends: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(cls, runtime: Runtime, stack: AsyncExitStack) -> Worker:
         """Storage, next hops, DNS and the chain; ConfigError when the configuration cannot be carried out."""
         config = runtime.config
         state = runtime.state_directory
-        durable, why = state_is_durable(state, config.server.state)
         store = await SqliteStore.open(state / "store.sqlite")
         stack.push_async_callback(store.close)
         quarantine = await Quarantine.open(
@@ -89,71 +87,84 @@ class Worker:
             reports=config.dmarc_reports,
         )
         stack.push_async_callback(journal.close)
-        resolver = CachingResolver(config.dns)
-        stack.push_async_callback(resolver.close)
-        relay = Relay(
-            config.route,
-            config.relay,
-            server_name=config.server.name,
-            inbox_address=runtime.inbox_address,
-            resolver=resolver,
-            listens=config.listens,
-            directory=runtime.loaded.directory,
-        )
-        stack.push_async_callback(relay.close)
-        contexts = PluginContexts(config, directory=runtime.loaded.directory, resolver=resolver, store=store)
-        stack.push_async_callback(contexts.close)
-        generation = await Generation.load(
-            config, locate=runtime.loaded.locate, directory=runtime.loaded.directory, context_factory=contexts
-        )
-        site = Site(
-            config=config,
-            generation=generation.id,
-            relay=relay,
-            delivery=Delivery(quarantine=quarantine, journal=journal, ledger=ledger, max_classes=config.limits.max_classes),
-            journal=journal,
-            spool=state / "spool",
-            directory=runtime.loaded.directory,
-            connections=Connections(config.limits, file=runtime.seats, tell=runtime.slot.note_sessions),
-            storage_problem="" if durable else why,
-        )
-        runtime.name_modules(generation.modules)
-        await generation.startup()
-        stack.push_async_callback(generation.shutdown)
-        return cls(runtime, site, quarantine, store, generation)
+        connections = Connections(config.limits, file=runtime.seats, tell=runtime.slot.note_sessions)
+        lasting = Lasting(store=store, quarantine=quarantine, ledger=ledger, journal=journal, connections=connections)
+        served = await Served.open(runtime, lasting, runtime.loaded, runtime.generation, None)
+        worker = cls(runtime, lasting, served)
+        stack.push_async_callback(worker.close)
+        return worker
+
+    async def close(self) -> None:
+        """All generations; their sessions have ended, or are cut."""
+        for task in self._ends:
+            task.cancel()
+        await asyncio.gather(*self._ends, return_exceptions=True)
+        for one in [*self.older, self.served]:
+            await one.close()
 
     async def run(self) -> None:
         """Accept, until the drain; then until the last session has ended."""
         loop = asyncio.get_running_loop()
-        servers = []
-        for listener in self.runtime.config.listener:
-            door = _door(self.site, listener, self.generation.chain(listener.name), self.runtime.loaded.directory)
-            self.doors.append(door)
-            servers.append(await self._accept(loop, door))
-        renew_every = min(RENEW_EVERY, self.site.config.quarantine.lease / 3)
+        self._enter_by(self.served)
+        servers = [await self._accept(loop, listener) for listener in self.runtime.config.listener]
+        renew_every = min(RENEW_EVERY, self.runtime.config.quarantine.lease / 3)
+        renew = self.lasting.quarantine.renew
         chores = [
             loop.create_task(again_and_again("probe.failed", self._probe, every=PROBE_EVERY, first=0)),
             loop.create_task(again_and_again("tls.watch_failed", self._renew, every=RENEWED_EVERY, first=RENEWED_EVERY)),
             loop.create_task(again_and_again("tidy.failed", self._tidy, every=TIDY_EVERY, first=TIDY_EVERY)),
-            loop.create_task(
-                again_and_again("quarantine.renew_failed", self.quarantine.renew, every=renew_every, first=renew_every)
-            ),
+            loop.create_task(again_and_again("quarantine.renew_failed", renew, every=renew_every, first=renew_every)),
+            loop.create_task(Reloads(self.runtime, self).follow(), name="reloads"),
         ]
         self.runtime.ready()
         try:
             await self.runtime.draining.wait()
             for server in servers:
                 server.close()
-            for door in self.doors:
-                await door.drain()
+            await asyncio.gather(*(one.drain() for one in [self.served, *self.older]))
         finally:
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
 
-    async def _accept(self, loop: asyncio.AbstractEventLoop, door: Door) -> asyncio.Server:
-        made = protocols(door, loop)
-        sock = self.runtime.sockets[door.config.name]
+    # -- generations -------------------------------------------------------------------------------------------------
+
+    async def prepare(self, loaded: Loaded, number: int) -> Served:
+        """The next generation, ready beside this one. ConfigError, PluginError."""
+        return await Served.open(self.runtime, self.lasting, loaded, number, self.served)
+
+    def swap(self, served: Served) -> None:
+        """Connections that come from here on are this generation's; those under way stay with theirs."""
+        before, self.served = self.served, served
+        self._enter_by(served)
+        self.lasting.connections.follow(served.loaded.config.limits)
+        self.runtime.slot.generation = served.number
+        self.older.append(before)
+        task = asyncio.get_running_loop().create_task(self._end(before), name=f"generation {before.number}")
+        self._ends.add(task)
+        task.add_done_callback(self._ends.discard)
+        for one in self.older[:-MAX_OLDER]:
+            for door in one.doors:
+                door.turn_out()
+
+    async def _end(self, served: Served) -> None:
+        """Stop a generation's plugins when its last session has ended."""
+        await served.vacated()
+        self.older.remove(served)
+        await served.close()
+        log.info("generation.ended", number=served.number, generation=served.generation.id)
+
+    def _enter_by(self, served: Served) -> None:
+        loop = asyncio.get_running_loop()
+        self._entrances = {door.config.name: protocols(door, loop) for door in served.doors}
+
+    async def _accept(self, loop: asyncio.AbstractEventLoop, listener: ListenerConfig) -> asyncio.Server:
+        name = listener.name
+
+        def made() -> asyncio.BaseProtocol:
+            return self._entrances[name]()
+
+        sock = self.runtime.sockets[name]
         if sock.family == socket.AF_UNIX:
             # The file is the supervisor's to remove, not the first worker's that ends.
             options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
@@ -162,15 +173,16 @@ class Worker:
 
     async def _probe(self) -> None:
         """Next hops asked now and then, so that EHLO and readiness are known before a client needs them."""
-        slot = self.runtime.slot
-        await self.site.relay.probe()
-        for route in self.site.config.route:
-            relay = self.site.relay
+        slot, relay = self.runtime.slot, self.served.site.relay
+        await relay.probe()
+        for route in self.served.loaded.config.route:
+            if relay is not self.served.site.relay:
+                return  # another generation came meanwhile
             slot.note_health(route.name, relay.healthy(route.name), relay.resting(route.name))
 
     async def _renew(self) -> None:
         """Certificates that were renewed serve the connections that come."""
-        for door in self.doors:
+        for door in [door for one in (self.served, *self.older) for door in one.doors]:
             if door.tls is None:
                 continue
             problem = await asyncio.to_thread(door.tls.refresh)
@@ -180,10 +192,11 @@ class Worker:
                 log.info("tls.renewed", listener=door.config.name)
 
     async def _tidy(self) -> None:
-        await self.quarantine.sweep()
-        await expire(self.quarantine, self.site.journal.commit)
-        await collect(self.quarantine)
-        await self.store.sweep()
+        lasting = self.lasting
+        await lasting.quarantine.sweep()
+        await expire(lasting.quarantine, lasting.journal.commit)
+        await collect(lasting.quarantine)
+        await lasting.store.sweep()
 
 
 async def again_and_again(failed: str, work: Callable[[], Awaitable[object]], *, every: float, first: float) -> None:
@@ -202,17 +215,3 @@ async def again_and_again(failed: str, work: Callable[[], Awaitable[object]], *,
 
 def _below(runtime: Runtime, configured: str, default: Path) -> Path:
     return runtime.loaded.directory / configured if configured else default
-
-
-def _door(site: Site, listener: ListenerConfig, chain: Chain, directory: Path) -> Door:
-    try:
-        return Door.open(site, listener, chain, directory=directory)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        problem = ConfigProblem(
-            file="",
-            line=None,
-            key=f"listener.{listener.name}.tls",
-            found=str(error),
-            allowed="a readable PEM certificate and its key",
-        )
-        raise ConfigError([problem]) from error

@@ -58,6 +58,11 @@ class Connections:
         self._next = int.from_bytes(os.urandom(4), "big") % limits.connections
         """Where to look first: the seat given up last, else anywhere, so that workers do not meet."""
 
+    def follow(self, limits: LimitsConfig) -> None:
+        """These limits hold from here on; seats that are taken stay."""
+        self._limits = limits
+        self._next %= limits.connections
+
     def take(self, network: int | None = None) -> Seat | Full:
         """A seat for a connection, of this network (`network_of`) unless it is exempt; or which limit is reached."""
         limits = self._limits
@@ -81,7 +86,7 @@ class Connections:
 
     def leave(self, seat: Seat) -> None:
         """The connection is over."""
-        self._next = seat.of_all
+        self._next = seat.of_all % self._limits.connections
         self._rise(seat.of_all)
         if seat.of_network is not None:
             self._rise(seat.of_network)

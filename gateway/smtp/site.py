@@ -168,6 +168,8 @@ class Door:
     """Recipients of one message may deserve different replies after the content, and SMTP is spoken."""
     loopback: tuple[Network, ...] = networks(LOOPBACK)
     draining: bool = False
+    is_left: bool = False
+    """Connections that come are another generation's; the sessions here go on to their end."""
     sessions: set[Drained] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last session of a draining door has ended."""
@@ -201,14 +203,25 @@ class Door:
     def leave(self, session: Drained) -> None:
         """A session has ended."""
         self.sessions.discard(session)
-        if self.draining and not self.sessions:
+        if (self.draining or self.is_left) and not self.sessions:
             self.empty.set()
 
-    async def drain(self) -> None:
-        """Sessions between transactions end at once, the others after their transaction; returns when all have."""
+    async def vacated(self) -> None:
+        """Returns when the last session of a door that new connections do not reach any more has ended."""
+        self.is_left = True
+        while self.sessions:
+            self.empty.clear()
+            await self.empty.wait()
+
+    def turn_out(self) -> None:
+        """Sessions between transactions end at once, the others after their transaction."""
         self.draining = True
         for session in tuple(self.sessions):
             session.drain()
+
+    async def drain(self) -> None:
+        """The same; returns when all have ended."""
+        self.turn_out()
         if self.sessions:
             await self.empty.wait()
 

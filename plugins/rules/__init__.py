@@ -77,11 +77,17 @@ class Rules(Plugin[Options]):
         """Reads the files. ConfigError for mistakes in them, ValueError for two rules of one name."""
         super().__init__(options, name=name, context=context)
         base = Path() if context is None else Path(context.base_directory)
+        self._files = tuple(base / name for name in self.options.files)
         self.rules = (*self.options.rule, *read_rules(self.options.files, base))
         _check_names(self.rules)
         self._runs = tuple(_runs(self.rules))
         self._is_heavy = any(rule.expression.is_heavy for rule in self.rules)
         self._edits: dict[str, tuple[Edit, ...]] = {}
+
+    @property
+    def files_read(self) -> Sequence[Path]:
+        """Files of rules."""
+        return self._files
 
     @property
     def passes_over(self) -> Mapping[str, str]:

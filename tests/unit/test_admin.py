@@ -72,7 +72,7 @@ async def test_all_well(slots: Slots) -> None:
     status, report = await ready(slots)
     assert status == 200
     assert report == {
-        "ready": True, "reasons": [], "warnings": [], "workers": 2, "workers_up": 2, "sessions": 4, "routes": {"in": True, "out": True},
+        "ready": True, "reasons": [], "warnings": [], "workers": 2, "workers_up": 2, "sessions": 4, "generation": 0, "routes": {"in": True, "out": True},
         "resting": {},
     }  # fmt: skip
     assert (await get(make_app(health(slots), Path()), "/live"))[0] == 200
