@@ -33,6 +33,7 @@ from gateway.plugins.rules.expressions import Together
 from gateway.plugins.rules.facts import Subject
 from gateway.plugins.rules.files import read_rules
 from gateway.plugins.rules.rule import Rule
+from gateway.plugins.rules.searching import Patterns
 from gateway.plugins.rules.tree import ExpressionError
 
 _LARGE = 65_536
@@ -80,7 +81,10 @@ class Rules(Plugin[Options]):
         self._files = tuple(base / name for name in self.options.files)
         self.rules = (*self.options.rule, *read_rules(self.options.files, base))
         _check_names(self.rules)
-        self._runs = tuple(_runs(self.rules))
+        patterns = Patterns()
+        for rule in self.rules:
+            rule.expression.join(patterns)
+        self._runs = tuple(_runs(self.rules, patterns))
         self._is_heavy = any(rule.expression.is_heavy for rule in self.rules)
         self._edits: dict[str, tuple[Edit, ...]] = {}
 
@@ -153,7 +157,7 @@ class Rules(Plugin[Options]):
         return answers, tuple(edits)
 
 
-def _runs(rules: Sequence[Rule]) -> Iterator[tuple[tuple[Rule, ...], Together | None]]:
+def _runs(rules: Sequence[Rule], patterns: Patterns) -> Iterator[tuple[tuple[Rule, ...], Together | None]]:
     """The rules in order, those together that can be asked at once; None: this one cannot.
 
     At once means before the first of them has done anything. So a rule that looks at scores begins a run, for those above give some, and one that
@@ -166,13 +170,13 @@ def _runs(rules: Sequence[Rule]) -> Iterator[tuple[tuple[Rule, ...], Together | 
         waiting.clear()
         if len(found) > 1:
             with contextlib.suppress(ExpressionError):  # too much at once for the library, though each is right by itself
-                return found, Together([rule.expression for rule in found])
+                return found, Together([rule.expression for rule in found], patterns)
         return found, None
 
     for rule in rules:
         expression = rule.expression
         is_first_heavy = expression.is_heavy and not any(one.expression.is_heavy for one in waiting)
-        begins = is_first_heavy or expression.is_about_recipient or "score.total" in expression.needs.facts
+        begins = is_first_heavy or expression.is_about_recipient or "score.total" in expression.facts
         if waiting and (begins or len(waiting) >= _MAX_AT_ONCE):
             yield run()
         waiting.append(rule)

@@ -15,6 +15,7 @@ from gateway.plugins.rules.kinds import ANY, BOOL, BYTES, DOUBLE, INT, NULL, NUM
 from gateway.plugins.rules.patterns import check_constants, check_regex
 from gateway.plugins.rules.syntax import parse
 from gateway.plugins.rules.tree import (
+    MACROS,
     Binary,
     Call,
     Choice,
@@ -33,7 +34,6 @@ _KINDS = {row.path: row.kind for row in (*FACTS, *ELEMENTS)}
 _GROUPS = frozenset(row.path.partition(".")[0] for row in FACTS if "." in row.path)
 _OWN = {row.name: row for row in FUNCTIONS}
 _TEXT_TESTS = ("contains", "startsWith", "endsWith", "matches")
-_MACROS = ("exists", "all", "exists_one", "filter", "map")
 _CONVERSIONS = {
     "int": (INT, (STRING, INT, DOUBLE)),
     "double": (DOUBLE, (STRING, INT, DOUBLE)),
@@ -41,7 +41,7 @@ _CONVERSIONS = {
 }
 _CONSTANTS = {"string": STRING, "bytes": BYTES, "int": INT, "double": DOUBLE, "bool": BOOL, "null": NULL}
 
-BUILT_IN = (*_TEXT_TESTS, "size", *_MACROS, "has", *_CONVERSIONS)
+BUILT_IN = (*_TEXT_TESTS, "size", *MACROS, "has", *_CONVERSIONS)
 """Functions and macros of the language itself that rules may use."""
 
 
@@ -56,8 +56,8 @@ class Checked:
     """Of ours."""
 
 
-def check(text: str) -> Checked:
-    """Check an expression whose value must be true or false. ExpressionError with the place of the mistake."""
+def check(text: str) -> tuple[Node, Checked]:
+    """Check an expression whose value must be true or false: its tree, and what it uses. ExpressionError with the place of the mistake."""
     if not text.strip():
         raise ExpressionError("an empty expression", 0)
     node = parse(text)
@@ -66,7 +66,7 @@ def check(text: str) -> Checked:
     if not is_like(kind, BOOL) or kind == NULL:
         raise ExpressionError(f"the expression is {kind}", 0, allowed="true or false")
     checker.result.kind = kind
-    return checker.result
+    return node, checker.result
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -199,7 +199,7 @@ class _Checker:
         if node.name == "has" and node.receiver is None and len(given) == 1 and isinstance(given[0], Member):
             self.kind_of(given[0])
             return BOOL
-        if node.name in _MACROS and node.receiver is not None:
+        if node.name in MACROS and node.receiver is not None:
             return self._macro(node, node.receiver)
         if node.name in _TEXT_TESTS and node.receiver is not None:
             self._takes(node, given, (STRING, STRING))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cel
@@ -11,7 +12,9 @@ import cel
 from gateway.plugins.rules.checking import check
 from gateway.plugins.rules.facts import ELEMENTS, FACTS, FactRow, Subject, as_value
 from gateway.plugins.rules.functions import FUNCTIONS
+from gateway.plugins.rules.searching import IN_FACT, IN_TEXT, SEARCHED, Patterns, paths_in
 from gateway.plugins.rules.tree import ExpressionError
+from gateway.plugins.rules.writing import write
 
 _FACTS = {row.path: row for row in FACTS}
 _ELEMENTS = {row.path: row for row in ELEMENTS}
@@ -26,17 +29,16 @@ _PLACE = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 class _Needs:
     """Facts and functions that are named, and their values for a message."""
 
-    def __init__(self, facts: set[str], functions: set[str]) -> None:
+    def __init__(self, facts: set[str], functions: set[str], patterns: Patterns) -> None:
         self.facts = facts
         self.functions = functions
+        self._patterns = patterns
         self._facts = [row for path, row in _FACTS.items() if path in facts]
         self._elements = {
             row.path: [element for path, element in _ELEMENTS.items() if path in facts and path.startswith(f"{row.path}.")]
             for row in self._facts
         }
         self._functions = [_FUNCTIONS[name] for name in sorted(functions)]
-        self.is_about_recipient = any(row.path.startswith("recipient.") for row in self._facts)
-        self.is_heavy = any(row.heavy for row in self._facts)
 
     def context(self, subject: Subject) -> cel.Context:
         """What the library gets to know of a message."""
@@ -48,7 +50,9 @@ class _Needs:
                 variables.setdefault(group, {})[name] = value
             else:
                 variables[group] = value
-        return cel.Context(variables=variables, functions={row.name: row.make(subject) for row in self._functions})
+        functions: dict[str, Callable[..., Any]] = {row.name: row.make(subject) for row in self._functions}
+        functions[IN_FACT], functions[IN_TEXT] = self._patterns.in_fact(subject), self._patterns.in_text(subject)
+        return cel.Context(variables=variables, functions=functions)
 
     def _read(self, row: FactRow, subject: Subject) -> Any:
         value = row.read(subject)
@@ -65,12 +69,29 @@ class Expression:
         """ExpressionError: where the mistake is, what is allowed, the nearest right name."""
         self.text = text
         self._program = _compile(text)
-        checked = check(text)
-        self.needs = _Needs(checked.facts, checked.functions)
-        self.is_about_recipient = self.needs.is_about_recipient
+        self._node, checked = check(text)
+        self.facts = frozenset(checked.facts)
+        """Paths of all facts that it names."""
+        self.is_about_recipient = any(path.startswith("recipient.") for path in checked.facts)
         """True when it is to be asked for each recipient."""
-        self.is_heavy = self.needs.is_heavy
+        self.is_heavy = any(_FACTS[path].heavy for path in checked.facts if path in _FACTS)
         """True when it looks through the content."""
+        self._functions = checked.functions
+        self.runs = text
+        """What the library runs: the same expression, its patterns among those of the group."""
+        self.needs = _Needs(set(checked.facts), checked.functions, Patterns())
+
+    def join(self, patterns: Patterns) -> None:
+        """Look for its regular expressions with those of the other rules of the group."""
+        moved = patterns.moved(self._node)
+        if moved == self._node:
+            return
+        with contextlib.suppress(ValueError):  # octets in it: it stays as it was written
+            self.runs = write(moved)
+            self._program = _compile(self.runs)
+            named = set(paths_in(moved))
+            facts = {path for path in self.facts if path in named or path not in SEARCHED}  # the others are not handed over
+            self.needs = _Needs(facts, self._functions, patterns)
 
     def holds(self, subject: Subject) -> bool:
         """Whether it is true. Whatever the library raises is raised on as ValueError."""
@@ -83,11 +104,13 @@ class Expression:
 class Together:
     """Several expressions as one list: the library is called once for all of them, and each fact is read once."""
 
-    def __init__(self, expressions: Sequence[Expression]) -> None:
+    def __init__(self, expressions: Sequence[Expression], patterns: Patterns) -> None:
+        """All of them have joined these patterns."""
         self._count = len(expressions)
-        self._program = _compile("[" + ",".join(f"(\n{one.text}\n)" for one in expressions) + "]")  # a comment ends with its line
+        self._program = _compile("[" + ",".join(f"(\n{one.runs}\n)" for one in expressions) + "]")  # a comment ends with its line
         needs = [one.needs for one in expressions]
-        self._needs = _Needs({path for one in needs for path in one.facts}, {name for one in needs for name in one.functions})
+        facts = {path for one in needs for path in one.facts}
+        self._needs = _Needs(facts, {name for one in needs for name in one.functions}, patterns)
 
     def hold(self, subject: Subject) -> list[bool] | None:
         """Whether each is true; None when one of them cannot be answered, and they are to be asked one by one."""

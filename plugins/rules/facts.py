@@ -6,7 +6,7 @@ The tables here are the reference; `docs/plugins/rules.md` is checked against th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import AuthResult, ClientClass, Label, Message, Part, Path, Recipient, Score, Transaction
@@ -23,6 +23,8 @@ class Subject:
     """Sum of the scores that rules of this group gave so far."""
     recipient: Recipient | None = None
     """The one that `recipient` means."""
+    searched: dict[Any, frozenset[int]] = field(default_factory=dict)
+    """What the group's patterns found, by where they looked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+MACROS = ("exists", "all", "exists_one", "filter", "map")
+"""What binds a name."""
+
 
 class ExpressionError(ValueError):
     """An expression that cannot be used, with the place of the mistake in it."""

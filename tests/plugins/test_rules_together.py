@@ -11,6 +11,7 @@ from gateway import Plugin, PluginError, Reject, Score
 from gateway.plugins.rules import Options, Rules
 from gateway.plugins.rules.expressions import Expression, Together
 from gateway.plugins.rules.facts import Subject
+from gateway.plugins.rules.searching import Patterns
 from gateway.testing import Result, a_message, a_session, a_transaction, run_plugin
 
 HOLDS = 'client.helo == "h.example"'
@@ -65,7 +66,7 @@ def test_the_library_is_called_once_for_all_and_each_fact_is_read_once(monkeypat
         return context(**facts)
 
     monkeypatch.setattr(cel, "Context", make)
-    together = Together([Expression(f"client.port > {number}") for number in range(20)])
+    together = Together([Expression(f"client.port > {number}") for number in range(20)], Patterns())
     found = together.hold(Subject(a_transaction(session=a_session(client_port=10)), a_message(b"\r\n")))
     assert found == [number < 10 for number in range(20)]
     assert len(made) == 1
