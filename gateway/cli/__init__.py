@@ -9,6 +9,7 @@ import typer
 from gateway.cli import config, dkim, dmarc, journal, plugins, quarantine
 from gateway.cli.check import check
 from gateway.cli.demo import demo
+from gateway.cli.dev import dev
 from gateway.cli.explain import explain
 from gateway.cli.healthcheck import healthcheck
 from gateway.cli.reload import reload
@@ -38,6 +39,7 @@ app.command()(run)
 app.command()(reload)
 app.command()(check)
 app.command()(talk)
+app.command()(dev)
 app.command()(healthcheck)
 app.command()(explain)
 app.command()(demo)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from gateway.config.load import Loaded
     from gateway.config.models import Config
     from gateway.context import Resolver
     from gateway.testing.script import Script
@@ -87,26 +86,14 @@ def script_of(
 
 
 def resolver_of(config: Config, zones: list[str] | None) -> Resolver:
-    """DNS as configured, or nothing but these zone files and `[dns.zones]`."""
-    from gateway.dns import CachingResolver
-    from gateway.dns.demo import ZONES as DEMO
-    from gateway.dns.zone_file import ZoneFileError, read_zone
-    from gateway.dns.zones import Zones
-    from gateway.testing.zone import ZoneResolver
+    """DNS as configured, or nothing but these zone files and `[dns.zones]`. Bad parameter for a file that is none."""
+    from gateway.dns.zone_file import ZoneFileError
+    from gateway.testing.developing import dns_of
 
-    if not zones:
-        return CachingResolver(config.dns)
-    found = {**(DEMO if config.dns.demo else {}), **config.dns.zones}
-    for one in zones:
-        origin, _, name = one.rpartition("=")
-        try:
-            records, passed_over = read_zone(Path(name), origin)
-        except ZoneFileError as error:
-            raise typer.BadParameter(str(error), param_hint="--zone") from error
-        for skipped in passed_over[:5]:
-            typer.echo(f"{name}: {skipped} is passed over: the gateway never asks for that", err=True)
-        found |= records
-    return ZoneResolver(Zones(found))
+    try:
+        return dns_of(config, tuple(zones or ()))
+    except ZoneFileError as error:
+        raise typer.BadParameter(str(error), param_hint="--zone") from error
 
 
 def log_to_terminal(config: Config, level: LogLevel, process: str) -> None:
@@ -115,13 +102,3 @@ def log_to_terminal(config: Config, level: LogLevel, process: str) -> None:
 
     settings = config.server.model_copy(update={"log_level": level.value, "log_format": "text"})
     logs.configure(settings, process=process, queued=False)
-
-
-def with_a_route(loaded: Loaded) -> Config:
-    """The configuration, with a route for example.test where it has none: nothing is delivered anyway."""
-    from gateway.config.models import RouteConfig
-
-    if loaded.config.route:
-        return loaded.config
-    route = RouteConfig(domains=("example.test",), servers=("127.0.0.1:25",))
-    return loaded.config.model_copy(update={"route": (route,)})

@@ -31,7 +31,6 @@ from gateway.cli.rehearsing import (
     log_to_terminal,
     resolver_of,
     script_of,
-    with_a_route,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +85,9 @@ def talk(
     first = _first_words(helo, identity)
 
     async def run() -> None:
-        changed = with_a_route(loaded)
+        from gateway.testing.developing import with_route
+
+        changed = with_route(loaded.config)
         resolver = resolver_of(changed, zone)
         try:
             await _Talk(said, origin, listener).run(loaded, changed, resolver, first)

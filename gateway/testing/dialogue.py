@@ -23,6 +23,9 @@ The header, `name: value` with further lines indented:
 `title`, and `rfc` for the sections it shows;
 `config`, TOML laid over `gateway.testing.play.BASE`, where `{N}` and `{N2}` are the next hops' addresses, `{N.port}` the port alone, `{here}` the folder of the file, and `{certificate}` and
 `{key}` are files for a listener's `tls` (the next hop has the same, for `localhost`), and `{socket}` is a `bind` at a UNIX socket;
+`config-file`, a configuration that takes the place of BASE, by its name from the folder of this file: its routes lead to N, whatever their
+servers are, its listeners are at loopback, and its relative file names begin where it is;
+`client`, the client's address, if it is to be another than loopback; `tls: assumed`, the session counts as TLS; `listener`, which one;
 `hello`, what the client says before the dialogue (`by hand`: nothing, the file begins with the greeting);
 `next-hop`, the EHLO keywords it offers (`by hand`: the file plays greeting and EHLO, `by hand in TLS`: the same
 in TLS from the first octet, `down`: it does not listen).
@@ -71,26 +74,33 @@ class Dialogue:
         return self.header.get("title", self.file.stem)
 
 
+HEADER = ("title", "rfc", "config", "config-file", "client", "tls", "listener", "hello", "next-hop")
+
+
 def read(file: Path) -> Dialogue:
     """Read a dialogue. DialogueError names the line that is none."""
+    return parse(file.read_text(encoding="utf-8"), file)
+
+
+def parse(text: str, file: Path) -> Dialogue:
+    """The same for a text that is said to be in a file. DialogueError."""
     header: dict[str, str] = {}
     lines: list[Line] = []
     name = ""
     in_header = True
-    for number, text in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
-        if in_header and text == "---":
+    for number, line in enumerate(text.split("\n"), 1):
+        if in_header and line == "---":
             in_header = False
-        elif in_header and text.startswith("  ") and name:
-            header[name] += "\n" + text.strip()
+        elif in_header and line.startswith("  ") and name:
+            header[name] += "\n" + line.strip()
         elif in_header:
-            name, colon, value = text.partition(":")
-            if not colon or name not in {"title", "rfc", "config", "hello", "next-hop"}:
-                raise DialogueError(
-                    f"{file}:{number}: expected `title:`, `rfc:`, `config:`, `hello:` or `next-hop:`, got {text!r}"
-                )
+            name, colon, value = line.partition(":")
+            if not colon or name not in HEADER:
+                names = ", ".join(f"`{one}:`" for one in HEADER)
+                raise DialogueError(f"{file}:{number}: expected {names}, got {line!r}")
             header[name] = value.strip()
-        elif text and not text.startswith("#"):
-            lines.append(_line(file, number, text))
+        elif line and not line.startswith("#"):
+            lines.append(_line(file, number, line))
     return Dialogue(file, header, tuple(lines))
 
 

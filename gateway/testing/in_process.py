@@ -101,6 +101,8 @@ class InProcessGateway:
         self._stack = AsyncExitStack()
         self._doors: dict[str, tuple[Door, asyncio.Server | None]] = {}
         self._quarantine: Quarantine | None = None
+        self._generation: Generation | None = None
+        self._after: AsyncExitStack | None = None
 
     @property
     def records(self) -> list[Record]:
@@ -123,10 +125,24 @@ class InProcessGateway:
         """A listener, the first without a name, for sessions that come by no socket."""
         return self._doors[listener or self.config.listener[0].name][0]
 
+    def closes_with(self, stack: AsyncExitStack) -> None:
+        """When the gateway is closed, this is closed after it."""
+        self._after = stack
+
+    @property
+    def has_sessions(self) -> bool:
+        """A client is connected."""
+        return any(door.sessions for door, _ in self._doors.values())
+
+    @property
+    def plugin_modules(self) -> list[str]:
+        """Where the classes of the plugins in use are from."""
+        return list(self._generation.modules) if self._generation is not None else []
+
     async def quiet(self) -> None:
         """Until no session is open."""
         async with asyncio.timeout(END_LIMIT):
-            while any(door.sessions for door, _ in self._doors.values()):  # noqa: ASYNC110 - a door tells of its end only when it drains
+            while self.has_sessions:  # noqa: ASYNC110 - a door tells of its end only when it drains
                 await asyncio.sleep(0.005)
 
     async def __aenter__(self) -> Self:
@@ -159,7 +175,9 @@ class InProcessGateway:
         stack.push_async_callback(relay.close)
         contexts = PluginContexts(config, directory=self._base, resolver=resolver, store=store)
         stack.push_async_callback(contexts.close)
-        generation = await Generation.load(config, locate=self._locate, directory=self._base, context_factory=contexts)
+        generation = self._generation = await Generation.load(
+            config, locate=self._locate, directory=self._base, context_factory=contexts
+        )
         journal = self.journal
         site = Site(
             config=config,
@@ -185,6 +203,8 @@ class InProcessGateway:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._stack.aclose()
+        if self._after is not None:
+            await self._after.aclose()
 
 
 async def _accept(door: Door) -> asyncio.Server:

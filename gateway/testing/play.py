@@ -10,11 +10,13 @@ import re
 import tomllib
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gateway.config.addresses import socket_path
 from gateway.config.models import Config
+from gateway.dns.demo import ZONES as DEMO
 from gateway.testing.dialogue import Dialogue, DialogueError, Line, literal, seconds, whole
 from gateway.testing.in_process import InProcessGateway
 from gateway.testing.wire import Party, PlayedNextHop, client_tls, connect, server_certificate, server_tls
@@ -54,15 +56,53 @@ async def play(dialogue: Dialogue, directory: Path) -> None:
             keywords = None if how in BY_HAND else tuple(one.strip() for one in how.split(","))
             hop = PlayedNextHop(keywords, server_tls(directory) if how == "by hand in TLS" else None)
             played.hops[name] = await stack.enter_async_context(hop)
+            hop.is_patient = "config-file" not in dialogue.header
             if how == "down":
                 await hop.close()
-        config = _config(dialogue, played.hops, directory)
-        played.gateway = await stack.enter_async_context(InProcessGateway(config, directory=directory))
-        played.client = await connect(socket_path(config.listener[0].bind) or played.gateway.port())
+        gateway, place = _gateway(dialogue, played.hops, directory)
+        played.gateway = await stack.enter_async_context(gateway)
+        played.client = await connect(place() if callable(place) else place)
         stack.callback(played.client.close)
         for hop in played.hops.values():  # before the gateway is closed: it would wait for a reply to its QUIT
             stack.push_async_callback(hop.close)
         await played.play()
+
+
+def _gateway(
+    dialogue: Dialogue, hops: dict[str, PlayedNextHop], directory: Path
+) -> tuple[InProcessGateway, str | Callable[[], int]]:
+    """The gateway, and where it listens, once it does."""
+    if "config-file" not in dialogue.header:
+        config = _config(dialogue, hops, directory)
+        gateway = InProcessGateway(config, directory=directory)
+        return gateway, socket_path(config.listener[0].bind) or gateway.port
+    gateway = rehearsed(dialogue, hops["N"].address, directory)
+    return gateway, partial(gateway.port, dialogue.header.get("listener", ""))
+
+
+def rehearsed(dialogue: Dialogue, next_hop: str, directory: Path) -> InProcessGateway:
+    """A gateway with the configuration that a dialogue names, all of whose links lead to this next hop."""
+    from gateway.config.load import load
+    from gateway.testing.rehearsal import ASSUMED_TLS, OneNextHop, PosedOrigin, posed_listening, without_sockets
+
+    file = dialogue.file.parent.absolute() / dialogue.header["config-file"]
+    loaded = load(file, environ={})
+    over = tomllib.loads(dialogue.header.get("config", ""))
+    config = without_sockets(Config.model_validate(laid_over(dict(loaded.data), over)))
+    client = dialogue.header.get("client", "")
+    tls = ASSUMED_TLS if dialogue.header.get("tls") else None
+    pose = None if not client and tls is None else (lambda port: PosedOrigin(address=client or "127.0.0.1", port=port, tls=tls))
+    hop = OneNextHop(next_hop)
+    return InProcessGateway(
+        config,
+        directory=directory,
+        base=loaded.directory,
+        locate=loaded.locate,
+        relay=hop.relay,
+        accept=posed_listening(pose),
+        zones=DEMO if config.dns.demo else None,
+        logs_transactions=False,
+    )
 
 
 def _config(dialogue: Dialogue, hops: dict[str, PlayedNextHop], directory: Path) -> Config:

@@ -8,7 +8,7 @@ the look-ups of `mx:` are the configuration's own; only the connection at the en
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from typing_extensions import override
 
+from gateway.config.addresses import UNIX, socket_path
 from gateway.config.models import Config, RouteConfig
 from gateway.quarantine.copies import Copy, State, Ticket
 from gateway.relay.pool import Relay
@@ -23,7 +24,8 @@ from gateway.relay.routes import Server, parse_server
 from gateway.relay.server_pool import ServerPool
 from gateway.relay.setup import PLAIN, LinkSetup
 from gateway.session import Session, Tls
-from gateway.smtp.border import Prototype
+from gateway.smtp.arrival import protocols
+from gateway.smtp.border import Prototype, prototype
 from gateway.smtp.origin import Origin, endpoint
 from gateway.smtp.server import Server as SessionServer
 from gateway.smtp.site import Door
@@ -46,7 +48,8 @@ class NextHops:
             "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE",
         ) * ("xforward" in ways)
         auth = AUTH if any(listener.auth_route for listener in config.listener) else ()
-        self._numbers = 0
+        self.keywords = (*KEYWORDS, *more) if script.keywords is None else script.keywords
+        """What they offer, beside AUTH."""
         self._hops: dict[tuple[bool, bool], ScriptedNextHop] = {}
         for is_lmtp in (False, True):
             for is_proxied in {False, "proxy" in ways}:
@@ -55,6 +58,8 @@ class NextHops:
                 hop.expects_proxy = is_proxied
                 script.apply(hop)
                 self._hops[is_lmtp, is_proxied] = hop
+        if auth:
+            self.keywords = (*self.keywords, f"AUTH {' '.join(auth)}")
         self._stack = AsyncExitStack()
 
     @staticmethod
@@ -79,10 +84,26 @@ class NextHops:
         return RehearsedRelay(self, routes, *arguments, **settings)
 
 
+class OneNextHop:
+    """One server for every kind of link."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def server(self, *, is_lmtp: bool, is_proxied: bool) -> Server:
+        """Where a link leads."""
+        del is_proxied
+        return parse_server(f"lmtp://{self._address}" if is_lmtp else self._address)
+
+    def relay(self, routes: Sequence[RouteConfig], *arguments: Any, **settings: Any) -> Relay:
+        """For `InProcessGateway(relay=…)`."""
+        return RehearsedRelay(self, routes, *arguments, **settings)
+
+
 class RehearsedRelay(Relay):
     """Routes as configured, and not one of their servers."""
 
-    def __init__(self, hops: NextHops, routes: Sequence[RouteConfig], *arguments: Any, **settings: Any) -> None:
+    def __init__(self, hops: NextHops | OneNextHop, routes: Sequence[RouteConfig], *arguments: Any, **settings: Any) -> None:
         self._hops = hops
         plain = [route.model_copy(update=_NOT_OURS) for route in routes]
         super().__init__(plain, *arguments, **settings)
@@ -126,6 +147,32 @@ class PosedServer(SessionServer):
         if self._original_transport is None:
             self._origin = self._pose(endpoint(transport, "peername")[1])
         super().connection_made(transport)
+
+
+def posed_listening(pose: Callable[[int], Origin | None] | None) -> Callable[[Door], Awaitable[asyncio.Server]]:
+    """For `InProcessGateway(accept=…)`: at a free port of loopback, with clients that are who `pose` says."""
+
+    async def accept(door: Door) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        if pose is None:
+            return await loop.create_server(protocols(door, loop), "127.0.0.1", 0)
+        shared = prototype(door, loop)
+        return await loop.create_server(lambda: PosedServer(door, shared, pose), "127.0.0.1", 0)
+
+    return accept
+
+
+def without_sockets(config: Config) -> Config:
+    """Listeners at UNIX sockets as such at loopback, so that nothing is made where the real ones are."""
+    listeners = tuple(
+        one.model_copy(
+            update={"bind": "127.0.0.1:0", "trusted_proxies": tuple(name for name in one.trusted_proxies if name != UNIX)}
+        )
+        if socket_path(one.bind)
+        else one
+        for one in config.listener
+    )
+    return config.model_copy(update={"listener": listeners})
 
 
 class SaidCopies:

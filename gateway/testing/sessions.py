@@ -19,10 +19,10 @@ def recorded_sessions(folder: Path | str) -> list[Path]:
     return sorted(Path(folder).glob("*.smtp"))
 
 
-async def play_session(file: Path | str, *, directory: Path | None = None) -> None:
+async def play_session(file: Path | str, *, text: str | None = None, directory: Path | None = None) -> None:
     r"""Play a session against a gateway in this process; AssertionError names the line that went another way.
 
-    The format: `gateway.testing.dialogue`. `directory` is for the gateway's state; default: one that goes with the end.
+    The format: `gateway.testing.dialogue`. `text`: the session itself, as if it were in the file. `directory` is for the gateway's state; default: one that goes with the end.
 
     Examples:
         >>> import pathlib, tempfile
@@ -34,11 +34,12 @@ async def play_session(file: Path | str, *, directory: Path | None = None) -> No
         Traceback (most recent call last):
         gateway.testing.dialogue.DialogueError: ...noop.smtp:4: expected S: 220 Hello, got '250 2.0.0 Ok'
     """
-    from gateway.testing.dialogue import read
+    from gateway.testing.dialogue import parse, read
     from gateway.testing.play import play
 
+    session = read(Path(file)) if text is None else parse(text.removeprefix("\n"), Path(file))
     if directory is not None:
-        await play(read(Path(file)), directory)
+        await play(session, directory)
         return
     with tempfile.TemporaryDirectory(prefix="mailgateway-test-") as own:
-        await play(read(Path(file)), Path(own))
+        await play(session, Path(own))

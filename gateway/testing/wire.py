@@ -53,6 +53,11 @@ class Party:
         del self._buffer[: end + 2]
         return line.decode("utf-8", "backslashreplace")
 
+    @property
+    def has_line(self) -> bool:
+        """A whole line has come."""
+        return END_OF_LINE in self._buffer
+
     async def octets(self, count: int) -> bytes:
         """So many octets, fewer when the connection has ended."""
         while len(self._buffer) < count and not self.ended:
@@ -123,6 +128,9 @@ class PlayedNextHop:
         self._current: Party | None = None
         self._arrived = asyncio.Event()
         self._greetings: set[asyncio.Task[None]] = set()
+        self.is_patient = True
+        """The dialogue is about one connection until it ends; else about whichever says something."""
+        self._greeted: list[Party] = []
 
     @property
     def address(self) -> str:
@@ -167,6 +175,16 @@ class PlayedNextHop:
 
     async def line(self) -> str:
         """The next line of the gateway, on the next connection where this one has ended. QUIT is answered by itself."""
+        while not self.is_patient:
+            for link in self._greeted:
+                if link.has_line:
+                    self._current = link
+                    line = await link.line()
+                    if line is not None and line != "QUIT":
+                        return line
+                    link.say(b"221 2.0.0 Bye\r\n")
+                    link.close()
+            await asyncio.sleep(0.002)
         while True:
             link = await self.link()
             line = await link.line()
@@ -197,6 +215,7 @@ class PlayedNextHop:
             last = len(lines) - 1
             link.say("".join(f"250{' ' if n == last else '-'}{line}\r\n" for n, line in enumerate(lines)).encode())
         self._waiting.append(link)
+        self._greeted.append(link)
         self._arrived.set()
 
 
