@@ -84,6 +84,50 @@ class NoOp(Plugin):
         """Nothing."""
 
 
+class EveryStage(Plugin):
+    """A hook at each stage of a message, and no opinion."""
+
+    @hook
+    async def mail(self, transaction: Transaction) -> None:
+        """Nothing."""
+
+    @hook
+    async def rcpt(self, transaction: Transaction, recipient: Recipient) -> None:
+        """Nothing."""
+
+    @hook
+    async def route(self, recipient: Recipient) -> None:
+        """Nothing."""
+
+    @hook
+    async def policy_class(self, recipient: Recipient) -> None:
+        """Nothing."""
+
+    @hook
+    async def data(self, transaction: Transaction) -> None:
+        """Nothing."""
+
+    @hook
+    async def check(self, message: Message) -> None:
+        """Nothing."""
+
+    @hook
+    async def judge(self, message: Message) -> None:
+        """Nothing."""
+
+    @hook
+    async def rewrite(self, message: Message) -> None:
+        """Nothing."""
+
+    @hook
+    async def sign(self, message: Message) -> None:
+        """Nothing."""
+
+    @hook
+    async def done(self, transaction: Transaction) -> None:
+        """Nothing."""
+
+
 class Parts(Plugin):
     """Looks at every attachment and every header field."""
 
@@ -247,6 +291,7 @@ def scenarios() -> dict[str, Scenario]:
     small = content(4_096)
     signed = (Path(__file__).parent / "signed.eml").read_bytes().replace(b"\n", b"\r\n") + b".\r\n"
     no_op = [{"name": f"no_op_{number}", "use": "benchmarks.scenarios:NoOp"} for number in range(8)]
+    every_stage = [{"name": f"every_{number}", "use": "benchmarks.scenarios:EveryStage"} for number in range(20)]
     checks = config("spf", "dkim", "dmarc", "authres", dns={"zones": _ZONES})
     found = [
         Scenario(name="4 KB, kept connection", count=100, prepare=partial(messages, config(), simple(small))),
@@ -261,6 +306,10 @@ def scenarios() -> dict[str, Scenario]:
             prepare=partial(messages, config(), pipelined(small, RECIPIENTS)),
         ),
         Scenario(name="8 no-op plugins at 4 stages", count=30, prepare=partial(messages, config(*no_op), simple(small))),
+        Scenario(name="20 no-op plugins at 10 stages", count=30, prepare=partial(messages, config(*every_stage), simple(small))),
+        Scenario(
+            name="1 no-op plugin at 10 stages", count=30, prepare=partial(messages, config(*every_stage[:1]), simple(small))
+        ),
         Scenario(name="SPF, DKIM, DMARC, authres", count=20, prepare=partial(messages, checks, simple(signed))),
         Scenario(name="20 rules", count=30, prepare=partial(messages, rules(20), simple(small))),
         Scenario(name="journal, 1,000 records", unit="record", count=1_000, prepare=journal),

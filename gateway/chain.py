@@ -8,6 +8,7 @@ its `on_error` says; everything is written into the trace. How one hook is run i
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,9 +16,11 @@ import structlog
 
 from gateway import judging
 from gateway.answers import SPECIFICATIONS
-from gateway.checking import Begun, Order
+from gateway.checking import Begun as BegunChecks
+from gateway.checking import Order
 from gateway.dns_account import ACCOUNT, DnsAccount
 from gateway.findings import Finding
+from gateway.quiet import Begun, run_quiet
 from gateway.runner import Run, Runner
 from gateway.stages import NO_MAIL_ANSWER, NO_RCPT_ANSWER, MailAnswer, RcptAnswer, StageDeferredError
 from gateway.steps import Step
@@ -36,7 +39,51 @@ log = structlog.get_logger("gateway.chain")
 Observe = Callable[[str, str, str, float], None]
 """Told (plugin, hook, outcome, seconds) of every run, for metrics."""
 
-_SKIPPED = Run()
+_SAID_NOTHING = Run()
+
+
+class _Asking:
+    """The hooks of one stage, asked in turn: those that have no opinion at once in a row, the others one by one."""
+
+    __slots__ = ("_about", "_chain", "_end", "_facts", "_session", "_stage", "_steps", "_transaction", "at")
+
+    def __init__(  # noqa: PLR0917 - made in a row, always with the same ones
+        self,
+        chain: Chain,
+        stage: str,
+        facts: tuple[Any, ...],
+        session: Session,
+        transaction: Transaction | None,
+        end: float,
+        about: str = "",
+    ) -> None:
+        self._chain = chain
+        self._stage = stage
+        self._steps = chain.steps[stage]
+        self._facts = facts
+        self._session = session
+        self._transaction = transaction
+        self._end = end
+        self._about = about
+        self.at = 0
+        """Number of the hook that is next."""
+
+    async def next(self, *, one: bool = False) -> tuple[Step, Run, Decision | None] | None:
+        """The next hook that says something, fails or is passed over; with `one` the very next. None: there is no other."""
+        first, count = self.at, len(self._steps)
+        if first >= count:
+            return None
+        self.at, begun = self._chain.pass_quiet(
+            self._stage, first, first + 1 if one else count, self._facts, self._session, self._transaction, self._end, self._about
+        )
+        if self.at >= count and not one:
+            return None
+        if self.at > first and one:
+            return self._steps[first], _SAID_NOTHING, None
+        step = self._steps[self.at]
+        self.at += 1
+        run, fault = await self._chain.ask(step, self._facts, self._session, self._transaction, self._end, self._about, begun)
+        return step, run, fault
 
 
 class Chain:
@@ -64,6 +111,8 @@ class Chain:
         self._check_budget = check_budget
         self._routes = routes
         self._observe = observe
+        self._names: dict[tuple[str, int, int], str] = {}
+        """Of the plugins of a stage between two numbers, for the trace."""
         self._checks = Order(self.steps["check"])
 
     async def connect(self, session: Session) -> Decision | None:
@@ -90,8 +139,9 @@ class Chain:
             return NO_MAIL_ANSWER
         reverse_path: UseReversePath | None = None
         end = self._end(self._envelope_budget, transaction)
-        for step in self.steps["mail"]:
-            run, fault = await self._ask(step, (transaction,), transaction.session, transaction, end)
+        asking = _Asking(self, "mail", (transaction,), transaction.session, transaction, end)
+        while (said := await asking.next()) is not None:
+            step, run, fault = said
             if fault is not None:
                 return MailAnswer(decision=fault, reverse_path=reverse_path)
             if not run.values or step.is_monitor:
@@ -111,9 +161,9 @@ class Chain:
         added: list[AddRecipient] = []
         decision: Decision | None = None
         end = self._end(self._envelope_budget, transaction)
-        for step in self.steps["rcpt"]:
-            facts = (transaction, recipient)
-            run, decision = await self._ask(step, facts, transaction.session, transaction, end, recipient.mailbox)
+        asking = _Asking(self, "rcpt", (transaction, recipient), transaction.session, transaction, end, recipient.mailbox)
+        while (said := await asking.next()) is not None:
+            step, run, decision = said
             if decision is not None:
                 break
             if not run.values or step.is_monitor:
@@ -131,9 +181,9 @@ class Chain:
     async def route(self, transaction: Transaction, recipient: Recipient) -> str | None:
         """Name of the route the first plugin with an opinion chose. StageDeferredError when one failed."""
         end = self._end(self._envelope_budget, transaction)
-        for step in self.steps["route"]:
-            facts = (transaction, recipient)
-            run, fault = await self._ask(step, facts, transaction.session, transaction, end, recipient.mailbox)
+        asking = _Asking(self, "route", (transaction, recipient), transaction.session, transaction, end, recipient.mailbox)
+        while (said := await asking.next()) is not None:
+            step, run, fault = said
             if fault is not None:
                 raise StageDeferredError(fault)
             if run.values and not step.is_monitor:
@@ -144,9 +194,9 @@ class Chain:
         """The classes of all plugins, in order. StageDeferredError when one failed."""
         classes: list[Hashable] = []
         end = self._end(self._envelope_budget, transaction)
-        for step in self.steps["policy_class"]:
-            facts = (transaction, recipient)
-            run, fault = await self._ask(step, facts, transaction.session, transaction, end, recipient.mailbox)
+        asking = _Asking(self, "policy_class", (transaction, recipient), transaction.session, transaction, end, recipient.mailbox)
+        while (said := await asking.next()) is not None:
+            step, run, fault = said
             if fault is not None:
                 raise StageDeferredError(fault)
             if not step.is_monitor:
@@ -159,29 +209,34 @@ class Chain:
 
     # The content
 
-    def begin_checks(self, transaction: Transaction) -> Begun | None:
+    def begin_checks(self, transaction: Transaction) -> BegunChecks | None:
         """Begin the checks that need no content, when it is about to come; `decide` is given what this gives."""
-        return self._checks.begin(self._asking(transaction, None)) if self._checks.early else None
+        return self._checks.begin(self._asking(transaction, None, {})) if self._checks.early else None
 
-    async def decide(self, transaction: Transaction, message: Message, begun: Begun | None = None) -> None:
+    async def decide(self, transaction: Transaction, message: Message, begun: BegunChecks | None = None) -> None:
         """Run checks and judges: findings go into `transaction.findings`, first verdicts into `recipient.decision`.
 
         `begun`: checks that have been under way while the content came.
         """
         if self.steps["check"]:
-            await self._checks.run(self._asking(transaction, message), begun)
+            await self._check(transaction, message, begun)
         if not self.steps["judge"]:
             return
         end = self._end(self._check_budget, transaction)
+        steps = self.steps["judge"]
         skipped: dict[str, str] = {}
-        for step in self.steps["judge"]:
-            if not transaction.undecided:
-                return
-            if step.plugin in skipped:
+        asking = _Asking(self, "judge", (transaction, message), transaction.session, transaction, end)
+        while asking.at < len(steps) and transaction.undecided:
+            plugin = steps[asking.at].plugin
+            if plugin in skipped:
                 trace = judging.trace_of(transaction.session, transaction)
-                trace.step(stage="judge", plugin=step.plugin, outcome="skipped", evidence=f"by {skipped[step.plugin]}")
+                trace.step(stage="judge", plugin=plugin, outcome="skipped", evidence=f"by {skipped[plugin]}")
+                asking.at += 1
                 continue
-            run, fault = await self._ask(step, (transaction, message), transaction.session, transaction, end)
+            said = await asking.next(one=bool(skipped))
+            if said is None:
+                return
+            step, run, fault = said
             if fault is not None:
                 judging.apply_decision(transaction, fault)
             elif not step.is_monitor:
@@ -209,8 +264,9 @@ class Chain:
             return None
         facts = (session if transaction is None else transaction,)
         end = self._end(self._envelope_budget, transaction)
-        for step in steps:
-            run, fault = await self._ask(step, facts, session, transaction, end)
+        asking = _Asking(self, hook, facts, session, transaction, end)
+        while (said := await asking.next()) is not None:
+            step, run, fault = said
             if fault is not None:
                 return fault
             if run.values and not step.is_monitor:
@@ -219,16 +275,18 @@ class Chain:
 
     async def _tell(self, hook: str, facts: tuple[Any, ...], session: Session, transaction: Transaction | None) -> None:
         end = asyncio.get_running_loop().time() + self._envelope_budget  # the transaction's own deadline may be over
-        for step in self.steps[hook]:
-            await self._ask(step, facts, session, transaction, end)
+        asking = _Asking(self, hook, facts, session, transaction, end)
+        while await asking.next() is not None:
+            pass
 
     async def _collect(self, hook: str, transaction: Transaction, message: Message) -> tuple[Any, ...]:
         if not self.steps[hook]:
             return ()
         values: list[Any] = []
         end = self._end(self._check_budget, transaction)
-        for step in self.steps[hook]:
-            run, fault = await self._ask(step, (transaction, message), transaction.session, transaction, end)
+        asking = _Asking(self, hook, (transaction, message), transaction.session, transaction, end)
+        while (said := await asking.next()) is not None:
+            step, run, fault = said
             if fault is not None:
                 raise StageDeferredError(fault)
             found = [one for one in run.values if isinstance(one, Finding)]
@@ -237,14 +295,37 @@ class Chain:
                 values.extend(one for one in run.values if not isinstance(one, Finding))
         return tuple(values)
 
-    def _asking(self, transaction: Transaction, message: Message | None) -> Callable[[int], Awaitable[None]]:
-        """One check, with what follows from it."""
+    async def _check(self, transaction: Transaction, message: Message, early: BegunChecks | None) -> None:
+        """All checks, those first that have no opinion at once, in a row."""
+        begun: dict[int, Begun] = {}
+        ask = self._asking(transaction, message, begun)
+        if early is not None:
+            await self._checks.run(ask, early)
+            return
+        at, upto = 0, self._checks.row
+        end = self._end(self._check_budget, transaction)
+        while at < upto:
+            at, one = self.pass_quiet("check", at, upto, (transaction, message), transaction.session, transaction, end, "")
+            if one is None:
+                break
+            begun[at] = one
+            if one.coroutine is not None:
+                break
+            await ask(at)
+            at += 1
+        if at < len(self.steps["check"]):
+            await self._checks.run_from(at, ask, is_begun=at in begun)
+
+    def _asking(
+        self, transaction: Transaction, message: Message | None, begun: dict[int, Begun]
+    ) -> Callable[[int], Awaitable[None]]:
+        """One check, with what follows from it. `begun`: those that go on, in the task they were begun in."""
         steps = self.steps["check"]
         end = self._end(self._check_budget, transaction)
 
         async def ask(number: int) -> None:
-            step = steps[number]
-            run, fault = await self._ask(step, (transaction, message), transaction.session, transaction, end)
+            step, one = steps[number], begun.pop(number, None)
+            run, fault = await self.ask(step, (transaction, message), transaction.session, transaction, end, "", one)
             transaction.findings.extend(step.plugin, cast("tuple[Finding, ...]", run.values))
             if fault is not None:
                 judging.apply_decision(transaction, fault)
@@ -258,7 +339,43 @@ class Chain:
             return min(end, transaction.deadline)
         return end
 
-    async def _ask(  # noqa: PLR0917 - called in a row, always with the same five
+    def pass_quiet(  # noqa: PLR0917 - called in one place
+        self,
+        stage: str,
+        at: int,
+        upto: int,
+        facts: tuple[Any, ...],
+        session: Session,
+        transaction: Transaction | None,
+        end: float,
+        about: str,
+    ) -> tuple[int, Begun | None]:
+        """Run the hooks that have no opinion at once, with one row of the trace for all; the number of the first other one."""
+        steps = self.steps[stage]
+        if not steps[at].is_quick:
+            return at, None
+        trace = judging.trace_of(session, transaction)
+        account = trace.dns_account
+        if account is None:
+            account = trace.dns_account = DnsAccount()
+        began = time.perf_counter()
+        before = ACCOUNT.get()
+        ACCOUNT.set(account)
+        try:
+            first, begun = run_quiet(steps, at, upto, facts, began + end - asyncio.get_running_loop().time())
+        finally:
+            ACCOUNT.set(before)
+        if first > at:
+            names = self._names.get((stage, at, first))
+            if names is None:
+                names = self._names[stage, at, first] = ", ".join(step.plugin for step in steps[at:first])
+            spent = time.perf_counter() - began - (0.0 if begun is None else begun.seconds)
+            trace.quiet(stage, names, spent, about)
+        if account.refused:
+            judging.tell_budget(trace, account)
+        return first, begun
+
+    async def ask(  # noqa: PLR0917 - called in a row, always with the same ones
         self,
         step: Step,
         facts: tuple[Any, ...],
@@ -266,24 +383,25 @@ class Chain:
         transaction: Transaction | None,
         end: float,
         about: str = "",
+        begun: Begun | None = None,
     ) -> tuple[Run, Decision | None]:
-        """Run a step, check, trace and count it. A Decision only for a fault that defers."""
+        """Run a step, or go on with one that was begun; check, trace and count it. A Decision only for a fault that defers."""
         trace = judging.trace_of(session, transaction)
         if step.skip and session.client_class.value in step.skip:
             trace.step(stage=step.hook, plugin=step.plugin, outcome="skipped", mode=step.mode, recipient=about)
-            return _SKIPPED, None
-        deadline = min(asyncio.get_running_loop().time() + step.timeout, end)
+            return _SAID_NOTHING, None
+        left = step.timeout if begun is None else step.timeout - begun.seconds
+        deadline = min(asyncio.get_running_loop().time() + left, end)
         if trace.dns_account is None:
             trace.dns_account = DnsAccount()
         before, account = ACCOUNT.get(), trace.dns_account
         ACCOUNT.set(account)
         try:
-            run = await self._runner.run(step, facts, deadline)
+            run = await self._runner.run(step, facts, deadline, begun)
         finally:
             ACCOUNT.set(before)
-        if account.refused and not account.told:
-            account.told = True
-            trace.step(stage="dns", plugin="", outcome="budget", evidence=str(account))
+        if account.refused:
+            judging.tell_budget(trace, account)
         if run.values and (objection := judging.object_to(step.hook, run.values, transaction, self._routes)):
             run = Run((), run.duration, "error", objection)
         outcome = judging.record_run(trace, step, run, about)

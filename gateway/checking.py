@@ -53,6 +53,8 @@ class Order:
             }
         self.early = tuple(sorted(early))
         """Checks that need no content, nor what only the content tells."""
+        self.row = next((number for number, needed in enumerate(self._waits_for) if any(one > number for one in needed)), len(steps))
+        """So many checks from the first on need nothing of a later one: they may be run one after the other."""
         self._all = tuple(range(len(steps)))
         self._late = tuple(number for number in self._all if number not in early)
 
@@ -70,7 +72,14 @@ class Order:
         else:
             await self._run(self._late, ask, begun)
 
-    async def _run(self, numbers: Sequence[int], ask: Ask, begun: Begun | None) -> None:
+    async def run_from(self, first: int, ask: Ask, *, is_begun: bool) -> None:
+        """Run those from this number on, all before having ended; all have ended when this returns.
+
+        `is_begun`: the first was begun in this task, and goes on in it.
+        """
+        await self._run(self._all[first:], ask, None, first if is_begun else None)
+
+    async def _run(self, numbers: Sequence[int], ask: Ask, begun: Begun | None, here: int | None = None) -> None:
         if len(numbers) <= 1 and begun is None:
             for number in numbers:
                 await ask(number)
@@ -96,7 +105,9 @@ class Order:
 
         async with asyncio.TaskGroup() as group:
             for number, count in list(missing.items()):
-                if not count:
+                if not count and number != here:
                     group.create_task(follow(number))
             if begun is not None:
                 group.create_task(follow_begun(begun.task))
+            if here is not None:
+                await follow(here)

@@ -210,6 +210,8 @@ def _chain(steps: list[Step], runner: Runner, config: Config) -> Chain:
         if outcome in {"error", "timeout", "circuit"}:
             metrics.count_plugin_error(plugin, outcome)
 
+    for step in steps:
+        step.quiet = metrics.quiet_runs(step.plugin, step.hook)
     return Chain(
         steps,
         runner,

@@ -24,6 +24,7 @@ from gateway.verdict import (
 )
 
 if TYPE_CHECKING:
+    from gateway.dns_account import DnsAccount
     from gateway.runner import Run
     from gateway.session import Session
     from gateway.steps import Step
@@ -129,6 +130,13 @@ def trace_of(session: Session, transaction: Transaction | None) -> Trace:
     if transaction.trace is None:
         transaction.trace = Trace()
     return transaction.trace
+
+
+def tell_budget(trace: Trace, account: DnsAccount) -> None:
+    """Say once that the transaction has spent what it may on DNS."""
+    if not account.told:
+        account.told = True
+        trace.step(stage="dns", plugin="", outcome="budget", evidence=str(account))
 
 
 def record_run(trace: Trace, step: Step, run: Run, about: str) -> str:

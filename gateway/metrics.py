@@ -13,6 +13,8 @@ from collections import defaultdict
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from gateway.quiet import QuietRuns
+
 MAX_LABEL_VALUES = 200
 OTHER = "other"
 COMMANDS = frozenset(
@@ -120,6 +122,15 @@ _plugin_time: defaultdict[tuple[str, str], float] = defaultdict(float)
 """Of the hooks noted, by plugin and hook."""
 
 
+_quiet_runs: dict[tuple[str, str], QuietRuns] = {}
+"""By plugin and hook: runs that had no opinion and took no longer than the first bound."""
+
+
+def quiet_runs(plugin: str, hook: str) -> QuietRuns:
+    """Where the chain counts the runs of a hook that it does not tell of one by one."""
+    return _quiet_runs.setdefault((_plugin(plugin), hook), QuietRuns())
+
+
 def count_reply(command: str, code: int) -> None:
     """A reply to a client. Unknown verbs are counted as `other`; `CONNECT` is the greeting, `CONTENT` the final dot."""
     _replies[command if command in COMMANDS else OTHER, code] += 1
@@ -198,6 +209,11 @@ def flush() -> None:
 
 def _flush_times() -> None:
     """What `observe` would do for each; the library has no way to observe many at once (tests/unit/test_metrics.py)."""
+    for (plugin, hook), runs in _quiet_runs.items():
+        calls, seconds = runs.take()
+        if calls:
+            _plugin_times[plugin, hook, 0] += calls
+            _plugin_time[plugin, hook] += seconds
     for plugin, hook, bucket in tuple(_plugin_times):
         PLUGIN_SECONDS.labels(plugin, hook)._buckets[bucket].inc(_plugin_times.pop((plugin, hook, bucket)))  # noqa: SLF001 - see above
     for plugin, hook in tuple(_plugin_time):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from gateway.answers import WrongAnswerError, read_answer
+from gateway.quiet import Begun
 from gateway.steps import Kind, Step
 from gateway.threads import Threads
 
@@ -59,13 +60,13 @@ class Runner:
         self._unclosable: list[object] = []
         """Kept for good: the garbage collector would try to close them once more, and they would spin."""
 
-    async def run(self, step: Step, facts: tuple[Any, ...], deadline: float) -> Run:
-        """Run a hook until the deadline (loop time). Whatever the plugin does, a Run comes back; CancelledError only
-        when the transaction itself is cancelled.
+    async def run(self, step: Step, facts: tuple[Any, ...], deadline: float, begun: Begun | None = None) -> Run:
+        """Run a hook until the deadline (loop time), or go on with one that was begun. Whatever the plugin does, a Run comes
+        back; CancelledError only when the transaction itself is cancelled.
         """
-        started = time.perf_counter()
+        started = time.perf_counter() - (0.0 if begun is None else begun.seconds)
         try:
-            answer = await self._answer(step, facts, deadline)
+            answer = await (self._answer(step, facts, deadline) if begun is None else self._rest_of(step, begun, deadline))
             values = () if answer is None else read_answer(step.hook, answer)
         except HookTimeoutError:
             limit = time.perf_counter() - started
@@ -95,10 +96,23 @@ class Runner:
             answer = step.call(*arguments)
         else:
             answer = await self._in_thread(step, arguments, deadline)
+        return self._in_time(step, answer, deadline)
+
+    async def _rest_of(self, step: Step, begun: Begun, deadline: float) -> Any:
+        """The answer of a hook that was begun in this task."""
+        if begun.error is not None:
+            raise begun.error
+        answer = begun.answer
+        if begun.coroutine is not None:
+            answer = await self._go_on(begun.coroutine, begun.waiting, deadline)
+        return self._in_time(step, answer, deadline)
+
+    @staticmethod
+    def _in_time(step: Step, answer: Any, deadline: float) -> Any:
         if inspect.iscoroutine(answer):
             answer.close()
             raise WrongAnswerError(f"{step.hook} answered a coroutine: a `def` hook must not return one")
-        if loop.time() > deadline:  # it blocked the loop: a late answer is dropped
+        if asyncio.get_running_loop().time() > deadline:  # it blocked the loop: a late answer is dropped
             raise HookTimeoutError
         return answer
 
@@ -125,6 +139,11 @@ class Runner:
             waiting = coroutine.send(None)
         except StopIteration as stop:
             return stop.value
+        return (yield from self._go_on(coroutine, waiting, deadline))
+
+    @types.coroutine
+    def _go_on(self, coroutine: Coroutine[Any, Any, Any], waiting: Any, deadline: float) -> Generator[Any, Any, Any]:
+        """Drive a hook's coroutine that waits for something, until the deadline and not longer."""
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         before = task.cancelling()
         alarm = _Alarm(task)

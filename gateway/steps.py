@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from gateway.answers import ARGUMENTS
+from gateway.quiet import LONGEST, QuietRuns
 from gateway.session import ClientClass
 from gateway.threads import Circuit
 
@@ -43,6 +44,14 @@ class Step:
     circuit: Circuit = field(default_factory=lambda: Circuit(16))
     gives: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    quiet: QuietRuns = field(default_factory=QuietRuns)
+    is_async: bool = field(init=False)
+    is_quick: bool = field(init=False)
+    """It may be run in a row with others: on the loop, for every client, and what it says is done."""
+
+    def __post_init__(self) -> None:
+        self.is_async = self.kind is Kind.LOOP
+        self.is_quick = self.kind is not Kind.THREAD and not (self.skip or self.is_monitor) and self.timeout > LONGEST
 
     @property
     def mode(self) -> str:

@@ -28,6 +28,7 @@ class StepRecord(TypedDict):
     at_ms: float
     stage: str
     plugin: str
+    """One, or those that had no opinion one after the other: `spf, dkim`."""
     outcome: str
     duration_ms: float
     mode: str
@@ -117,6 +118,14 @@ class Trace:
             return
         at = self._clock() - self._started
         self.steps.append((at, stage, plugin, outcome, duration, mode, recipient, verdict, findings, evidence[:MAX_TEXT]))
+
+    def quiet(self, stage: str, plugins: str, duration: float, recipient: str = "") -> None:
+        """One row for hooks of a stage, one after the other, that had no opinion and took no time worth telling."""
+        if len(self.steps) >= MAX_STEPS:
+            self.dropped += 1
+            return
+        at = self._clock() - self._started
+        self.steps.append((at, stage, plugins, "none", duration, "enforce", recipient, None, (), ""))
 
     def elapsed(self) -> float:
         """Seconds since the transaction began."""

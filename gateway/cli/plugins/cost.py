@@ -76,15 +76,21 @@ class _Measuring:
         """Seconds of CPU for so many messages."""
         size = len(self.contents)
         made = [(a_transaction(session=a_session()), Content(self.contents[n % size])) for n in range(first, first + count)]
+        steps = [step for stage in chain.steps.values() for step in stage]
         begun = time.process_time()
         for number, (transaction, content) in enumerate(made, first):
             self._sample = number % size
             await walk(chain, transaction, Message(content))
+            for step in steps:
+                calls, seconds = step.quiet.take()
+                if calls:
+                    self.seconds[step.hook][self._sample].append(seconds)
+                    self.outcomes[step.hook]["none"] += calls
         spent = time.process_time() - begun
         for transaction, _ in made:
-            for step in transaction.trace.steps if transaction.trace is not None else ():
-                if step[3] in FAULTS and len(self.faults) < _MAX_FAULTS:
-                    self.faults[f"{step[1]}: {step[9]}"] = None
+            for row in transaction.trace.steps if transaction.trace is not None else ():
+                if row[3] in FAULTS and len(self.faults) < _MAX_FAULTS:
+                    self.faults[f"{row[1]}: {row[9]}"] = None
         await asyncio.sleep(0)
         return spent
 
