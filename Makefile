@@ -17,7 +17,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test difference reloads fuzz servers lint types fmt docs api bench count growth valgrind soak clean
+.PHONY: help run demo test difference reloads fuzz servers lint types fmt docs site api bench count growth valgrind soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ fmt: .venv/installed-tools ## format, and fix what can be fixed
 docs: .venv/installed-tests ## write the generated pages anew
 	@$(BIN)/python -m gateway.config.reference && $(BIN)/python -m gateway.hook_reference && $(BIN)/python -m gateway.cli.reference
 	@$(BIN)/python -m tests.docs.protocol_page
+
+site: .venv/installed ## the documentation as a site with an API reference, in build/site
+	@$(PIP) --group docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 api: .venv/installed-tests ## record what plugins stand on (docs/api-stability.md says what a change of it needs)
 	@$(BIN)/python -m tests.unit.public_surface

@@ -53,7 +53,9 @@ class Order:
             }
         self.early = tuple(sorted(early))
         """Checks that need no content, nor what only the content tells."""
-        self.row = next((number for number, needed in enumerate(self._waits_for) if any(one > number for one in needed)), len(steps))
+        self.row = next(
+            (number for number, needed in enumerate(self._waits_for) if any(one > number for one in needed)), len(steps)
+        )
         """So many checks from the first on need nothing of a later one: they may be run one after the other."""
         self._all = tuple(range(len(steps)))
         self._late = tuple(number for number in self._all if number not in early)

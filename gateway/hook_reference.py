@@ -10,7 +10,7 @@ from pathlib import Path
 from gateway import hookspecs
 from gateway.answers import SPECIFICATIONS
 
-PARTS = ("When", "Reads", "Answer", "Error or time-out", "RFC", "Example")
+PARTS = ("When", "Reads", "Answer", "Error or time-out", "RFC", "Examples")
 """What each docstring says, in this order, after its first line."""
 
 _INTRODUCTION = """\
@@ -39,7 +39,7 @@ def parts_of(name: str) -> tuple[str, dict[str, str]]:
     summary, _, rest = inspect.cleandoc(SPECIFICATIONS[name].__doc__ or "").partition("\n")
     pieces = re.split(rf"^({'|'.join(PARTS)}):(?: |\n)", rest.strip(), flags=re.MULTILINE)
     found = {
-        part: inspect.cleandoc(text) if part == "Example" else " ".join(text.split())
+        part: inspect.cleandoc(text) if part == "Examples" else " ".join(text.split())
         for part, text in zip(pieces[1::2], pieces[2::2], strict=True)
     }
     if tuple(found) != PARTS or pieces[0].strip():
@@ -68,7 +68,7 @@ def render() -> str:
     for name in SPECIFICATIONS:
         summary, parts = parts_of(name)
         lines += [f"## {name}", "", summary, "", "```python", written[name], "```", ""]
-        example = parts.pop("Example")
+        example = parts.pop("Examples")
         lines += [f"- {part}: {text}" for part, text in parts.items()]
         lines += ["", "```pycon", example, "```", ""]
     return "\n".join(lines)

@@ -47,7 +47,7 @@ def startup(context: Context) -> None:
     Error or time-out: the worker does not start; a reload keeps the generation before.
     RFC: none.
 
-    Example:
+    Examples:
         >>> class Table(Plugin):
         ...     @hook
         ...     async def startup(self, context: Context) -> None:
@@ -70,7 +70,7 @@ def connect(session: Session) -> Reject | Defer | None:
     Error or time-out: `on_error = "defer"` makes the greeting 421, `"ignore"` goes on.
     RFC: 5321 3.1, 4.3.2.
 
-    Example:
+    Examples:
         >>> class Closed(Plugin):
         ...     @hook(cheap=True)
         ...     def connect(self, session: Session) -> Reject | None:
@@ -90,7 +90,7 @@ def helo(session: Session) -> Reject | Defer | None:
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on.
     RFC: 5321 4.1.1.1.
 
-    Example:
+    Examples:
         >>> class Literals(Plugin):
         ...     @hook(cheap=True)
         ...     def helo(self, session: Session) -> Reject | None:
@@ -110,7 +110,7 @@ def authenticated(session: Session) -> Reject | Defer | None:
     Error or time-out: `on_error = "defer"` makes the reply 454 or 451, `"ignore"` goes on.
     RFC: 4954 4, 6.
 
-    Example:
+    Examples:
         >>> class Suspended(Plugin):
         ...     @hook
         ...     async def authenticated(self, session: Session) -> Reject | None:
@@ -131,7 +131,7 @@ def mail(transaction: Transaction) -> Reject | Defer | Discard | UseReversePath 
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on.
     RFC: 5321 3.3, 4.1.1.2.
 
-    Example:
+    Examples:
         >>> class Bounces(Plugin):
         ...     @hook
         ...     async def mail(self, transaction: Transaction) -> UseReversePath | None:
@@ -155,7 +155,7 @@ def rcpt(
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on.
     RFC: 5321 3.3, 4.1.1.3.
 
-    Example:
+    Examples:
         >>> class Former(Plugin):
         ...     @hook
         ...     async def rcpt(self, recipient: Recipient) -> Reject | None:
@@ -177,7 +177,7 @@ def route(transaction: Transaction, recipient: Recipient) -> str | None:
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` leaves the configured routing.
     RFC: 5321 3.6, 5.1.
 
-    Example:
+    Examples:
         >>> class Lists(Plugin):
         ...     @hook
         ...     async def route(self, recipient: Recipient) -> str | None:
@@ -198,7 +198,7 @@ def policy_class(transaction: Transaction, recipient: Recipient) -> Hashable | N
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` counts as no opinion.
     RFC: 5321 4.5.3.1.10.
 
-    Example:
+    Examples:
         >>> class Strictness(Plugin):
         ...     @hook
         ...     async def policy_class(self, recipient: Recipient) -> str:
@@ -218,7 +218,7 @@ def data(transaction: Transaction) -> Reject | Defer | None:
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on.
     RFC: 5321 3.3, 4.1.1.4.
 
-    Example:
+    Examples:
         >>> class Crowd(Plugin):
         ...     @hook
         ...     async def data(self, transaction: Transaction) -> Reject | None:
@@ -241,7 +241,7 @@ def check(transaction: Transaction, message: Message) -> Finding | Iterable[Find
     Error or time-out: `on_error = "defer"` defers every undecided recipient (451), `"ignore"` goes on without a finding.
     RFC: 8601 for findings of the type `AuthResult`.
 
-    Example:
+    Examples:
         >>> class Lists(Plugin):
         ...     @hook
         ...     async def check(self, message: Message) -> Label | None:
@@ -265,7 +265,7 @@ def judge(transaction: Transaction, message: Message) -> Verdict | Note | Score 
     Error or time-out: `on_error = "defer"` defers every undecided recipient (451), `"ignore"` counts as no opinion.
     RFC: 5321 4.2.5, 6.1.
 
-    Example:
+    Examples:
         >>> class Executables(Plugin):
         ...     @hook
         ...     async def judge(self, message: Message) -> Verdict | None:
@@ -287,7 +287,7 @@ def rewrite(transaction: Transaction, message: Message) -> Edit | Sequence[Edit]
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on without these edits.
     RFC: 5322 3.6, 5321 6.4.
 
-    Example:
+    Examples:
         >>> class Tidy(Plugin):
         ...     @hook
         ...     async def rewrite(self, message: Message) -> list[Edit]:
@@ -308,7 +308,7 @@ def sign(transaction: Transaction, message: Message) -> AddHeader | Finding | Se
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` sends without this signature.
     RFC: 6376 5.
 
-    Example:
+    Examples:
         >>> from hashlib import sha256
         >>> class Sum(Plugin):
         ...     @hook
@@ -329,7 +329,7 @@ def done(transaction: Transaction, outcome: Outcome) -> None:
     Error or time-out: recorded; nobody's mail is touched.
     RFC: none.
 
-    Example:
+    Examples:
         >>> class Count(Plugin):
         ...     @hook
         ...     async def done(self, transaction: Transaction, outcome: Outcome) -> None:
@@ -352,7 +352,7 @@ def disconnect(session: Session) -> None:
     Error or time-out: recorded; nobody's mail is touched.
     RFC: 5321 4.1.1.10.
 
-    Example:
+    Examples:
         >>> class Manners(Plugin):
         ...     @hook(cheap=True)
         ...     def disconnect(self, session: Session) -> None:
@@ -375,7 +375,7 @@ def shutdown() -> None:
     Error or time-out: recorded; the worker ends all the same.
     RFC: none.
 
-    Example:
+    Examples:
         >>> class Files(Plugin):
         ...     @hook
         ...     def startup(self) -> None:

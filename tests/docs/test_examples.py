@@ -33,7 +33,7 @@ def test_of_a_name_of_gateway_testing(name: str) -> None:
 
 @pytest.mark.parametrize("name", SPECIFICATIONS)
 def test_of_a_hook(name: str) -> None:
-    text = parts_of(name)[1]["Example"]
+    text = parts_of(name)[1]["Examples"]
     assert f"def {name}(" in text
     examples.run(text, NAMES)
 
