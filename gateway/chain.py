@@ -8,7 +8,6 @@ its `on_error` says; everything is written into the trace. How one hook is run i
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,11 +15,12 @@ import structlog
 
 from gateway import judging
 from gateway.answers import SPECIFICATIONS
+from gateway.asking import SAID_NOTHING, Asking
 from gateway.checking import Begun as BegunChecks
 from gateway.checking import Order
 from gateway.dns_account import ACCOUNT, DnsAccount
 from gateway.findings import Finding
-from gateway.quiet import Begun, run_quiet
+from gateway.quiet import Begun
 from gateway.runner import Run, Runner
 from gateway.stages import NO_MAIL_ANSWER, NO_RCPT_ANSWER, MailAnswer, RcptAnswer, StageDeferredError
 from gateway.steps import Step
@@ -38,52 +38,6 @@ log = structlog.get_logger("gateway.chain")
 
 Observe = Callable[[str, str, str, float], None]
 """Told (plugin, hook, outcome, seconds) of every run, for metrics."""
-
-_SAID_NOTHING = Run()
-
-
-class _Asking:
-    """The hooks of one stage, asked in turn: those that have no opinion at once in a row, the others one by one."""
-
-    __slots__ = ("_about", "_chain", "_end", "_facts", "_session", "_stage", "_steps", "_transaction", "at")
-
-    def __init__(  # noqa: PLR0917 - made in a row, always with the same ones
-        self,
-        chain: Chain,
-        stage: str,
-        facts: tuple[Any, ...],
-        session: Session,
-        transaction: Transaction | None,
-        end: float,
-        about: str = "",
-    ) -> None:
-        self._chain = chain
-        self._stage = stage
-        self._steps = chain.steps[stage]
-        self._facts = facts
-        self._session = session
-        self._transaction = transaction
-        self._end = end
-        self._about = about
-        self.at = 0
-        """Number of the hook that is next."""
-
-    async def next(self, *, one: bool = False) -> tuple[Step, Run, Decision | None] | None:
-        """The next hook that says something, fails or is passed over; with `one` the very next. None: there is no other."""
-        first, count = self.at, len(self._steps)
-        if first >= count:
-            return None
-        self.at, begun = self._chain.pass_quiet(
-            self._stage, first, first + 1 if one else count, self._facts, self._session, self._transaction, self._end, self._about
-        )
-        if self.at >= count and not one:
-            return None
-        if self.at > first and one:
-            return self._steps[first], _SAID_NOTHING, None
-        step = self._steps[self.at]
-        self.at += 1
-        run, fault = await self._chain.ask(step, self._facts, self._session, self._transaction, self._end, self._about, begun)
-        return step, run, fault
 
 
 class Chain:
@@ -111,7 +65,7 @@ class Chain:
         self._check_budget = check_budget
         self._routes = routes
         self._observe = observe
-        self._names: dict[tuple[str, int, int], str] = {}
+        self.names: dict[tuple[str, int, int], str] = {}
         """Of the plugins of a stage between two numbers, for the trace."""
         self._checks = Order(self.steps["check"])
 
@@ -139,7 +93,7 @@ class Chain:
             return NO_MAIL_ANSWER
         reverse_path: UseReversePath | None = None
         end = self._end(self._envelope_budget, transaction)
-        asking = _Asking(self, "mail", (transaction,), transaction.session, transaction, end)
+        asking = Asking(self, "mail", (transaction,), transaction.session, transaction, end)
         while (said := await asking.next()) is not None:
             step, run, fault = said
             if fault is not None:
@@ -161,7 +115,7 @@ class Chain:
         added: list[AddRecipient] = []
         decision: Decision | None = None
         end = self._end(self._envelope_budget, transaction)
-        asking = _Asking(self, "rcpt", (transaction, recipient), transaction.session, transaction, end, recipient.mailbox)
+        asking = Asking(self, "rcpt", (transaction, recipient), transaction.session, transaction, end, recipient.mailbox)
         while (said := await asking.next()) is not None:
             step, run, decision = said
             if decision is not None:
@@ -181,7 +135,7 @@ class Chain:
     async def route(self, transaction: Transaction, recipient: Recipient) -> str | None:
         """Name of the route the first plugin with an opinion chose. StageDeferredError when one failed."""
         end = self._end(self._envelope_budget, transaction)
-        asking = _Asking(self, "route", (transaction, recipient), transaction.session, transaction, end, recipient.mailbox)
+        asking = Asking(self, "route", (transaction, recipient), transaction.session, transaction, end, recipient.mailbox)
         while (said := await asking.next()) is not None:
             step, run, fault = said
             if fault is not None:
@@ -194,7 +148,7 @@ class Chain:
         """The classes of all plugins, in order. StageDeferredError when one failed."""
         classes: list[Hashable] = []
         end = self._end(self._envelope_budget, transaction)
-        asking = _Asking(self, "policy_class", (transaction, recipient), transaction.session, transaction, end, recipient.mailbox)
+        asking = Asking(self, "policy_class", (transaction, recipient), transaction.session, transaction, end, recipient.mailbox)
         while (said := await asking.next()) is not None:
             step, run, fault = said
             if fault is not None:
@@ -225,7 +179,7 @@ class Chain:
         end = self._end(self._check_budget, transaction)
         steps = self.steps["judge"]
         skipped: dict[str, str] = {}
-        asking = _Asking(self, "judge", (transaction, message), transaction.session, transaction, end)
+        asking = Asking(self, "judge", (transaction, message), transaction.session, transaction, end)
         while asking.at < len(steps) and transaction.undecided:
             plugin = steps[asking.at].plugin
             if plugin in skipped:
@@ -264,7 +218,7 @@ class Chain:
             return None
         facts = (session if transaction is None else transaction,)
         end = self._end(self._envelope_budget, transaction)
-        asking = _Asking(self, hook, facts, session, transaction, end)
+        asking = Asking(self, hook, facts, session, transaction, end)
         while (said := await asking.next()) is not None:
             step, run, fault = said
             if fault is not None:
@@ -275,7 +229,7 @@ class Chain:
 
     async def _tell(self, hook: str, facts: tuple[Any, ...], session: Session, transaction: Transaction | None) -> None:
         end = asyncio.get_running_loop().time() + self._envelope_budget  # the transaction's own deadline may be over
-        asking = _Asking(self, hook, facts, session, transaction, end)
+        asking = Asking(self, hook, facts, session, transaction, end)
         while await asking.next() is not None:
             pass
 
@@ -284,7 +238,7 @@ class Chain:
             return ()
         values: list[Any] = []
         end = self._end(self._check_budget, transaction)
-        asking = _Asking(self, hook, (transaction, message), transaction.session, transaction, end)
+        asking = Asking(self, hook, (transaction, message), transaction.session, transaction, end)
         while (said := await asking.next()) is not None:
             step, run, fault = said
             if fault is not None:
@@ -304,8 +258,11 @@ class Chain:
             return
         at, upto = 0, self._checks.row
         end = self._end(self._check_budget, transaction)
+        asking = Asking(self, "check", (transaction, message), transaction.session, transaction, end)
         while at < upto:
-            at, one = self.pass_quiet("check", at, upto, (transaction, message), transaction.session, transaction, end, "")
+            asking.at = at
+            one = asking.pass_quiet(upto)
+            at = asking.at
             if one is None:
                 break
             begun[at] = one
@@ -339,42 +296,6 @@ class Chain:
             return min(end, transaction.deadline)
         return end
 
-    def pass_quiet(  # noqa: PLR0917 - called in one place
-        self,
-        stage: str,
-        at: int,
-        upto: int,
-        facts: tuple[Any, ...],
-        session: Session,
-        transaction: Transaction | None,
-        end: float,
-        about: str,
-    ) -> tuple[int, Begun | None]:
-        """Run the hooks that have no opinion at once, with one row of the trace for all; the number of the first other one."""
-        steps = self.steps[stage]
-        if not steps[at].is_quick:
-            return at, None
-        trace = judging.trace_of(session, transaction)
-        account = trace.dns_account
-        if account is None:
-            account = trace.dns_account = DnsAccount()
-        began = time.perf_counter()
-        before = ACCOUNT.get()
-        ACCOUNT.set(account)
-        try:
-            first, begun = run_quiet(steps, at, upto, facts, began + end - asyncio.get_running_loop().time())
-        finally:
-            ACCOUNT.set(before)
-        if first > at:
-            names = self._names.get((stage, at, first))
-            if names is None:
-                names = self._names[stage, at, first] = ", ".join(step.plugin for step in steps[at:first])
-            spent = time.perf_counter() - began - (0.0 if begun is None else begun.seconds)
-            trace.quiet(stage, names, spent, about)
-        if account.refused:
-            judging.tell_budget(trace, account)
-        return first, begun
-
     async def ask(  # noqa: PLR0917 - called in a row, always with the same ones
         self,
         step: Step,
@@ -389,7 +310,7 @@ class Chain:
         trace = judging.trace_of(session, transaction)
         if step.skip and session.client_class.value in step.skip:
             trace.step(stage=step.hook, plugin=step.plugin, outcome="skipped", mode=step.mode, recipient=about)
-            return _SAID_NOTHING, None
+            return SAID_NOTHING, None
         left = step.timeout if begun is None else step.timeout - begun.seconds
         deadline = min(asyncio.get_running_loop().time() + left, end)
         if trace.dns_account is None:

@@ -105,7 +105,7 @@ def new(
 def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A plugin's file, or the directory of its package.")],
     set_: SetOption = None,
-    count: CountOption = 1_000,
+    count: CountOption = 300,
     config: ConfigOption = None,
 ) -> None:
     """Load a plugin, look at its hooks and options, run its tests, measure its cost on sample mail. 1 is returned when something is wrong.
