@@ -109,7 +109,7 @@ def main() -> None:
     unknown = set(names) - {work.name for work in known}
     if unknown:
         parser.error(f"no such work: {', '.join(sorted(unknown))}; there are {', '.join(work.name for work in known)}")
-    results = Results.kept(KEPT)
+    results, found = Results.kept(KEPT), Results()
     if not options.redraw:
         spaces.enter("benchmarks")
         found = measure([work for work in known if not names or work.name in names], options)
@@ -119,6 +119,8 @@ def main() -> None:
         write(results)
     elif options.redraw:
         print(report.page(results))
+    if not options.redraw and found.failures:
+        sys.exit("some rounds failed, or were left out: they are named above")
 
 
 if __name__ == "__main__":

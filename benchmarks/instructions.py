@@ -14,6 +14,7 @@ import argparse
 import platform
 import sys
 import tomllib
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ TOLERANCE = 0.03
 
 
 def main() -> None:
+    """Count, print beside what is kept, and say what rose or fell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="write what is counted into the table")
     parser.add_argument(
@@ -39,19 +41,29 @@ def main() -> None:
         print(f"kept with {kept.get('with', 'nothing')}, counted with {counted_with}: ratios say little")
     print("| scenario | of one | instructions | kept | ratio |\n|---|---|---|---|---|")
     found: dict[str, int] = {}
-    apart = []
     for name, instructions in count(options.only or list(scenarios())):
         found[name] = round(instructions)
         before = table.get(name)
-        ratio = instructions / before if before else None
-        cells = (f"{before:,}", f"{ratio:.3f}") if before and ratio else ("", "")
+        cells = (f"{before:,}", f"{instructions / before:.3f}") if before else ("", "")
         print(f"| {name} | {scenarios()[name].unit} | {found[name]:,} | {cells[0]} | {cells[1]} |", flush=True)
-        if ratio is None or abs(ratio - 1) > TOLERANCE:
-            apart.append(name)
     if options.keep:
         _keep(counted_with, {**table, **found})
-    elif apart:
-        sys.exit(f"more than {TOLERANCE:.0%} from what is kept: {', '.join(apart)}")
+    elif said := apart(found, table):
+        sys.exit("\n".join(said))
+
+
+def apart(found: Mapping[str, int], kept: Mapping[str, int]) -> list[str]:
+    """What is further from what is kept than a count varies by itself: a line for what rose, one for what fell, one for what is new."""
+    ratios = {name: instructions / kept[name] for name, instructions in found.items() if name in kept}
+    lines = {
+        f"more than {TOLERANCE:.0%} dearer than what is kept": [name for name in ratios if ratios[name] > 1 + TOLERANCE],
+        f"more than {TOLERANCE:.0%} cheaper: keep it, so that a later rise is seen": [
+            name for name in ratios if ratios[name] < 1 - TOLERANCE
+        ],
+        "not kept yet": [name for name in found if name not in kept],
+    }
+    told = {name: f"{name} ({ratios[name] - 1:+.1%})" if name in ratios else name for name in found}
+    return [f"{line}: {', '.join(told[name] for name in names)}" for line, names in lines.items() if names]
 
 
 def _keep(counted_with: str, table: dict[str, int]) -> None:

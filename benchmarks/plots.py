@@ -43,6 +43,11 @@ def draw(results: Results, folder: Path) -> list[str]:
     return drawn
 
 
+def _short(figure: float) -> str:
+    """Two digits at least, and no exponent."""
+    return f"{figure:.0f}" if figure >= 100 else f"{figure:.2g}"
+
+
 def _bars(results: Results, works: list[str], measure: str, title: str, *, is_log: bool) -> Figure:
     figure = Figure(figsize=(9, 3.4))
     axes: Any = figure.add_subplot()
@@ -56,10 +61,13 @@ def _bars(results: Results, works: list[str], measure: str, title: str, *, is_lo
                 places.append(place + (at - (len(ways) - 1) / 2) * width)
                 heights.append(found)
         drawn = axes.bar(places, heights, width * 0.92, label=way, color=COLOURS[way])
-        axes.bar_label(drawn, fmt="%.2g", fontsize=6.5)
+        axes.bar_label(drawn, fmt=_short, fontsize=6.5)
     if is_log:
         axes.set_yscale("log")
-    axes.set_xticks(range(len(works)), [TABLES[work].title.replace(", ", ",\n", 1) for work in works], fontsize=7.5)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
+        axes.set_ylim(bottom=axes.get_ylim()[0] / 2)
+    axes.set_xticks(range(len(works)), [TABLES[work].title.replace(", ", ",\n") for work in works], fontsize=7.5)
     axes.set_ylabel(title)
     axes.grid(axis="y", color="#eeeeee")
     figure.legend(loc="outside upper center", ncols=len(ways), frameon=False, fontsize=7.5)

@@ -41,6 +41,11 @@ def _spread(results: Results, work: str, way: str) -> str:
     return f"{spread(found):.0%}" if len(found) > 1 else ""
 
 
+def _added(results: Results, work: str, way: str) -> str:
+    ours, bare = results.median(work, way, "p50"), results.median(work, DIRECT, "p50")
+    return "" if ours is None or bare is None or way == DIRECT else f"{ours - bare:.2f}"
+
+
 def _rates(unit: str, cpu: str = ".3f") -> tuple[tuple[str, Cell], ...]:
     return (
         (unit, _plain("rate", ",.0f")),
@@ -62,6 +67,7 @@ TABLES = {
         "One session, 4 KB, kept",
         (
             ("ms a message, p50", _plain("p50", ".2f")),
+            ("over no proxy", _added),
             ("p99", _plain("p99", ".2f")),
             ("final dot, p50", _plain("dot_p50", ".2f")),
             ("p99", _plain("dot_p99", ".2f")),

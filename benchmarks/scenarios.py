@@ -162,9 +162,9 @@ def config(*plugins: Any, **more: Any) -> Config:
             "server": {"name": "bench.example"},
             "listener": [{"name": "mx", "bind": "127.0.0.1:0"}],
             "route": [{"name": "default", "domains": ["sink.test"], "servers": ["127.0.0.1:9"]}],
-            "relay": {"max_messages": 10**9},
             "plugins": list(plugins),
             **more,
+            "relay": {"max_messages": 10**9, **more.get("relay", {})},
         }
     )
 

@@ -35,12 +35,16 @@ remote-control:
 
 
 def enter(module: str) -> None:
-    """Run this program again in name spaces, where everything ends with it, and end with it. Without root: stay outside."""
-    if os.getuid() != 0 or _INSIDE in os.environ:
+    """Run this program anew in name spaces, where everything ends with it. Where that cannot be: say so and stay outside."""
+    if _INSIDE in os.environ:
         return
     command = [program("unshare"), "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    tried = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        print(f"without name spaces, so some of it is left out: {tried.stderr.strip()}", file=sys.stderr)
+        return
     inside = [*command, sys.executable, "-m", module, *sys.argv[1:]]
-    sys.exit(subprocess.run(inside, env={**os.environ, _INSIDE: "yes"}, check=False).returncode)
+    os.execve(command[0], inside, {**os.environ, _INSIDE: "yes"})
 
 
 def furnish() -> None:

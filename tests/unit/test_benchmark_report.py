@@ -7,6 +7,7 @@ import pytest
 from benchmarks import bars, report
 from benchmarks.bars import BARS, LATE, Bar, Judged
 from benchmarks.curves import is_line, prices
+from benchmarks.instructions import apart
 from benchmarks.results import DIRECT, HAPROXY, HARAKA, ONE, TWO, Results
 
 EVERY = {bar.work for bar in BARS} - {bars.LOOP}
@@ -102,3 +103,14 @@ def test_a_curve_is_a_line_while_a_further_unit_does_not_become_dearer() -> None
     assert prices(line) == [10.0, 10.0]
     assert is_line(line)
     assert not is_line(bent)
+
+
+def test_what_rose_and_what_fell_is_named_with_by_how_much() -> None:
+    kept = {"same": 1000, "dear": 1000, "cheap": 1000, "edge": 1000, "not counted": 1000}
+    found = {"same": 1001, "dear": 1100, "cheap": 900, "edge": 1030, "new": 5}
+    assert apart(found, kept) == [
+        "more than 3% dearer than what is kept: dear (+10.0%)",
+        "more than 3% cheaper: keep it, so that a later rise is seen: cheap (-10.0%)",
+        "not kept yet: new",
+    ]
+    assert apart({"same": 1001, "edge": 970}, kept) == []
