@@ -171,7 +171,7 @@ def page(results: Results, plots: Sequence[str] = ()) -> str:
     """Everything that is told of results. `plots`: names of the files."""
     lines: list[str] = []
     made = ""
-    for work in (one for one in TABLES if one in results.works):
+    for work in (one for one in TABLES if one in results.works and results.works[one].ways):
         if results.works[work].made != made:
             made = results.works[work].made
             lines += [f"{made}:", ""]

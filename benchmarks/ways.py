@@ -128,7 +128,7 @@ def free_port() -> int:
 
 def wait_for(port: int, *, host: str = "127.0.0.1", greets: bool = True) -> None:
     """Until somebody answers there."""
-    deadline = time.monotonic() + 60  # rspamd compiles its patterns first
+    deadline = time.monotonic() + 90  # rspamd compiles its patterns first
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection((host, port), 1) as sock:
             if not greets or sock.recv(200).startswith(b"220"):

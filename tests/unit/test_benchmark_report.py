@@ -88,6 +88,14 @@ def test_the_page_names_failures_and_each_bar() -> None:
     assert sum(text.count(f"| {word} |") for word in ("held", "missed", "not measured")) == len(BARS)
 
 
+def test_a_work_of_which_nothing_was_measured_has_no_table() -> None:
+    results = measured()
+    results.begin("tls", "`make bench`")
+    before, _, _ = report.page(results).partition("| work | figure |")
+    assert report.TABLES["kept"].title in before
+    assert report.TABLES["tls"].title not in before
+
+
 def test_a_page_is_written_between_its_marks_and_nowhere_else() -> None:
     page = "before\n<!-- make x: begin -->\nold\n<!-- make x: end -->\nafter <!-- make y: end -->\n"
     assert report.written(page, "new\n", "make x") == (
