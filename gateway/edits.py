@@ -100,7 +100,45 @@ class TagSubject:
         _check_body("Subject", self.tag)
 
 
-Edit: TypeAlias = AddHeader | ReplaceHeader | RemoveHeader | TagSubject
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsertHeader:
+    """A new header field below others: behind so many fields of the message as received; more than it has: at the end.
+
+    Examples:
+        >>> InsertHeader(name="X-Seen", value="yes", below=3).below
+        3
+    """
+
+    name: str
+    value: str
+    below: int
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        _check_body(self.name, self.value)
+        if self.below < 1:
+            msg = "a field below none is one on top: add_header"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceBody:
+    r"""Another body: everything behind the header section. Breaks signatures that others made.
+
+    Examples:
+        >>> ReplaceBody(octets=b"Removed by policy.\r\n").octets
+        b'Removed by policy.\r\n'
+    """
+
+    octets: bytes
+
+    def __post_init__(self) -> None:
+        count = self.octets.count(b"\r\n")
+        if self.octets.count(b"\r") != count or self.octets.count(b"\n") != count:
+            raise ValueError("the new body has a bare CR or LF")
+
+
+Edit: TypeAlias = AddHeader | InsertHeader | ReplaceHeader | RemoveHeader | TagSubject | ReplaceBody
 """What `rewrite` may answer with.
 
 Examples:
@@ -119,6 +157,26 @@ def add_header(name: str, value: str) -> AddHeader:
         ValueError: a folded line of field X-Seen must begin with a space or tab and not be blank
     """
     return AddHeader(name=name, value=value)
+
+
+def insert_header(name: str, value: str, below: int) -> InsertHeader:
+    """A new header field behind so many fields of the message as received; more than it has: at the end.
+
+    Examples:
+        >>> insert_header("X-Seen", "yes", below=1)
+        InsertHeader(name='X-Seen', value='yes', below=1)
+    """
+    return InsertHeader(name=name, value=value, below=below)
+
+
+def replace_body(octets: bytes) -> ReplaceBody:
+    """Another body, in lines that end in CRLF. ValueError for a bare CR or LF.
+
+    Examples:
+        >>> replace_body(b"")
+        ReplaceBody(octets=b'')
+    """
+    return ReplaceBody(octets=octets)
 
 
 def replace_header(name: str, value: str, occurrence: int = 0) -> ReplaceHeader:

@@ -278,11 +278,11 @@ def judge(transaction: Transaction, message: Message) -> Verdict | Note | Score 
 
 @hookspec
 def rewrite(transaction: Transaction, message: Message) -> Edit | Sequence[Edit] | None:
-    """Change header fields.
+    """Change header fields, or the body.
 
     When: something is to be forwarded or held; in the order of the chain.
     Reads: `transaction` with all findings and decisions; `message` as received.
-    Answer: edits, made by `add_header`, `replace_header`, `remove_header` and `tag_subject`. They are for the message, not
+    Answer: edits, made by `add_header`, `insert_header`, `replace_header`, `remove_header`, `tag_subject` and `replace_body`. They are for the message, not
     for one recipient.
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on without these edits.
     RFC: 5322 3.6, 5321 6.4.

@@ -137,7 +137,7 @@ def count_reply(command: str, code: int) -> None:
 
 
 def count_transaction(verdict: str) -> None:
-    """A transaction has ended: delivered, held, rejected, deferred, discarded, vanished."""
+    """A transaction has ended: delivered, held, rejected, deferred, discarded, vanished, passed (by a policy listener)."""
     _verdicts[_verdict(verdict)] += 1
 
 

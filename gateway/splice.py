@@ -7,6 +7,8 @@ The rules, in one place:
 - Of several edits of one field the last wins; a tag goes on what the subject then is. Replacing a field that is not
   there adds it.
 - Fields that the section does not list (`fields.beyond`) are only reached by the removal of all fields of a name.
+- A field that is inserted stands behind so many fields as received, removed ones counted; several at one place in the order they came.
+- A new body takes the place of everything behind the header section; of several the last wins.
 - A message without any header section gets a blank line behind the new fields, so that its body stays body.
 """
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gateway.content import CHUNK, Content, Form, Octets
-from gateway.edits import AddHeader, Edit, RemoveHeader, ReplaceHeader, TagSubject
+from gateway.edits import AddHeader, Edit, InsertHeader, RemoveHeader, ReplaceBody, ReplaceHeader, TagSubject
 from gateway.fields import HeaderField, HeaderSection, beyond, scan
 from gateway.values import value
 from gateway.words import decode_octets, decode_words, encode_words, encoded_run
@@ -130,6 +132,7 @@ def apply(
     if section is None:
         section = scan(content) if edits else scan(content, max_fields=1)
     fields = _Fields(content, section, utf8=utf8)
+    body: bytes | None = None
     for edit in edits:
         match edit:
             case AddHeader():
@@ -140,12 +143,35 @@ def apply(
                 fields.remove(edit)
             case TagSubject():
                 fields.tag(edit.tag)
+            case InsertHeader():
+                fields.insert(edit)
+            case ReplaceBody():
+                body = edit.octets
     top = on_top + b"".join(reversed(fields.added))
     if top and not section.fields and not section.has_blank_line and content.size > section.top:
         top += b"\r\n"
     cuts = [_Cut(section.top, section.top, top)] if top else []
     cuts += [_Cut(field.start, field.end, octets) for field, octets in fields.changed_in_order()]
+    if fields.inserted or body is not None:
+        cuts += fields.insertions()
+        if body is not None:
+            cuts = [cut for cut in cuts if cut.start < section.body_offset or cut.start == cut.end]
+            cuts.append(
+                _Cut(
+                    section.body_offset,
+                    content.size,
+                    _behind_header(content, section, has_insertion=section.end in fields.inserted) + body,
+                )
+            )
+        cuts.sort(key=lambda cut: (cut.start, cut.end))  # stable: what goes on top stays in front
     return Spliced(content, cuts)
+
+
+def _behind_header(content: Content, section: HeaderSection, *, has_insertion: bool) -> bytes:
+    """What a new body needs in front: a blank line, where there was none."""
+    if section.has_blank_line or not section.fields:
+        return b""
+    return b"\r\n" if has_insertion or content.octets[section.end - 2 : section.end] == b"\r\n" else b"\r\n\r\n"
 
 
 class _Fields:
@@ -160,6 +186,8 @@ class _Fields:
         self._utf8 = utf8
         self.added: list[bytes] = []
         """In the order they were added; written the other way round."""
+        self.inserted: dict[int, list[bytes]] = {}
+        """By the offset they go to."""
 
     def changed_in_order(self) -> list[tuple[HeaderField, bytes]]:
         """Changed and removed fields, from the top."""
@@ -168,6 +196,21 @@ class _Fields:
 
     def add(self, name: str, value: str) -> None:
         self.added.append(self._render(name, value))
+
+    def insert(self, edit: InsertHeader) -> None:
+        if not self._fields:
+            self.added.append(self._render(edit.name, edit.value))
+            return
+        at = self._fields[edit.below - 1].end if edit.below <= len(self._fields) else self._section.end
+        self.inserted.setdefault(at, []).append(self._render(edit.name, edit.value))
+
+    def insertions(self) -> list[_Cut]:
+        """What was inserted, as cuts."""
+        found = []
+        for at, fields in self.inserted.items():
+            line_end = b"" if self._content.octets[at - 1 : at] == b"\n" else b"\r\n"
+            found.append(_Cut(at, at, line_end + b"".join(fields)))
+        return found
 
     def replace(self, edit: ReplaceHeader) -> None:
         found = self._named(edit.name)

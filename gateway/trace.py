@@ -177,6 +177,8 @@ def _plain(item: object, depth: int = 0) -> Any:
         return item[:MAX_TEXT]
     if item is None or isinstance(item, bool | int | float):
         return item
+    if isinstance(item, bytes):
+        return f"{len(item)} octets"
     if isinstance(item, frozenset | set | tuple | list) and depth < MAX_DEPTH:
         items = [_plain(one, depth + 1) for one in (item if len(item) <= MAX_ITEMS else list(item)[:MAX_ITEMS])]
         return sorted(items, key=str) if isinstance(item, frozenset | set) else items

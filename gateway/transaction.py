@@ -108,7 +108,8 @@ class Outcome:
     reply: Reply | None = None
     """The reply after the content; None when the client left before it."""
     fates: tuple[tuple[str, str], ...] = ()
-    """(mailbox, fate): `delivered`, `held`, `rejected`, `deferred`, `discarded` or `vanished`."""
+    """(mailbox, fate): `delivered`, `held`, `rejected`, `deferred`, `discarded`, `vanished`, or `passed`
+    where a policy listener was asked only."""
     next_hop: str = ""
     """`address:port` the message went to, `` when it went nowhere."""
     queue_id: str = ""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The decision records of all transactions.")
 T = TypeVar("T")
-VERDICTS = ("delivered", "held", "rejected", "deferred", "discarded", "vanished")
+VERDICTS = ("delivered", "held", "rejected", "deferred", "discarded", "vanished", "passed")
 
 
 @app.callback()

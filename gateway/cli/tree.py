@@ -20,6 +20,7 @@ _COLOURS = {
     "rejected": "red",
     "deferred": "magenta",
     "vanished": "dim",
+    "passed": "green",
     "error": "red",
     "timeout": "red",
     "circuit": "red",
@@ -139,6 +140,10 @@ def edit_line(value: dict[str, Any]) -> str:
     match value.get("kind"):
         case "AddHeader":
             return safe(f"add {field}")
+        case "InsertHeader":
+            return safe(f"add {field} (below {value.get('below')})")
+        case "ReplaceBody":
+            return safe(f"replace the body ({value.get('octets')})")
         case "ReplaceHeader":
             return safe(f"replace {field}")
         case "RemoveHeader":

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, get_args
 
 from gateway.content import Content
-from gateway.edits import Edit
+from gateway.edits import Edit, ReplaceBody
 
 Addressee = tuple[bytes, tuple[bytes, ...], str]
 """Forward-path with angle brackets, RCPT parameters, name of the route."""
@@ -111,7 +111,7 @@ def _text(octets: bytes) -> str:
 
 def edits_to_json(edits: Sequence[Edit]) -> str:
     """The edits, in order."""
-    return json.dumps([{"kind": type(edit).__name__, **dataclasses.asdict(edit)} for edit in edits])
+    return json.dumps([{"kind": type(edit).__name__, **dataclasses.asdict(edit)} for edit in edits], default=_text)
 
 
 def edits_from_json(text: str) -> tuple[Edit, ...]:
@@ -122,6 +122,8 @@ def edits_from_json(text: str) -> tuple[Edit, ...]:
         if kind is None:
             msg = "an edit of a kind that this version does not know"
             raise ValueError(msg)
+        if kind is ReplaceBody:
+            item["octets"] = item["octets"].encode("latin-1")
         edits.append(kind(**item))
     return tuple(edits)
 

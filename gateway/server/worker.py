@@ -19,10 +19,10 @@ from gateway.journal import Journal
 from gateway.ledger import Ledger
 from gateway.quarantine import Quarantine
 from gateway.quarantine.retention import collect, expire
+from gateway.server.entrances import entrance
 from gateway.server.process import Assignment, Runtime, run_worker
 from gateway.server.reloads import Reloads
 from gateway.server.served import Lasting, Served
-from gateway.smtp.arrival import protocols
 from gateway.smtp.connections import Connections
 from gateway.store import SqliteStore
 
@@ -156,7 +156,7 @@ class Worker:
 
     def _enter_by(self, served: Served) -> None:
         loop = asyncio.get_running_loop()
-        self._entrances = {door.config.name: protocols(door, loop) for door in served.doors}
+        self._entrances = {door.config.name: entrance(door, loop) for door in served.doors}
 
     async def _accept(self, loop: asyncio.AbstractEventLoop, listener: ListenerConfig) -> asyncio.Server:
         name = listener.name

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.transaction import Recipient, Transaction
     from gateway.verdict import Decision
 
-_FATE_RANK = {"vanished": 0, "delivered": 1, "deferred": 2, "discarded": 3, "held": 4, "rejected": 5}
+_FATE_RANK = {"vanished": 0, "passed": 1, "delivered": 2, "deferred": 3, "discarded": 4, "held": 5, "rejected": 6}
 MAX_RESULTS = 500
 """Characters of results in a log line."""
 _QUEUE_ID = re.compile(r"queued as ([0-9A-Za-z]{4,32})")

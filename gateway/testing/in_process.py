@@ -30,7 +30,7 @@ from gateway.plugin_context import PluginContexts
 from gateway.plugin_uses import Locate
 from gateway.quarantine import Quarantine
 from gateway.relay.pool import Relay
-from gateway.smtp.arrival import protocols
+from gateway.server.entrances import entrance
 from gateway.smtp.connections import Connections
 from gateway.smtp.site import Door, Site
 from gateway.testing.context import MemoryStore
@@ -210,7 +210,7 @@ class InProcessGateway:
 async def _accept(door: Door) -> asyncio.Server:
     """At a free port of loopback, or at the path of a UNIX socket."""
     loop = asyncio.get_running_loop()
-    made = protocols(door, loop)
+    made = entrance(door, loop)
     if path := socket_path(door.config.bind):
         return await loop.create_unix_server(made, path)
     return await loop.create_server(made, "127.0.0.1", 0)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import AddHeader, Edit, Message, RemoveHeader, ReplaceHeader, TagSubject
+from gateway import AddHeader, Edit, InsertHeader, Message, RemoveHeader, ReplaceBody, ReplaceHeader, TagSubject
 from gateway.content import Content
 from gateway.splice import SplicedContent, apply, rendered
 
@@ -38,6 +38,7 @@ EDITS = st.lists(
         st.builds(ReplaceHeader, name=NAMES, value=VALUES, occurrence=st.integers(0, 3)),
         st.builds(RemoveHeader, name=NAMES, occurrence=st.none() | st.integers(0, 3)),
         st.builds(TagSubject, tag=VALUES),
+        st.builds(InsertHeader, name=NAMES, value=VALUES, below=st.integers(1, 5)),
     ),
     max_size=5,
 )
@@ -60,10 +61,18 @@ def test_body_and_untouched_fields_keep_their_octets(octets: bytes, edits: list[
     before = Message(Content(octets))
     after = joined(octets, edits)
     assert after.endswith(octets[before.header.end :])
-    touched = {edit.name.lower() if not isinstance(edit, TagSubject) else "subject" for edit in edits}
+    touched = {"subject" if isinstance(edit, TagSubject) else getattr(edit, "name", "").lower() for edit in edits}
     kept = [field.octets for field in before.fields if field.name.lower() not in touched]
     now = [field.octets for field in Message(Content(after)).fields if field.name.lower() not in touched]
     assert now == kept
+
+
+@given(MAIL, EDITS, st.lists(st.sampled_from([b"a line\r\n", b"\r\n", b"no end"]), max_size=3).map(b"".join))
+def test_a_new_body_is_the_body(octets: bytes, edits: list[Edit], body: bytes) -> None:
+    after = joined(octets, [*edits, ReplaceBody(octets=body)])
+    assert after.endswith(body)
+    if Message(Content(octets)).fields:
+        assert after.removesuffix(body).endswith((b"\r\n\r\n", b"\n\n", b"\n\r\n"))
 
 
 @given(MAIL, st.lists(st.builds(AddHeader, name=NAMES, value=VALUES), min_size=1, max_size=4))

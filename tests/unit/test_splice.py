@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway import Edit, Message, add_header, remove_header, replace_header, tag_subject
+from gateway import Edit, Message, add_header, insert_header, remove_header, replace_body, replace_header, tag_subject
 from gateway.content import CHUNK, Content, Form
+from gateway.quarantine.copies import edits_from_json, edits_to_json
 from gateway.splice import Spliced, SplicedContent, apply
 
 MAIL = b"Received: a\r\nSubject: Hello\r\n there\r\nX: 1\r\nx: 2\r\nX: 3\r\n\r\nbody\r\n"
@@ -177,3 +178,51 @@ def test_what_nobody_signs_is_not_put_together() -> None:
     assert Message(content).octets == MAIL
     assert spliced.times == 1
     content.close()
+
+
+MESSAGE = b"A: 1\r\nB: 2\r\n folded\r\nC: 3\r\n\r\nbody\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "edits", "wanted"),
+    [
+        (MESSAGE, [insert_header("X", "x", 1)], b"A: 1\r\nX: x\r\nB: 2\r\n folded\r\nC: 3\r\n\r\nbody\r\n"),
+        (MESSAGE, [insert_header("X", "x", 2)], b"A: 1\r\nB: 2\r\n folded\r\nX: x\r\nC: 3\r\n\r\nbody\r\n"),
+        (
+            MESSAGE,
+            [insert_header("X", "x", 99), insert_header("Y", "y", 3)],
+            MESSAGE.replace(b"\r\n\r\n", b"\r\nX: x\r\nY: y\r\n\r\n"),
+        ),
+        (
+            MESSAGE,
+            [insert_header("X", "x", 1), replace_header("A", "0"), remove_header("B"), add_header("T", "t")],
+            b"T: t\r\nA: 0\r\nX: x\r\nC: 3\r\n\r\nbody\r\n",
+        ),
+        (b"A: 1", [insert_header("X", "x", 1)], b"A: 1\r\nX: x\r\n"),
+        (b"\r\nbody", [insert_header("X", "x", 1)], b"X: x\r\n\r\nbody"),
+        (MESSAGE, [replace_body(b"new\r\n")], MESSAGE.replace(b"body", b"new")),
+        (
+            MESSAGE,
+            [replace_body(b"old\r\n"), add_header("T", "t"), replace_body(b"")],
+            b"T: t\r\n" + MESSAGE.removesuffix(b"body\r\n"),
+        ),
+        (b"A: 1\r\n", [replace_body(b"new\r\n")], b"A: 1\r\n\r\nnew\r\n"),
+        (b"A: 1", [replace_body(b"new\r\n"), insert_header("X", "x", 9)], b"A: 1\r\nX: x\r\n\r\nnew\r\n"),
+        (b"A: 1\r\nno field\r\n", [replace_body(b"new\r\n"), insert_header("X", "x", 9)], b"A: 1\r\nX: x\r\n\r\nnew\r\n"),
+        (b"no header\r\n", [replace_body(b"new\r\n")], b"new\r\n"),
+        (b"A: 1\r\nno field\r\nB: 2\r\n\r\nbody", [remove_header("B"), replace_body(b"new")], b"A: 1\r\n\r\nnew"),
+    ],
+)
+def test_fields_in_between_and_another_body(content: bytes, edits: list[Edit], wanted: bytes) -> None:
+    spliced = apply(Content(content), edits)
+    assert b"".join(spliced.chunks()) == wanted
+    assert spliced.size == len(wanted)
+    assert edits_from_json(edits_to_json(edits)) == tuple(edits)
+
+
+def test_what_is_no_insertion_and_no_body() -> None:
+    with pytest.raises(ValueError, match="add_header"):
+        insert_header("X", "x", 0)
+    for octets in (b"a\n", b"a\r", b"\n\r"):
+        with pytest.raises(ValueError, match="bare CR or LF"):
+            replace_body(octets)

@@ -1,0 +1,1 @@
+"""Postfix's policy delegation: `codec`, which the plugin `policy` uses too, and the listener that answers a Postfix."""
