@@ -26,7 +26,7 @@ _LINE = 78  # RFC 5322 2.1.1
 
 
 @value(frozen=True, slots=True)
-class _Cut:
+class Cut:
     """The octets from start to end become others."""
 
     start: int
@@ -37,11 +37,16 @@ class _Cut:
 class Spliced:
     """The content as it goes on: its size and its octets in pieces. As long-lived as the content."""
 
-    def __init__(self, content: Content, cuts: Sequence[_Cut]) -> None:
+    def __init__(self, content: Content, cuts: Sequence[Cut]) -> None:
         self._content = content
         self._cuts = cuts
         self.size = content.size + sum(len(cut.octets) - (cut.end - cut.start) for cut in cuts)
         """Octets, exact."""
+
+    @property
+    def cuts(self) -> Sequence[Cut]:
+        """What is changed, from the top."""
+        return self._cuts
 
     @property
     def form(self) -> Form:
@@ -150,14 +155,14 @@ def apply(
     top = on_top + b"".join(reversed(fields.added))
     if top and not section.fields and not section.has_blank_line and content.size > section.top:
         top += b"\r\n"
-    cuts = [_Cut(section.top, section.top, top)] if top else []
-    cuts += [_Cut(field.start, field.end, octets) for field, octets in fields.changed_in_order()]
+    cuts = [Cut(section.top, section.top, top)] if top else []
+    cuts += [Cut(field.start, field.end, octets) for field, octets in fields.changed_in_order()]
     if fields.inserted or body is not None:
         cuts += fields.insertions()
         if body is not None:
             cuts = [cut for cut in cuts if cut.start < section.body_offset or cut.start == cut.end]
             cuts.append(
-                _Cut(
+                Cut(
                     section.body_offset,
                     content.size,
                     _behind_header(content, section, has_insertion=section.end in fields.inserted) + body,
@@ -204,12 +209,12 @@ class _Fields:
         at = self._fields[edit.below - 1].end if edit.below <= len(self._fields) else self._section.end
         self.inserted.setdefault(at, []).append(self._render(edit.name, edit.value))
 
-    def insertions(self) -> list[_Cut]:
+    def insertions(self) -> list[Cut]:
         """What was inserted, as cuts."""
         found = []
         for at, fields in self.inserted.items():
             line_end = b"" if self._content.octets[at - 1 : at] == b"\n" else b"\r\n"
-            found.append(_Cut(at, at, line_end + b"".join(fields)))
+            found.append(Cut(at, at, line_end + b"".join(fields)))
         return found
 
     def replace(self, edit: ReplaceHeader) -> None:

@@ -59,6 +59,7 @@ def mistakes(data: Mapping[str, Any], *, directory: Path, needs_route: bool) -> 
     yield from _default_routes(data)
     yield from _server_name(data)
     yield from _lmtp_on_25(data)
+    yield from _milter(data)
     yield from _known_extensions(data)
     yield from _tls(data, directory)
     yield from _route_map(data, directory)
@@ -160,6 +161,25 @@ def _lmtp_on_25(data: Mapping[str, Any]) -> Iterator[Mistake]:
         if listener.get("protocol") == "lmtp" and isinstance(bind, str) and bind.endswith(":25") and not bind.startswith("unix:"):
             yield Mistake(
                 key=("listener", place, "bind"), found=f"LMTP on {bind}", allowed="another port than 25, which is SMTP's"
+            )
+
+
+def _milter(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    """What an MTA in front does itself."""
+    for place, listener in _tables(data, "listener"):
+        if listener.get("protocol") == "milter":
+            for key in ("tls", "auth_route", "trusted_proxies", "greeting_delay"):
+                if listener.get(key):
+                    yield Mistake(
+                        key=("listener", place, key),
+                        found=f'{key} with protocol = "milter"',
+                        allowed="nothing: it is set at the MTA, which speaks to the clients",
+                    )
+        elif listener.get("mta_quarantine"):
+            yield Mistake(
+                key=("listener", place, "mta_quarantine"),
+                found="mta_quarantine without an MTA in front",
+                allowed='only with protocol = "milter"',
             )
 
 
@@ -293,6 +313,10 @@ def warnings(config: Config) -> list[str]:
                 "since nobody else's password would be safe"
             )
         found += _wide_belief(listener)
+        if listener.protocol == "milter" and not is_loopback(listener.bind) and not listener.trusted_xclient:
+            found.append(
+                f"listener {listener.name!r}: no MTA may connect to {listener.bind} but those of this host: trusted_xclient is empty"
+            )
     limits = config.limits
     if limits.final_reply > CLIENT_PATIENCE:
         found.append(

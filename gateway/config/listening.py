@@ -70,14 +70,14 @@ class ListenerConfig(Model):
     """Who may connect to a UNIX socket: its permissions, octal."""
     socket_owner: SocketOwner = ""
     """Owner of a UNIX socket: `user`, `user:group` or `:group`; default: who runs the gateway."""
-    protocol: Literal["smtp", "lmtp", "policy"] = "smtp"
-    """What is spoken here: SMTP; LMTP, which has a reply for each recipient and never port 25; or `policy`, for a Postfix that asks by check_policy_service (docs/policy_server.md)."""
+    protocol: Literal["smtp", "lmtp", "milter", "policy"] = "smtp"
+    """What is spoken here: SMTP; LMTP, which has a reply for each recipient and never port 25; `milter`, for a Postfix or Sendmail that stays in front (docs/milter.md); or `policy`, for a Postfix that asks by check_policy_service (docs/policy_server.md)."""
     tls: TlsConfig | None = None
     """`{ certificate, key }`: STARTTLS is offered; `implicit = true`: TLS from the first octet."""
     trusted_proxies: tuple[Network, ...] = ()
     """Proxies that begin each connection with a PROXY header (version 1 or 2) and are believed; `unix`: whoever connects to this listener's UNIX socket. From anybody else it is a wrong command."""
     trusted_xclient: tuple[Network, ...] = ()
-    """Clients that may say who the client is, by XCLIENT and XFORWARD as Postfix has them, and are believed; `unix` as above. With `protocol = "policy"`: who may ask, beside this host."""
+    """Clients that may say who the client is, by XCLIENT and XFORWARD as Postfix has them, and are believed; `unix` as above. With `protocol = "milter"` or `"policy"`: who may ask, beside this host."""
     trusted_networks: tuple[Network, ...] = ()
     """Clients that may relay to wherever the routes lead; `unix`: those at this listener's UNIX socket. Empty by default."""
     lenient_networks: tuple[Network, ...] = (*LOOPBACK, UNIX)
@@ -101,6 +101,8 @@ class ListenerConfig(Model):
     etrn: Literal["off", "next_hop"] | EtrnCommand = "off"
     """ETRN: 502, the next hop's answer, or `{ command = ["/usr/sbin/postqueue", "-s", "{domain}"] }`. It exits with 0 when the queue
     was started, with 77 where the node may not; `timeout` is 30 s by default."""
+    mta_quarantine: bool = False
+    """With `protocol = "milter"`: a message to hold for all its recipients goes to the MTA's own hold queue, not to the quarantine."""
     refuse_null_mx_senders: bool = False
     """Refuse a stranger's reverse-path whose domain accepts no mail, and so no report either (null MX, RFC 7505 4.2): 550 5.7.27."""
 

@@ -12,6 +12,7 @@ import math
 from contextlib import suppress
 
 from gateway import metrics
+from gateway.delivery.behind_mta import HintsOnly
 from gateway.delivery.carrying import carry_out
 from gateway.delivery.parcel import Copies, Envelope, Handover, Memory, Parcel, Records, attempt_of
 from gateway.errors import StorageError
@@ -48,6 +49,12 @@ class Delivery:
         `admit_first` will do.
         """
         return self._ledger.has_hints(since)
+
+    def behind_mta(self) -> Delivery:
+        """The same for a milter: the message stays the MTA's until we answer it, so that nothing is ever delivered by us."""
+        return Delivery(
+            quarantine=self._quarantine, journal=self._journal, ledger=HintsOnly(self._ledger), max_classes=self._max_classes
+        )
 
     def admit_first(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
         """The same as `admit`, at once, while there are no hints."""

@@ -18,4 +18,8 @@ def entrance(door: Door, loop: asyncio.AbstractEventLoop) -> Callable[[], asynci
         from gateway.policy.server import policy_protocols  # only where it is spoken
 
         return policy_protocols(door, loop)
+    if door.config.protocol == "milter":
+        from gateway.milter.server import milter_protocols  # only where it is spoken
+
+        return milter_protocols(door, loop)
     return protocols(door, loop)

@@ -30,6 +30,7 @@ define(`LOCAL_MAILER_PATH', `/etc/mail/deliver')dnl
 define(`LOCAL_MAILER_ARGS', `deliver $u')dnl
 MODIFY_MAILER_FLAGS(`LOCAL', `-S')dnl
 {onward}
+{more}
 FEATURE(`no_default_msa')dnl
 FEATURE(`nocanonify')dnl
 FEATURE(`accept_unresolvable_domains')dnl
@@ -52,6 +53,9 @@ class RealSendmail(ServerInOwnRoot):
     """`with RealSendmail() as sendmail: … sendmail.address …`; with `onward` it keeps no mail and sends all of it there."""
 
     name = "sendmail"
+    more = "dnl"
+    """More of its configuration."""
+    domains = DOMAIN
 
     def users(self) -> Mapping[str, tuple[int, str]]:
         return {"mail": (8, "/var/mail"), "smmta": (901, "/"), "smmsp": (902, "/")}
@@ -68,6 +72,6 @@ class RealSendmail(ServerInOwnRoot):
         for empty in ("local-host-names", "trusted-users", "relay-domains"):
             self.write(f"etc/mail/{empty}", "")
         self.write("etc/mail/deliver", _DELIVER, 0o755)
-        facts = {"host": self.host, "port": self.port, "domains": "" if self.onward else DOMAIN}
+        facts = {"host": self.host, "port": self.port, "domains": "" if self.onward else self.domains}
         onward = _ONWARD.format(onward=self.onward) if self.onward else "dnl"
-        self.write("etc/mail/sendmail.mc", _CONFIG.format(onward=onward, **facts))
+        self.write("etc/mail/sendmail.mc", _CONFIG.format(onward=onward, more=self.more, **facts))

@@ -94,7 +94,7 @@ async def _finish(talk: Conversation, intake: Intake, vanished: Callable[[], boo
         content = intake.content()
     except OSError as error:
         intake.discard()
-        _note(transaction, f"spool: {error}")
+        note(transaction, f"spool: {error}")
         answer = talk.ours(451, "4.3.0", "Spool failed; try again later")
         end(talk, answer, ending=Ending(reply=answer, size=intake.size))
         return answer
@@ -109,7 +109,7 @@ async def _finish(talk: Conversation, intake: Intake, vanished: Callable[[], boo
 
 
 async def _decide(talk: Conversation, transaction: Transaction, message: Message, vanished: Callable[[], bool]) -> Reply:
-    refusal = _bounds(talk, message)
+    refusal = bounds(talk, message)
     if refusal is not None:
         end(talk, refusal, ending=Ending(reply=refusal, message=message, size=message.size))
         return refusal
@@ -120,17 +120,17 @@ async def _decide(talk: Conversation, transaction: Transaction, message: Message
     if vanished():  # nobody waits for a reply: the client will come again
         end(talk, None, ending=Ending(message=message, size=message.size))
         return talk.ours(451, "4.4.2", "The client left")
-    _durable_only(talk, transaction)
+    durable_only(talk, transaction)
     site = talk.door.site
     history = await site.delivery.history(transaction, message, since=talk.opened)
     ability = talk.ability
-    planned = plan(_wishes(transaction), ability, history, transaction_id=transaction.id)
+    planned = plan(wishes(transaction), ability, history, transaction_id=transaction.id)
     settlement = await _carry_out(talk, transaction, message, planned)
     answer = settlement.reply if settlement.is_ours else talk.theirs(settlement.reply)
     if settlement.replies:
         answer = answers(answer, tuple(talk.theirs(one) for one in settlement.replies), ability)
     for problem in settlement.problems:
-        _note(transaction, problem)
+        note(transaction, problem)
     if len(settlement.next_hop_replies) > 1:
         note_answers(transaction, planned, settlement)
     ending = Ending(
@@ -150,19 +150,19 @@ async def _carry_out(talk: Conversation, transaction: Transaction, message: Mess
     try:
         parcel = await make_parcel(talk, transaction, message, planned)
     except StageDeferredError as error:
-        _note(transaction, str(error))
+        note(transaction, str(error))
         for recipient in transaction.recipients:  # whatever was decided before, this is why it is not so
             recipient.decision = error.decision
         return site.delivery.failed(planned, talk.refused_by(error.decision), str(error))
     except LinkError as error:
-        _note(transaction, str(error))
+        note(transaction, str(error))
         return site.delivery.failed(
             planned, talk.ours(451, error.enhanced, "The next hop cannot be reached now; try again later"), str(error)
         )
     return await site.delivery.carry_out(planned, parcel)
 
 
-def _bounds(talk: Conversation, message: Message) -> Reply | None:
+def bounds(talk: Conversation, message: Message) -> Reply | None:
     """What a message may not be, whatever the plugins think: header too large, or in a loop."""
     site = talk.door.site
     limits = site.config.limits
@@ -174,7 +174,8 @@ def _bounds(talk: Conversation, message: Message) -> Reply | None:
     return None
 
 
-def _wishes(transaction: Transaction) -> list[Wish]:
+def wishes(transaction: Transaction) -> list[Wish]:
+    """What the chain wants for each recipient, for the planner."""
     return [
         Wish(
             index=index,
@@ -188,12 +189,13 @@ def _wishes(transaction: Transaction) -> list[Wish]:
     ]
 
 
-def _note(transaction: Transaction, problem: str) -> None:
+def note(transaction: Transaction, problem: str) -> None:
+    """A fault of ours, into the record."""
     if transaction.trace is not None:
         transaction.trace.step(stage="delivery", plugin="", outcome="error", evidence=problem)
 
 
-def _durable_only(talk: Conversation, transaction: Transaction) -> None:
+def durable_only(talk: Conversation, transaction: Transaction) -> None:
     """Where the state directory would not survive, nothing is held or discarded: 451 (design §1.1)."""
     problem = talk.door.site.storage_problem
     if not problem:
