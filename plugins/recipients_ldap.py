@@ -159,8 +159,7 @@ class RecipientsLdap(Plugin[Options]):
     async def shutdown(self) -> None:
         """Leave the directory."""
         await self._entry.close()
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._leave)
-        self._threads.shutdown(wait=False)
+        await asyncio.to_thread(self._leave)
 
     async def _ask(self, key: MailboxKey) -> Entry:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._search, key)
@@ -174,9 +173,9 @@ class RecipientsLdap(Plugin[Options]):
                 connection, is_new = self._connect(), True
             try:
                 entry = self._search_by(connection, key)
-            except self._ldap.core.exceptions.LDAPExceptionError:
+            except Exception as error:
                 _close(connection)
-                if is_new:
+                if is_new or not isinstance(error, self._ldap.core.exceptions.LDAPExceptionError):
                     raise
                 continue  # the server may have closed it while nobody looked
             self._idle.put(connection)
@@ -236,6 +235,8 @@ class RecipientsLdap(Plugin[Options]):
         raise ConnectionError(f"no server can be asked: {failed}")
 
     def _leave(self) -> None:
+        """Searches under way end first, within their limit: each puts its connection back."""
+        self._threads.shutdown(cancel_futures=True)
         with suppress(Empty):
             while True:
                 _close(self._idle.get_nowait())

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import threading
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway import OptionError
+from gateway import Context, OptionError
 from gateway.plugins.recipients_ldap import Options, RecipientsLdap
-from gateway.testing import a_transaction, run_plugin
+from gateway.testing import FakeContext, a_recipient, a_transaction, run_plugin
 
 
 def options(**more: Any) -> Options:
@@ -71,6 +72,32 @@ async def test_a_directory_that_says_nothing_costs_its_limit() -> None:
     done = await run_plugin(RecipientsLdap(chosen), transaction=a_transaction(recipients=["a@example.org"]), on_error="ignore")
     assert done.verdict is None
     assert any("no answer within 0.1 s" in step["evidence"] for step in done.trace)
+    for writer in accepted:
+        writer.close()
+        await writer.wait_closed()
+    server.close()
+
+
+async def test_shutdown_waits_for_searches_under_way_so_that_no_connection_is_left() -> None:
+    accepted: list[asyncio.StreamWriter] = []
+    asked = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
+        await reader.read(1)
+        asked.set()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    context = cast("Context", FakeContext())
+    chosen = options(servers=[f"ldap://127.0.0.1:{server.sockets[0].getsockname()[1]}"], query_limit="1s")
+    plugin = RecipientsLdap(chosen, name="under-way", context=context)
+    plugin.startup(context)
+    waiting = asyncio.get_running_loop().create_task(plugin.rcpt(a_recipient("a@example.org")))
+    await asked.wait()
+    await plugin.shutdown()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("under-way")]
     for writer in accepted:
         writer.close()
         await writer.wait_closed()
