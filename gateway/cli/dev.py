@@ -27,6 +27,7 @@ from gateway.cli.rehearsing import (
     ZoneOption,
     log_to_terminal,
     script_of,
+    tell_of_route,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def dev(
         as_pytest=form is Form.PYTEST,
         print=terminal.console().print,
     )
+    tell_of_route(loaded.config)
     log_to_terminal(loaded.config, log, "dev")
     try:
         sockets = {

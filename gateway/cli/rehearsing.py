@@ -52,7 +52,7 @@ AnswerOption = Annotated[
 ]
 ScriptOption = Annotated[
     Path | None,
-    typer.Option("--script", metavar="FILE", help="A TOML file with [[answer]] tables: when, reply (docs/trying.md)."),
+    typer.Option("--script", metavar="FILE", help="A TOML file with more of that, and the keywords of EHLO (docs/trying.md)."),
 ]
 ZoneOption = Annotated[
     list[str] | None,
@@ -102,3 +102,9 @@ def log_to_terminal(config: Config, level: LogLevel, process: str) -> None:
 
     settings = config.server.model_copy(update={"log_level": level.value, "log_format": "text"})
     logs.configure(settings, process=process, queued=False)
+
+
+def tell_of_route(config: Config) -> None:
+    """Where the configuration has no route, whom mail may be for all the same."""
+    if not config.route:
+        typer.echo("the configuration has no [[route]]: here, mail for example.test is taken", err=True)

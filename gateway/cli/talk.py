@@ -31,6 +31,7 @@ from gateway.cli.rehearsing import (
     log_to_terminal,
     resolver_of,
     script_of,
+    tell_of_route,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def talk(
     names = [one.name for one in loaded.config.listener]
     if listener and listener not in names:
         raise typer.BadParameter(f"no listener {listener!r}; there are: {', '.join(names)}", param_hint="--listener")
+    tell_of_route(loaded.config)
     log_to_terminal(loaded.config, log, "talk")
     first = _first_words(helo, identity)
 
@@ -216,6 +218,8 @@ class _Talk:
                 async with gateway:
                     self._visitor = visitor = Visitor(gateway.door(self._listener), self._origin, self._said)
                     await self._converse(visitor, first)
+                    if self._is_terminal:
+                        self._console.print()
                     await visitor.leave()
                     self._show_steps()
                     self._show_replies()
@@ -231,6 +235,10 @@ class _Talk:
         server = visitor.server
         source = _Input()
         if self._is_terminal:
+            whose = "with TLS" if self._origin.tls is not None else "without TLS"
+            self._print(
+                f"(you are a client at {self._origin.address}, {whose}; nothing is delivered; Ctrl-D or Ctrl-C hangs up)", "dim"
+            )
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, source.stop)
         await self._settle(visitor)
         for word in first:

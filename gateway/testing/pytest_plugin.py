@@ -64,10 +64,10 @@ def fake_scanner() -> type[FakeScanner]:
 
 @pytest.fixture
 def end_to_end(tmp_path: Path) -> Callable[..., EndToEnd]:
-    """The class EndToEnd with a folder of this test: the whole gateway between a client and a next hop."""
+    """The class EndToEnd, whose file names begin in this test's `tmp_path`: the whole gateway between a client and a next hop."""
     from gateway.testing.end_to_end import EndToEnd
 
-    return partial(EndToEnd, directory=tmp_path)
+    return partial(EndToEnd, base=tmp_path)
 
 
 def pytest_runtest_setup() -> None:

@@ -150,6 +150,8 @@ class Tape:
 
     def _whole_lines(self, who: str, octets: bytes) -> list[bytes]:
         *lines, rest = (self._halves.pop(who, b"") + octets).split(b"\r\n")
+        if len(rest) > MOST:
+            self.problem, rest = "a line without an end", b""
         self._halves[who] = rest
         return lines
 

@@ -21,6 +21,8 @@ from gateway.trace import Record
 LINGER = 0.3
 """Seconds after a session in which its links may still take leave."""
 MOST_LINKS = 1_000
+MOST_RECORDS = 1_000
+"""Transactions of a session that can be saved."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -81,8 +83,12 @@ class Tapes:
     def record(self, record: Record) -> None:
         """A decision was made in one of them."""
         for taped in (*self._running, *self._over):
-            if taped.session is not None and taped.session.id == record["session"]:
+            if taped.session is None or taped.session.id != record["session"]:
+                continue
+            if len(taped.records) < MOST_RECORDS:
                 taped.records.append(record)
+            else:
+                taped.tape.problem = f"more than {MOST_RECORDS} transactions"
 
     def overhear(self, number: int, who: str, octets: bytes) -> None:
         """Octets on a link: of the session that goes on, or of the one that the link served before."""

@@ -194,6 +194,26 @@ async def test_a_change_is_followed_and_a_mistake_changes_nothing(place: Path) -
         watching.cancel()
 
 
+async def test_a_plugin_of_a_package_is_followed_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = place / "lib" / "acme_followed"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "words.py").write_text('WORD = "first"\n')
+    (package / "plug.py").write_text("from acme_followed.words import WORD\n" + PLUGIN.replace('"hold"', "WORD"))
+    monkeypatch.syspath_prepend(str(place / "lib"))
+    (place / "config.toml").write_text(CONFIG.replace('"by_subject"', '{ name = "acme", use = "acme_followed.plug:BySubject" }'))
+    message = ("EHLO x", "MAIL FROM:<>", "RCPT TO:<bob@example.org>", "DATA", b"Subject: second\r\n\r\n.\r\n", "QUIT")
+    async with developed(place) as (gateway, port, said):
+        watching = asyncio.get_running_loop().create_task(gateway.watch())
+        (package / "words.py").write_text('WORD = "second"\n')
+        await until(said, "reloaded: 3 plugin(s)")
+        await hold(port, *message)
+        await until(said, "held by acme")
+        watching.cancel()
+    for name in [name for name in sys.modules if name.startswith("acme_followed")]:
+        del sys.modules[name]
+
+
 async def test_sessions_at_the_same_time_are_not_mixed_up(place: Path) -> None:
     async with developed(place) as (_, port, said):
         one = await connect(port)
