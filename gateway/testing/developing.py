@@ -24,6 +24,7 @@ from gateway.dns.demo import ZONES as DEMO
 from gateway.dns.zone_file import ZoneFileError, read_zone
 from gateway.dns.zones import Zones
 from gateway.errors import ConfigError, GatewayError, PluginError
+from gateway.server.watch import Watch, watched_files
 from gateway.smtp.origin import Origin
 from gateway.smtp.site import Door
 from gateway.testing.in_process import InProcessGateway, MemoryJournal
@@ -79,7 +80,7 @@ class Development:
         self._loaded: Loaded
         self._keywords: tuple[str, ...] = ()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._look: dict[str, object] = {}
+        self._watch = Watch(LOOK_EVERY)
         self._is_due = False
         self._is_ending = False
 
@@ -92,7 +93,7 @@ class Development:
     async def __aenter__(self) -> Self:
         self._stack.push_async_callback(self._end)
         self._gateway = await self._open()
-        self._look = self._files()
+        self._watch.settle(self._files())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -162,8 +163,6 @@ class Development:
         """A new gateway, or why there is none."""
         before = self._gateway
         try:
-            for name in _modules(before):  # so that their new text counts
-                sys.modules.pop(name, None)
             after = await self._open()
             missing = {one.name for one in before.config.listener} - {one.name for one in after.config.listener}
             if missing:
@@ -193,35 +192,19 @@ class Development:
         self._is_due = True
 
     async def watch(self) -> None:
-        """Look at the files for ever. A change counts once it has rested, so that no half-written file is read."""
-        changing: dict[str, object] | None = None
+        """Look at the files for ever, and follow them."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            found = self._files()
-            if self._is_due or (found != self._look and found == changing):
-                self._is_due, self._look, changing = False, found, None
+            if self._watch.changed(self._files()) or self._is_due:
+                self._is_due = False
                 await self.reload()
-                self._look = self._files()
-            else:
-                changing = found if found != self._look else None
+                self._watch.add(self._files())
 
-    def _files(self) -> dict[str, object]:
-        settings, loaded = self._settings, self._loaded
-        files = (
-            [] if settings.file is None else sorted(settings.file.glob("*.toml")) if settings.file.is_dir() else [settings.file]
-        )
-        for name in loaded.config.plugin_path:
-            files += sorted(loaded.path(name).glob("*.py"))
-        files += [loaded.path(name) for name in loaded.config.rule_files]
-        files += [Path(one.rpartition("=")[2]) for one in settings.zones]
-        files += [settings.script_file] if settings.script_file is not None else []
-        files += [Path(name) for name in _modules(self._gateway).values()]
-        found: dict[str, object] = {}
-        for file in files:
-            with suppress(OSError):
-                status = file.stat()
-                found[str(file)] = (status.st_mtime_ns, status.st_size)
-        return found
+    def _files(self) -> list[str]:
+        settings = self._settings
+        also = [*self._gateway.plugin_files, *(one.rpartition("=")[2] for one in settings.zones)]
+        also += [str(settings.script_file)] if settings.script_file is not None else []
+        return watched_files(self._loaded, also)
 
     def _in_background(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -319,20 +302,6 @@ def dns_of(config: Config, zones: tuple[str, ...], *, tells: bool = True) -> Cac
             print(f"{name}: {skipped} is passed over: the gateway never asks for that", file=sys.stderr)  # noqa: T201 - to the person at the terminal
         found |= records
     return ZoneResolver(Zones(found))
-
-
-def _modules(gateway: InProcessGateway) -> dict[str, str]:
-    """Modules of plugins that are no single files and not ours, by name, with their files."""
-    found: dict[str, str] = {}
-    for module in gateway.plugin_modules:
-        top = module.partition(".")[0]
-        if top in {"gateway", "mailgateway_site"}:
-            continue
-        for name, value in list(sys.modules.items()):
-            file = getattr(value, "__file__", None)
-            if file and (name == top or name.startswith(f"{top}.")):
-                found[name] = file
-    return found
 
 
 async def _no_socket(_: Door) -> None:

@@ -135,9 +135,9 @@ class InProcessGateway:
         return any(door.sessions for door, _ in self._doors.values())
 
     @property
-    def plugin_modules(self) -> list[str]:
-        """Where the classes of the plugins in use are from."""
-        return list(self._generation.modules) if self._generation is not None else []
+    def plugin_files(self) -> tuple[str, ...]:
+        """Files whose change means other plugins: their source, and what they have read."""
+        return self._generation.files if self._generation is not None else ()
 
     async def quiet(self) -> None:
         """Until no session is open."""
@@ -193,6 +193,7 @@ class InProcessGateway:
             site.log = structlog.get_logger(
                 "mailgateway", wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING)
             ).bind()
+        stack.callback(generation.forget)
         await generation.startup()
         stack.push_async_callback(generation.shutdown)
         for listener in config.listener:
