@@ -103,6 +103,8 @@ class _Client:
     """Recipients that were said."""
     transaction: _Transaction | None = None
     used: float = 0.0
+    is_asked: bool = False
+    """A question is under way."""
 
 
 class Milter(Plugin[Options]):
@@ -435,7 +437,8 @@ class Milter(Plugin[Options]):
         self._sweeper = None
         loop = asyncio.get_running_loop()
         for key, client in tuple(self._clients.items()):
-            if loop.time() - client.used < self.options.idle or (client.talk is not None and client.talk.is_in_transaction):
+            is_under_way = client.is_asked or (client.talk is not None and client.talk.is_in_transaction)
+            if is_under_way or loop.time() - client.used < self.options.idle:
                 continue
             self._forget(client)
             if client.transaction is None and not client.is_accepted:
@@ -452,9 +455,12 @@ class _Failing:
         self._client = client
 
     async def __aenter__(self) -> None:
-        """Nothing."""
+        """Meanwhile the connection is not given up for being silent."""
+        self._client.is_asked = True
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self._client.is_asked = False
+        self._client.used = asyncio.get_running_loop().time()
         if error is None or isinstance(error, ClosedError):
             return
         self._plugin._forget(self._client)  # noqa: SLF001 - of one module

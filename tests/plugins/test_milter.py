@@ -432,7 +432,7 @@ async def test_a_milter_that_misbehaves_costs_what_on_error_says(script: Script,
         script = {C.Negotiate: codec.write(C.Continue())}
     async with a_milter(script) as milter:
         for on_error, expected in (("defer", Defer), ("ignore", type(None))):
-            plugin = asking(milter, command_timeout=0.2, content_timeout=0.2, failures=0)
+            plugin = asking(milter, command_timeout=0.7, content_timeout=0.7, failures=1)
             result = await run_plugin(plugin, message=a_message(MAIL), on_error=on_error)
             assert isinstance(result.verdict, expected)
             faults = [step for step in result.trace if step["outcome"] == "error"]

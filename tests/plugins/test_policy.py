@@ -354,7 +354,7 @@ def _many(count: int) -> Callable[[dict[str, str]], bytes]:
 async def test_a_server_that_misbehaves_costs_what_on_error_says(answer: Callable[..., Answer], told: str) -> None:
     async with policy_server(answer) as server:
         for on_error, expected in (("defer", Defer), ("ignore", type(None))):
-            plugin = asking(server.address, reply_timeout=0.2)
+            plugin = asking(server.address, reply_timeout=1.0)
             result = await run_plugin(plugin, on_error=on_error)
             assert isinstance(result.verdict, expected)
             [fault] = [step for step in result.trace if step["outcome"] == "error"]
