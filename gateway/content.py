@@ -47,6 +47,10 @@ class Content:
             return cls(b"", was_normalised=was_normalised)
         return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), file=file, was_normalised=was_normalised)
 
+    def fileno(self) -> int | None:
+        """Descriptor of the spool file; None where the octets are in memory."""
+        return None if self._file is None else self._file.fileno()
+
     def chunks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The octets from start to end in pieces of at most CHUNK."""
         stop = self.size if end is None else end

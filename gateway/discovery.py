@@ -117,11 +117,11 @@ def choose(name: str, known: Sequence[Origin]) -> Origin:
     return found[0]
 
 
-def load(origin: Origin) -> type[Plugin[Any]]:
-    """Import a plugin's class. DiscoveryError for whatever its module does."""
+def load(origin: Origin, *, source: bytes | None = None) -> type[Plugin[Any]]:
+    """Import a plugin's class; `source` is what a single file is to be taken to hold. DiscoveryError for whatever its module does."""
     try:
         if origin.is_file:
-            return _class_in(_load_file(Path(origin.target)), origin)
+            return _class_in(_load_file(Path(origin.target), source), origin)
         module, _, attribute = origin.target.partition(":")
         kind: Any = import_fresh(module.strip())
         for part in attribute.split("[")[0].strip().split("."):
@@ -146,10 +146,10 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:300]}{place}"
 
 
-def _load_file(file: Path) -> types.ModuleType:
+def _load_file(file: Path, source: bytes | None) -> types.ModuleType:
     name = _free_name(f"{SITE}.{file.stem}")
     _site_package()
-    loader = SourceLoader(name, str(file), file.read_bytes())
+    loader = SourceLoader(name, str(file), file.read_bytes() if source is None else source)
     specification = importlib.util.spec_from_file_location(name, file, loader=loader)
     if specification is None:
         raise DiscoveryError(f"file {file}, which is no Python module", allowed="a Python file")

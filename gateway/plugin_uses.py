@@ -15,6 +15,8 @@ from gateway.config.problems import dotted, problems_from_pydantic
 from gateway.context import Context
 from gateway.discovery import DiscoveryError, Found, Origin, choose, entry_points, load, site_files
 from gateway.errors import ConfigError, ConfigProblem, OptionError
+from gateway.isolation.proxy import IsolatedPlugin, isolate
+from gateway.isolation.start import Start
 from gateway.plugin import Plugin, PluginOptions
 from gateway.registration import nearest, objections
 from gateway.session import ClientClass
@@ -42,6 +44,8 @@ class Use:
     found: Found
     settings: PluginUse
     options: PluginOptions
+    start: Start | None = None
+    """How its process begins, where it has one."""
 
 
 @dataclass(slots=True)
@@ -88,7 +92,9 @@ class Reading:
     def make(self, use: Use, contexts: Callable[[str], Context]) -> Plugin[Any] | None:
         """The plugin itself; None when its own constructor refuses."""
         try:
-            return use.found.kind(use.options, name=use.name, context=contexts(use.name))
+            plugin = use.found.kind(use.options, name=use.name, context=contexts(use.name))
+            if use.start is not None and isinstance(plugin, IsolatedPlugin):
+                plugin.connect_to(use.start)
         except ConfigError as error:
             self.problems += error.problems
         except OptionError as error:
@@ -98,6 +104,8 @@ class Reading:
             self.object_to(
                 use.key, f"options the plugin {use.name!r} refuses: {type(error).__name__}: {error}", "options it can begin with"
             )
+        else:
+            return plugin
         return None
 
     def object_to(self, key: Key, found: str, allowed: str, hint: str = "") -> None:
@@ -143,6 +151,8 @@ class Reading:
     def _use(self, name: str, key: Key, table: dict[str, Any]) -> Use | None:
         settings = self._settings(key, {one: value for one, value in table.items() if one in _SETTINGS})
         target = str(table.get("use") or name)
+        if settings is not None and settings.process:
+            return self._isolated(name, target, key, table, settings)
         found = self._find(name, target, key)
         if found is None:
             return None
@@ -161,6 +171,43 @@ class Reading:
         if settings is None:
             return None
         return Use(name=name, key=key, found=found, settings=settings, options=options)
+
+    def _isolated(self, name: str, target: str, key: Key, table: dict[str, Any], settings: PluginUse) -> Use | None:
+        """Loaded and checked in a process of its own, and never here."""
+        own = {one: value for one, value in table.items() if one not in _SETTINGS}
+        is_top = name == RULES
+        place = self._place_of(name, key)
+        try:
+            origin = choose(target, self._known)
+            source = Path(origin.target).read_bytes() if origin.is_file else None
+        except DiscoveryError as error:
+            names = {one.name for one in self._known}
+            self.object_to(place, error.found, error.allowed, "" if target in names else nearest(target, names))
+            return None
+        except OSError as error:
+            self.object_to(place, str(error), "a file that can be read")
+            return None
+        start = Start(
+            name=name,
+            origin=origin,
+            key=key,
+            options=self._with_rules(own) if is_top else own,
+            memory=settings.memory,
+            timeout=settings.timeout,
+            threads=self.config.limits.threads,
+            source=source,
+            surroundings=surroundings(self.config, self.directory),
+        )
+        try:
+            kind = isolate(start, self._locate_option if is_top else self.locate)
+        except OSError as error:
+            self.object_to(place, str(error), "a process that can be started")
+            return None
+        except ConfigError as error:
+            self.problems += [_at_top(problem, key) for problem in error.problems] if is_top else error.problems
+            return None
+        found = Found(origin=origin, kind=kind)
+        return Use(name=name, key=key, found=found, settings=settings, options=PluginOptions(), start=start)
 
     def _find(self, name: str, target: str, key: Key) -> Found | None:
         try:
@@ -211,6 +258,16 @@ class Reading:
                 return self.locate(("rule", *rest))
             case _:
                 return self.locate(key)
+
+
+def surroundings(config: Config, directory: Path) -> dict[str, Any]:
+    """What a plugin's context says without being asked twice."""
+    return {
+        "server_name": config.server.name,
+        "authserv_id": config.server.authserv_id or config.server.name,
+        "limits": {name: int(value) for name, value in config.limits.model_dump().items()},
+        "base_directory": str(directory.absolute()),
+    }
 
 
 def _at_top(problem: ConfigProblem, key: Key) -> ConfigProblem:

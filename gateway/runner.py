@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from gateway.answers import WrongAnswerError, read_answer
+from gateway.isolation.errors import IsolationError
 from gateway.quiet import Begun
 from gateway.steps import Kind, Step
 from gateway.threads import Threads
@@ -73,6 +74,8 @@ class Runner:
             return Run((), limit, "timeout", f"no answer after {limit:.3f} s")
         except CircuitOpenError:
             return Run((), 0.0, "circuit", f"{step.circuit.lost} threads hang in it; not run")
+        except IsolationError as error:
+            return Run((), time.perf_counter() - started, error.fault, str(error))
         except WrongAnswerError as error:
             return Run((), time.perf_counter() - started, "error", str(error))
         except asyncio.CancelledError as error:

@@ -256,6 +256,10 @@ class PluginUse(Model):
     """What a fault costs; may differ by client class: `{ authenticated = "ignore" }`."""
     skip: tuple[str, ...] = ()
     """Client classes this plugin is not run for: `["authenticated", "trusted"]`."""
+    process: bool = False
+    """Run it in a process of its own, one for each worker, that may crash, hang or leak without taking the worker along."""
+    memory: Size = Field(default=500_000_000, ge=100_000_000)
+    """Address space of that process."""
 
 
 class PassedParameters(Model):

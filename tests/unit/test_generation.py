@@ -271,7 +271,7 @@ x = 1
             ),
             'config.toml:10: plugin.tickets.timeout: found "soon"; allowed: a duration such as "250ms", "30s", "5m", "2h" or "7d"',
             (
-                "config.toml:9: plugin.tickets.wrod: found the unknown key 'wrod'; allowed: word, use, mode, timeout, on_error, skip"
+                "config.toml:9: plugin.tickets.wrod: found the unknown key 'wrod'; allowed: word, use, mode, timeout, on_error, skip, process, memory"
                 " (did you mean 'word'?)"
             ),
             (
