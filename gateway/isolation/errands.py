@@ -29,7 +29,10 @@ class Errands:
         elif "metric" in message:
             labels = {str(name): str(one) for name, one in message["labels"].items()}
             told = self._context.metrics.count if message["metric"] == "count" else self._context.metrics.observe
-            told(str(message["name"]), float(message["amount"]), **labels)
+            try:
+                told(str(message["name"]), float(message["amount"]), **labels)
+            except ValueError as error:  # a name that cannot be, or other labels than before
+                self._context.log.warning("plugin.background_error", task="metrics", error=str(error)[:500])
         else:
             raise GarbageError("a frame of no kind")
 

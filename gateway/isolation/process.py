@@ -226,7 +226,7 @@ class PluginProcess:
             for message in life.frames.receive():
                 if life is self._life:
                     self._heard(life, message)
-        except (GarbageError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - protects the worker from whatever the other end may say
             self._kill(life, f"garbage on its channel: {type(error).__name__}: {str(error)[:200]}")
             return
         if life.frames.is_over and life is self._life:

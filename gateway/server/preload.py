@@ -34,7 +34,13 @@ def _modules(config: Config) -> Iterator[str]:
 def plugin_modules(config: Config) -> Iterator[str]:
     """Of the bundled plugins in use. Others may begin threads or open files when they are imported: they are the worker's own."""
     entries = [*config.plugins, *(entry for listener in config.listener for entry in listener.plugins or ())]
-    used = {str(entry.get("use") or entry.get("name")) if isinstance(entry, dict) else str(entry) for entry in entries}
+    used: set[str] = set()
+    for entry in entries:
+        table = entry if isinstance(entry, dict) else {"name": entry}
+        name = str(table.get("name"))
+        settings = {**config.plugin.get(name, {}), **table}
+        if not settings.get("process"):  # its code is for its own process alone
+            used.add(str(settings.get("use") or name))
     if used:
         for point in entry_points():
             if point.name in used and point.target.startswith(BUNDLED):

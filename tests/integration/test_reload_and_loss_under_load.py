@@ -233,4 +233,8 @@ def test_a_plugin_process_killed_every_second_loses_nothing_and_each_loss_is_nam
             assert any(why in step["evidence"] for step in traces[one]["steps"] if step["plugin"] == "killed")
         assert len(gateway.events("plugin.process_ended", at_least=1)) >= 1
         assert set(gateway.worker_pids()) == workers
+        left = set(plugin_processes(gateway))
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        gateway.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))  # they end with their worker
         print(f"{len(found)} messages, {kills} kills, {len(losses)} deferred by them and sent again, 0 lost")  # noqa: T201 - figures

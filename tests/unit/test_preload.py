@@ -22,6 +22,17 @@ def test_bundled_plugins_in_use_by_whatever_name() -> None:
     assert set(plugin_modules(config)) == {"gateway.plugins.spf", "gateway.plugins.dkim", "gateway.plugins.authres"}
 
 
+def test_what_has_a_process_of_its_own_is_not_imported_here() -> None:
+    config = Config.model_validate(
+        {
+            **ROUTE,
+            "plugins": ["spf", {"name": "second", "use": "dkim", "process": True}, "authres"],
+            "plugin": {"spf": {"process": True}},
+        }
+    )
+    assert set(plugin_modules(config)) == {"gateway.plugins.authres"}
+
+
 def test_without_plugins_none_is_imported_and_no_reader_of_certificates() -> None:
     code = (
         "import sys\n"
