@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.freshness import SourceLoader, files_of, import_fresh
+from gateway.freshness import OURS, SourceLoader, files_of, import_fresh
 from gateway.plugin import Plugin
 
 GROUP = "mailgateway.plugins"
@@ -178,7 +178,7 @@ def source_files(found: Found) -> list[str]:
     if found.origin.is_file:
         return [found.origin.target]
     root = found.kind.__module__.partition(".")[0]
-    return [] if root == "gateway" else files_of(root)
+    return [] if root == OURS else files_of(root)
 
 
 def _site_package() -> None:

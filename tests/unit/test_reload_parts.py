@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import freshness
 from gateway.config.load import load
 from gateway.config.models import Config
 from gateway.config.restart import settle
@@ -109,6 +110,15 @@ def test_a_package_is_loaded_anew_when_one_of_its_files_has_changed(tmp_path: Pa
     (package / "inner.py").write_text("number = 333\n")
     assert import_fresh("reloaded_package").number == 333
     forget(["reloaded_package", "reloaded_package.inner"])
+
+
+def test_the_gateway_itself_is_never_loaded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gateway
+
+    first = import_fresh("gateway.plugins.iprev")
+    monkeypatch.setattr(freshness, "stamp", lambda _: None)
+    assert import_fresh("gateway.plugins.iprev") is first
+    assert sys.modules["gateway"] is gateway
 
 
 def test_a_command_and_its_answer_also_below_a_very_long_path(tmp_path: Path) -> None:
