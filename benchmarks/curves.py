@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
-from benchmarks.scenarios import Prepare, Scenario, at_once, config, content, messages, pipelined, rules, simple
+from benchmarks.scenarios import LONG, Prepare, Scenario, at_once, config, content, messages, pipelined, rules, simple
 
-_PARTS = {"name": "parts", "use": "benchmarks.scenarios:Parts"}
+_PARTS = {"name": "parts", "use": "benchmarks.scenarios:Parts", "timeout": LONG}
 _ENOUGH = 4_000_000
 """Instructions about which a count is even: small messages are sent some times over."""
 _LONG = 50_000_000
@@ -44,7 +44,7 @@ class Curve:
                 return partial(messages, config(_PARTS), simple(content(1_000, parts=size)))
             case "connections":
                 limits = {"connections": 2 * size, "network_connections": 0}
-                relay = {"wait_limit": "1h"}  # 100 links for all of them: counting takes its time
+                relay = {"wait_limit": LONG}  # 100 links for all of them: counting takes its time
                 return partial(at_once, config(limits=limits, relay=relay), simple(content(1_000)), size)
             case _:
                 return partial(messages, rules(size), simple(content(1_000)))

@@ -37,7 +37,10 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}; curves that were not counted keep their points")
     options = parser.parse_args()
     chosen = [curve for curve in CURVES if not options.only or curve.name in options.only]
-    counted = dict(count([curve.point(size).name for curve in chosen for size in curve.sizes]))
+    counted = {}
+    for name, instructions in count([curve.point(size).name for curve in chosen for size in curve.sizes]):
+        print(f"{name}: {instructions:,.0f}", file=sys.stderr, flush=True)
+        counted[name] = instructions
     found = {curve.name: [(size, round(counted[curve.point(size).name])) for size in curve.sizes] for curve in chosen}
     for curve in chosen:
         print("\n".join(table(curve, found[curve.name])), "\n")
