@@ -1,5 +1,6 @@
 """The public API of mailgateway: what a plugin may use. Nothing here opens a socket or a file."""
 
+import gateway.core  # first of all: what follows may be compiled
 import gateway.quarantine  # noqa: F401 - first: the verdict below bears its name, and importing the package later would hide it
 from gateway.api_version import API_VERSION
 from gateway.context import Context, DnsAnswer, Log, Metrics, Resolver, Store

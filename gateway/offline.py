@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from gateway.chain import StageDeferredError
 from gateway.message import Message
 from gateway.smtp.paths import Path
-from gateway.splice import SplicedContent, apply
+from gateway.splice import apply
+from gateway.spliced_content import SplicedContent
 from gateway.transaction import Outcome, Recipient
 from gateway.verdict import Accept, Decision, Defer, Discard, Quarantine, Redirect, Reject
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gateway.content import CHUNK, Content, Form, Octets
+from gateway.content import CHUNK, Content, Form
 from gateway.edits import AddHeader, Edit, InsertHeader, RemoveHeader, ReplaceBody, ReplaceHeader, TagSubject
 from gateway.fields import HeaderField, HeaderSection, beyond, scan
 from gateway.values import value
@@ -87,30 +87,6 @@ class Spliced:
         pieces.append(self._content.octets[at:first])
         yield b"".join(pieces)
         yield from self._content.chunks(first)
-
-
-class SplicedContent(Content):
-    """The content as it goes on, for those who sign it: put together when somebody looks at its octets, and not before."""
-
-    __slots__ = ("_spliced", "_whole")
-    _whole: Octets
-
-    def __init__(self, spliced: Spliced, *, is_binary: bool) -> None:
-        super().__init__(b"")
-        self._spliced = spliced
-        self.size = spliced.size
-        self.is_binary = is_binary
-
-    @property
-    def octets(self) -> Octets:
-        """All of them, in memory."""
-        if not self._whole:
-            self._whole = b"".join(self._spliced.chunks())
-        return self._whole
-
-    @octets.setter
-    def octets(self, octets: Octets) -> None:
-        self._whole = octets
 
 
 def rendered(fields: Sequence[AddHeader], *, utf8: bool) -> bytes:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.findings import Findings
+from gateway.session import Session
 from gateway.smtp.paths import NULL, Parameter, Path
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from gateway.session import Forwarded, Session
+    from gateway.session import Forwarded
     from gateway.smtp.replies import Reply
     from gateway.trace import Trace
     from gateway.verdict import Decision

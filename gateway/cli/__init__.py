@@ -25,7 +25,10 @@ def version(*, version: Annotated[bool, typer.Option("--version", help="Print th
     if version:
         from importlib.metadata import version as of
 
-        typer.echo(f"mailgateway {of('mailgateway')}")
+        from gateway.core import NONE, STATUS
+
+        core = f" (compiled core: {STATUS})" if STATUS != NONE else ""
+        typer.echo(f"mailgateway {of('mailgateway')}{core}")
         raise typer.Exit
 
 

@@ -45,9 +45,11 @@ def _admin(task: object) -> int:
 
 
 def _announce(place: Place) -> None:
+    from gateway.core import NONE, STATUS
     from gateway.server.inbox import DOMAIN, MAILBOXES
 
-    out = [f"mailgateway listens on {', '.join(str(listener) for listener in place.listeners)} ({place.workers} workers)"]
+    core = f", compiled core: {STATUS}" if STATUS != NONE else ""
+    out = [f"mailgateway listens on {', '.join(str(listener) for listener in place.listeners)} ({place.workers} workers{core})"]
     if place.admin:
         out.append(f"health and metrics:    http://{place.admin}/ready  http://{place.admin}/metrics")
     if place.state_warning:

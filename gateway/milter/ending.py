@@ -23,7 +23,8 @@ from gateway.smtp.record import Ending, build
 from gateway.smtp.replies import Reply
 from gateway.smtp.transactions import end
 from gateway.smtp.verbs.data import bounds, durable_only, note, wishes
-from gateway.splice import Spliced, SplicedContent, apply
+from gateway.splice import Spliced, apply
+from gateway.spliced_content import SplicedContent
 from gateway.verdict import Quarantine
 
 if TYPE_CHECKING:

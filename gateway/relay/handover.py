@@ -373,7 +373,7 @@ class Handover:
     async def _for_chunks(self, form: Form) -> Link | None:
         """The link, if it takes chunks. LinkError when there is no other way (RFC 3030 3: binary content never goes by DATA)."""
         link = await self._ready()
-        missing = CHUNKS_NEED[form] - link.capabilities.keywords.keys()
+        missing = CHUNKS_NEED[form].difference(link.capabilities.keywords)
         if not missing:
             return link
         if form is Form.UNENDED:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway import core
 from gateway.config.checks import state_is_durable
 from gateway.config.load import Loaded
 from gateway.server import logs
@@ -113,6 +114,8 @@ class Supervisor:
         from gateway import metrics
 
         self._ended = metrics.WORKERS_ENDED
+        if core.STATUS.startswith("unused"):
+            self._log.warning("core.unused", why=core.STATUS)
         if self._resources.state_warning:
             self._log.warning("state.ephemeral", why=self._resources.state_warning)
         if self._resources.inbox_address is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.delivery import ability_of
 from gateway.errors import LinkError
 from gateway.outcome import Ability
-from gateway.relay.envelope import Whose, whose
+from gateway.relay.envelope import Step, Whose, whose
 from gateway.relay.identity import ClientFacts
 from gateway.session import ClientClass, Forwarded, Proxy, Session
 from gateway.smtp.discipline import hand_on
@@ -22,6 +22,7 @@ from gateway.smtp.identifiers import transaction_id
 from gateway.smtp.origin import note_origin
 from gateway.smtp.paths import Parameter, Path
 from gateway.smtp.replies import MAX_LINE, Reply, passed_on, reply
+from gateway.smtp.site import Door
 from gateway.smtp.states import State
 from gateway.trace import Trace
 from gateway.transaction import Outcome, Transaction
@@ -30,10 +31,8 @@ from gateway.verdict import Defer, Reject
 if TYPE_CHECKING:
     from gateway.checking import Begun
     from gateway.relay.bound import BoundLink
-    from gateway.relay.envelope import Step
     from gateway.relay.handover import Handover
     from gateway.smtp.chunks import ChunkIntake
-    from gateway.smtp.site import Door
     from gateway.verdict import Decision
 
 _STRANGER = (
@@ -64,8 +63,7 @@ class Refused:
     """Where no plugin decided: `relay-denied`, `next-hop`, `separate`."""
 
 
-async def _nobody(challenge: Reply) -> bytes | None:
-    del challenge
+async def _nobody(_challenge: Reply) -> bytes | None:
     return None
 
 

@@ -94,7 +94,8 @@ class Intake:
         view = memoryview(octets)
         try:
             while view:
-                view = view[os.write(self._file.fileno(), view) :]
+                written = os.write(self._file.fileno(), view)  # outside of the slice: mypyc evaluates its bounds twice
+                view = view[written:]
         except OSError as error:
             self._refuse(_storage_reply(error))
 

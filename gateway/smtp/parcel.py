@@ -10,7 +10,8 @@ from gateway.message import Message
 from gateway.smtp.conversation import onward
 from gateway.smtp.received import received
 from gateway.smtp.record import Ending, build
-from gateway.splice import Spliced, SplicedContent, apply, rendered
+from gateway.splice import Spliced, apply, rendered
+from gateway.spliced_content import SplicedContent
 
 if TYPE_CHECKING:
     from gateway.edits import Edit

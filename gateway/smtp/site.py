@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from gateway.chain import Chain
 from gateway.config.addresses import UNIX, socket_path
-from gateway.config.models import LOOPBACK
+from gateway.config.models import LOOPBACK, Config, ListenerConfig
 from gateway.config.route_map import MapError
+from gateway.delivery import Delivery
 from gateway.dns.names import canonical
 from gateway.errors import ConfigError, ConfigProblem, LinkError
+from gateway.journal import Journal
 from gateway.relay import Capabilities, RouteTable
 from gateway.relay.keyword_values import limits_of
 from gateway.relay.map_file import MapFile
+from gateway.relay.pool import Relay
 from gateway.relay.routes import has_lmtp
 from gateway.session import ClientClass, Session
 from gateway.smtp.certificates import ServerTls
@@ -30,11 +34,6 @@ from gateway.smtp.relaying import Network, contains, networks
 from gateway.smtp.sasl import passing
 
 if TYPE_CHECKING:
-    from gateway.chain import Chain
-    from gateway.config.models import Config, ListenerConfig
-    from gateway.delivery import Delivery
-    from gateway.journal import Journal
-    from gateway.relay.pool import Relay
     from gateway.smtp.paths import Path as SmtpPath
     from gateway.transaction import Recipient
 

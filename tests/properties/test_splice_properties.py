@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from gateway import AddHeader, Edit, InsertHeader, Message, RemoveHeader, ReplaceBody, ReplaceHeader, TagSubject
 from gateway.content import Content
-from gateway.splice import SplicedContent, apply, rendered
+from gateway.splice import apply, rendered
+from gateway.spliced_content import SplicedContent
 
 NAMES = st.sampled_from(["A", "Subject", "X-Long-Name", "a", "From"])
 PIECES = st.sampled_from(

@@ -18,6 +18,7 @@ from gateway import add_header
 from gateway.cli import app, terminal
 from gateway.cli.tree import edit_line
 from gateway.content import Content
+from gateway.core import NONE, STATUS
 from gateway.journal import Journal
 from gateway.quarantine import Copy, Entry, Quarantine
 
@@ -248,7 +249,8 @@ def test_edits_are_shown_as_a_person_says_them() -> None:
 
 def test_the_version() -> None:
     result = CliRunner().invoke(app, ["--version"])
-    assert (result.exit_code, result.output) == (0, f"mailgateway {version('mailgateway')}\n")
+    core = f" (compiled core: {STATUS})" if STATUS != NONE else ""
+    assert (result.exit_code, result.output) == (0, f"mailgateway {version('mailgateway')}{core}\n")
 
 
 def test_explain_finds_by_transaction_and_by_copy(site: Site) -> None:

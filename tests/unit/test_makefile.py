@@ -80,6 +80,34 @@ def test_a_missing_venv_package_is_installed_by_root(tmp_path: Path) -> None:
     assert calls == ["apt-get -qq update", "apt-get -qq -y install python3-venv", "-m venv .venv"]
 
 
+def no_headers(tmp_path: Path, *, user: int) -> dict[str, str]:
+    """A virtual environment whose Python has no header files."""
+    environment = checkout(tmp_path, user=user)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\necho {tmp_path}/include\n")
+    python.chmod(0o755)
+    return environment
+
+
+def test_a_missing_compiler_is_named(tmp_path: Path) -> None:
+    found = make(tmp_path, "compiler", "PYTHON=python3", environment=no_headers(tmp_path, user=1000))
+    assert found.returncode != 0
+    assert "sudo apt install gcc python3-dev" in found.stdout
+    assert not (tmp_path / "calls").exists()
+
+
+def test_a_missing_compiler_is_installed_by_root(tmp_path: Path) -> None:
+    make(tmp_path, "compiler", "PYTHON=python3", environment=no_headers(tmp_path, user=0))
+    assert (tmp_path / "calls").read_text().splitlines()[-1] == "apt-get -qq -y install gcc libc6-dev python3-dev"
+
+
+def test_make_run_compiles_nothing() -> None:
+    planned = make(ROOT, "-n", "run").stdout
+    assert "setup.py" not in planned
+    assert "MAILGATEWAY_COMPILE" not in planned
+
+
 def test_servers_that_cannot_be_installed_are_named(tmp_path: Path) -> None:
     environment = checkout(tmp_path, user=1000)
     environment["PATH"] = f"{tmp_path}/bin"

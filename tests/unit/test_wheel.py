@@ -26,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy of what git knows, so that nothing of an earlier build is in it."""
     names = tracked()
     source = tmp_path_factory.mktemp("source")
-    for name in [*names, "pyproject.toml", "README.md", "LICENSE"]:
+    for name in [*names, "pyproject.toml", "setup.py", "README.md", "LICENSE"]:
         target = source / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(TOP / name, target, follow_symlinks=False)

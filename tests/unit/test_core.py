@@ -1,0 +1,175 @@
+"""The compiled core: what is listed can be compiled, and what was compiled is used only for the source that it was made of."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+
+from gateway.core import FOLDER, MANIFEST, NONE, digest, find, source_of
+
+TOP = Path(__file__).parents[2]
+MODULES: list[str] = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["mailgateway"]["compiled"]
+
+PURE = {"len", "min", "max", "int"}
+"""What may be asked twice."""
+
+
+def built(top: Path, *names: str, suffix: str = EXTENSION_SUFFIXES[0]) -> Path:
+    """Sources, and a manifest that knows them."""
+    for name in names:
+        source = top.joinpath(*name.split(".")).with_suffix(".py")
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(f'"""{name}"""\n')
+    manifest = top / "gateway" / FOLDER / MANIFEST
+    manifest.parent.mkdir(parents=True)
+    modules = {name: digest(source_of(name, top)) for name in names}
+    manifest.write_text(json.dumps({"suffix": suffix, "library": "lib__mypyc", "modules": modules}))
+    return manifest
+
+
+def test_without_a_manifest_there_is_none(tmp_path: Path) -> None:
+    assert find(tmp_path) == (None, NONE)
+
+
+def test_the_modules_of_a_core_are_found_in_its_folder(tmp_path: Path) -> None:
+    manifest = built(tmp_path, "gateway.one", "gateway.sub.two")
+    core, words = find(tmp_path)
+    assert words == "2 modules"
+    assert core is not None
+    for name in ("gateway.one", "gateway.sub.two", "lib__mypyc"):
+        spec = core.find_spec(name)
+        assert spec is not None
+        assert spec.origin == str(manifest.parent / (name + EXTENSION_SUFFIXES[0]))
+    assert core.find_spec("gateway.other") is None
+
+
+def test_after_an_edit_nothing_of_it_is_used(tmp_path: Path) -> None:
+    built(tmp_path, "gateway.one", "gateway.two", "gateway.three")
+    (tmp_path / "gateway" / "two.py").write_text('"""Another."""\n')
+    assert find(tmp_path) == (None, "unused: the source of gateway.two has changed since; make core")
+    (tmp_path / "gateway" / "three.py").unlink()
+    assert find(tmp_path) == (None, "unused: the source of gateway.two and 1 more has changed since; make core")
+
+
+def test_a_core_of_another_interpreter_is_not_used(tmp_path: Path) -> None:
+    built(tmp_path, "gateway.one", suffix=".cpython-309-x86_64-linux-gnu.so")
+    core, words = find(tmp_path)
+    assert core is None
+    assert words.startswith("unused: it was built for .cpython-309-x86_64-linux-gnu.so")
+
+
+@pytest.mark.parametrize("manifest", ["", "{}", "[]", '{"suffix": 1, "library": 2, "modules": 3}', "\udcff"])
+def test_a_manifest_that_cannot_be_read_is_no_core(tmp_path: Path, manifest: str) -> None:
+    place = tmp_path / "gateway" / FOLDER / MANIFEST
+    place.parent.mkdir(parents=True)
+    place.write_bytes(manifest.encode("utf-8", "surrogateescape"))
+    core, words = find(tmp_path)
+    assert core is None
+    assert words.startswith("unused: ")
+
+
+@pytest.mark.parametrize(("switch", "status", "code"), [("0", "off (MAILGATEWAY_CORE=0)", 0), ("1", "", 1), ("", "unused: ", 0)])
+def test_the_switch(tmp_path: Path, switch: str, status: str, code: int) -> None:
+    """`1` is for whoever wants to be sure: a core that cannot be used is an error then."""
+    built(tmp_path, "gateway.one", suffix=".of-another")
+    (tmp_path / "gateway" / "core.py").write_bytes((TOP / "gateway" / "core.py").read_bytes())
+    (tmp_path / "gateway" / "__init__.py").write_text("import gateway.core\n")
+    probe = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from gateway.core import STATUS; print(STATUS)"
+    environment = {**os.environ, "MAILGATEWAY_CORE": switch}
+    done = subprocess.run([sys.executable, "-I", "-c", probe], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == code
+    assert done.stdout.startswith(status)
+    assert ("CoreError" in done.stderr) == bool(code)
+
+
+def test_what_is_listed_is_there_once_and_in_order() -> None:
+    assert sorted(set(MODULES)) == MODULES
+    assert [name for name in MODULES if not source_of(name, TOP).is_file()] == []
+    assert "gateway.core" not in MODULES
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_listed_can_be_compiled(name: str) -> None:
+    """What mypyc refuses or compiles to something else, as far as it is seen without compiling."""
+    tree = ast.parse(source_of(name, TOP).read_text())
+    assert list(_faults(tree)) == []
+
+
+def test_nothing_interpreted_inherits_from_what_is_compiled() -> None:
+    """Python refuses it when the class is made."""
+    found = []
+    for path in sorted((TOP / "gateway").rglob("*.py")):
+        name = ".".join(path.relative_to(TOP).with_suffix("").parts).removesuffix(".__init__")
+        tree = ast.parse(path.read_text())
+        origins = {
+            alias.asname or alias.name: node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        found += [
+            f"{name}.{node.name} from {origins[ast.unparse(base)]}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef) and name not in MODULES
+            for base in node.bases
+            if origins.get(ast.unparse(base)) in MODULES
+        ]
+    assert found == []
+
+
+def _faults(tree: ast.Module) -> list[str]:
+    found: list[str] = []
+    origins = {
+        alias.asname or alias.name: node.module or ""
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module not in MODULES
+        for alias in node.names
+    }
+    unsure = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for one in ast.walk(node)
+        if isinstance(one, ast.ImportFrom)
+        for alias in one.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            fields = [one for one in node.body if isinstance(one, ast.AnnAssign) and node.decorator_list]
+            found += [
+                f"{node.name}.{ast.unparse(one.target)}: a dataclass needs {ast.unparse(one.annotation)} when it is made"
+                for one in fields
+                if ast.unparse(one.annotation) in unsure
+            ]
+            if any(ast.unparse(base).endswith(("BaseModel", "TypedDict")) for base in node.bases) and node.decorator_list:
+                found.append(f"{node.name}: stays interpreted")
+            if any(
+                origins.get(ast.unparse(base), "").startswith("gateway.") for base in node.bases
+            ) and "__slots__" in ast.unparse(node):
+                found.append(f"{node.name}: __slots__ in a class whose base is not compiled")
+            found += [
+                f"{node.name}.{one.name}: what a cached_property has found is forgotten"
+                for one in node.body
+                if isinstance(one, ast.FunctionDef) and "cached_property" in map(ast.unparse, one.decorator_list)
+            ]
+        if isinstance(node, ast.Slice):  # evaluated twice where what is cut is neither list nor str nor bytes
+            calls = [one for one in ast.walk(node) if isinstance(one, ast.Call | ast.Await | ast.NamedExpr)]
+            found += [f"{ast.unparse(one)} within a slice" for one in calls if ast.unparse(one).partition("(")[0] not in PURE]
+        if isinstance(node, ast.AsyncFunctionDef):
+            arguments = {one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
+            found += [
+                f"{node.name}: del of its argument {ast.unparse(target)}"
+                for one in ast.walk(node)
+                if isinstance(one, ast.Delete)
+                for target in one.targets
+                if ast.unparse(target) in arguments
+            ]
+    return found
