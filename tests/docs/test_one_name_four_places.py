@@ -56,3 +56,11 @@ def test_every_option_is_on_its_page_and_no_other(name: str) -> None:
     fields = set(kind(name).options_type.model_fields)
     assert fields <= told
     assert told <= fields | set(PluginUse.model_fields) | KEYS_OF_TABLES.get(name, set())
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_findings_that_it_declares_are_on_its_page_and_no_other(name: str) -> None:
+    """What `mailgateway plugins show` says that it gives."""
+    text = (TOP / "docs" / "plugins" / f"{name}.md").read_text(encoding="utf-8")
+    section = text.partition("## Findings\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(auth\.[\w-]+)`", section)) == {one for one in kind(name).gives if one.startswith("auth.")}
