@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gateway import hookspecs
-from gateway.edits import AddHeader, InsertHeader, RemoveHeader, ReplaceBody, ReplaceHeader, TagSubject
+from gateway.edits import AddHeader, InsertHeader, RemoveHeader, ReplaceBody, ReplaceHeader, ReplacePart, TagSubject
 from gateway.findings import Finding
 from gateway.smtp import grammar
 from gateway.verdict import AddRecipient, UseForwardPath, UseReversePath
@@ -17,7 +17,7 @@ from gateway.verdict import AddRecipient, UseForwardPath, UseReversePath
 MAX_ANSWERS = 1_000
 """Values that one call of a hook may answer with."""
 
-EDITS = (AddHeader, InsertHeader, ReplaceHeader, RemoveHeader, TagSubject, ReplaceBody)
+EDITS = (AddHeader, InsertHeader, ReplaceHeader, RemoveHeader, TagSubject, ReplaceBody, ReplacePart)
 
 
 class WrongAnswerError(Exception):

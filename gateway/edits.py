@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from gateway.mime import Part
+from gateway.words import decode_octets, encode_words
+
 _NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 3.6.8: ftext
 _MAX_LINE = 998  # RFC 5322 2.1.1
+_SEALED = ("multipart/signed", "multipart/encrypted")  # RFC 1847 2.1, 2.2
 
 
 def _check_name(name: str) -> None:
@@ -133,12 +138,39 @@ class ReplaceBody:
     octets: bytes
 
     def __post_init__(self) -> None:
-        count = self.octets.count(b"\r\n")
-        if self.octets.count(b"\r") != count or self.octets.count(b"\n") != count:
-            raise ValueError("the new body has a bare CR or LF")
+        _check_lines(self.octets)
 
 
-Edit: TypeAlias = AddHeader | InsertHeader | ReplaceHeader | RemoveHeader | TagSubject | ReplaceBody
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplacePart:
+    r"""Other octets in the place of one part of a multipart, its header section included. Breaks signatures that others made.
+
+    Made by `replace_part` and `remove_part`: they know where a part may be cut. Offsets are those of the message as received.
+
+    Examples:
+        >>> ReplacePart(start=310, end=4_711, octets=b"Content-Type: text/plain\r\n\r\ngone").note
+        ''
+    """
+
+    start: int
+    end: int
+    octets: bytes
+    note: str = ""
+    """For the record: what was there, and where it went."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.start <= self.end:
+            raise ValueError(f"a part cannot be from {self.start} to {self.end}")
+        _check_lines(self.octets)
+
+
+def _check_lines(octets: bytes) -> None:
+    count = octets.count(b"\r\n")
+    if octets.count(b"\r") != count or octets.count(b"\n") != count:
+        raise ValueError("the new body has a bare CR or LF")
+
+
+Edit: TypeAlias = AddHeader | InsertHeader | ReplaceHeader | RemoveHeader | TagSubject | ReplaceBody | ReplacePart
 """What `rewrite` may answer with.
 
 Examples:
@@ -177,6 +209,70 @@ def replace_body(octets: bytes) -> ReplaceBody:
         ReplaceBody(octets=b'')
     """
     return ReplaceBody(octets=octets)
+
+
+def replace_part(part: Part, body: bytes, *, headers: Sequence[tuple[str, str]] = (), note: str = "") -> ReplacePart:
+    r"""Another part in the place of this one: `headers` and, as they are, the octets of `body`, in lines that end in CRLF.
+
+    No octet outside of the part is touched; the lines with the boundary stay. ValueError for a part that cannot be replaced: the
+    message itself, a message or multipart inside it, whatever lies in one of those messages or in something signed or encrypted;
+    and for a body that has a bare CR or LF or would end the part before its end.
+
+    Examples:
+        >>> [part] = a_message(attach="invoice.exe").attachments
+        >>> replace_part(part, b"Removed.", headers=[("Content-Type", "text/plain")], note="invoice.exe").octets
+        b'Content-Type: text/plain\r\n\r\nRemoved.'
+        >>> replace_part(a_message().parts[0], b"Removed.")
+        Traceback (most recent call last):
+        ValueError: the message itself is no part of a multipart
+    """
+    _check_part(part)
+    lines = []
+    for name, value in headers:
+        _check_name(name)
+        _check_body(name, value)
+        lines.append(f"{name}: {encode_words(value)}\r\n".encode())
+    octets = b"".join(lines) + b"\r\n" + body
+    for line in octets.split(b"\r\n"):
+        if line.startswith(b"--") and any(
+            one.boundary and decode_octets(line)[2:].startswith(one.boundary) for one in part.within
+        ):
+            raise ValueError("the new part has a line that begins as a boundary of the message does")
+    start, end = part.start, part.end
+    if part.delimiter == part.body_start:  # an empty part: the line end in front of the delimiter is that of its header section
+        end = part.delimiter
+        octets += b"\r\n"
+    elif part.delimiter == part.end and not octets.endswith(b"\r\n"):
+        octets += b"\r\n"  # no delimiter follows: lines of a message end in CRLF
+    return ReplacePart(start=start, end=end, octets=octets, note=note)
+
+
+def remove_part(part: Part, *, note: str = "") -> ReplacePart:
+    r"""An empty text in the place of this part: its boundary lines stay. ValueError as for `replace_part`.
+
+    Examples:
+        >>> [part] = a_message(attach="invoice.exe").attachments
+        >>> remove_part(part, note="invoice.exe").octets
+        b'Content-Type: text/plain\r\n\r\n'
+    """
+    return replace_part(part, b"", headers=(("Content-Type", "text/plain"),), note=note)
+
+
+def _check_part(part: Part) -> None:
+    """ValueError with why this part cannot be replaced."""
+    if not part.within:
+        raise ValueError("the message itself is no part of a multipart")
+    for one in (*part.within, part):
+        if one.content_type in _SEALED:
+            raise ValueError(f"the part lies in {one.content_type}, which others vouch for as it is")
+        if one.content_type.startswith("message/"):
+            raise ValueError(f"the part is, or lies in, a message of its own ({one.content_type})")
+    if part.content_type.startswith("multipart/"):
+        raise ValueError(f"the part has parts itself ({part.content_type})")
+    if not part.body_start <= part.delimiter:
+        raise ValueError(
+            "where it begins or ends is not known: a boundary or header section without end, or too many lines like boundaries"
+        )
 
 
 def replace_header(name: str, value: str, occurrence: int = 0) -> ReplaceHeader:

@@ -282,8 +282,8 @@ def rewrite(transaction: Transaction, message: Message) -> Edit | Sequence[Edit]
 
     When: something is to be forwarded or held; in the order of the chain.
     Reads: `transaction` with all findings and decisions; `message` as received.
-    Answer: edits, made by `add_header`, `insert_header`, `replace_header`, `remove_header`, `tag_subject` and `replace_body`. They are for the message, not
-    for one recipient.
+    Answer: edits, made by `add_header`, `insert_header`, `replace_header`, `remove_header`, `tag_subject`, `replace_part`, `remove_part` and `replace_body`.
+    They are for the message, not for one recipient. A part that is replaced gives way to a new body; both break signatures of others.
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on without these edits.
     RFC: 5322 3.6, 5321 6.4.
 

@@ -55,6 +55,7 @@ class Part:
         "boundary",
         "charset",
         "content_type",
+        "delimiter",
         "depth",
         "disposition",
         "encoding",
@@ -62,6 +63,7 @@ class Part:
         "fields",
         "filenames",
         "start",
+        "within",
     )
 
     def __init__(self, content: Content, fields: tuple[HeaderField, ...], start: int, body_start: int, depth: int) -> None:
@@ -71,6 +73,10 @@ class Part:
         self.start = start
         self.body_start = body_start
         self.end = body_start
+        self.delimiter = -1
+        """Offset of the delimiter line behind it (RFC 2046 5.1.1), the content's size where there is none; -1: not known."""
+        self.within: tuple[Part, ...] = ()
+        """The multiparts and messages that it lies in, the outermost first."""
         self.depth = depth
         self.fields = fields
         kind, kind_parameters = parse_parameters(_value(fields, "content-type"))
@@ -158,9 +164,9 @@ def _shown_name(name: str) -> str:
 class _Open:
     """A multipart or attached message whose end is not yet seen."""
 
+    part: Part
     boundary: str = ""
     """`` for a message."""
-    message: Part | None = None
 
 
 @dataclass(slots=True)
@@ -190,15 +196,21 @@ class _Walk:
     def run(self, fields: tuple[HeaderField, ...], body_offset: int) -> Structure:
         octets = self._content.octets
         self._enter(fields, 0, body_offset, depth=0)
+        is_whole = True
         if self._known:
             for count, line in enumerate(_DELIMITER.finditer(octets, body_offset)):
                 if count >= _MAX_DELIMITERS:
                     self._structure.limits_hit.add("mime-lines")
+                    is_whole = False
                     break
                 self._delimiter(decode_octets(line[1].rstrip(b" \t")), line.start(), line.end())
                 if not self._open or "mime-parts" in self._structure.limits_hit:
                     break
-        self._close(len(octets), 0)
+        start = self._current.start if self._current is not None else 0
+        begins = (
+            start == 0 or octets[start - 1 : start] == b"\n"
+        )  # else the content ends within the delimiter line in front of it
+        self._close(len(octets), 0, len(octets) if is_whole and begins else -1)
         return self._structure
 
     def _delimiter(self, text: str, start: int, end: int) -> None:
@@ -209,9 +221,9 @@ class _Walk:
         if level is None:
             level = self._level(text[:-2].rstrip(" \t")) if text.endswith("--") else None
             if level is not None:
-                self._close(before, level)
+                self._close(before, level, start)
             return
-        self._close(before, level + 1)
+        self._close(before, level + 1, start)
         if len(self._structure.parts) >= self._bounds.parts:
             self._structure.limits_hit.add("mime-parts")
             return
@@ -237,30 +249,33 @@ class _Walk:
     def _enter(self, fields: tuple[HeaderField, ...], start: int, body_offset: int, *, depth: int) -> None:
         """A header section was read: open a multipart, look into a message, or begin a leaf."""
         part = Part(self._content, fields, start, body_offset, depth)
+        part.within = tuple(one.part for one in self._open)
         while len(self._open) < self._bounds.depth:
             if part.boundary:
-                self._open.append(_Open(boundary=part.boundary))
+                self._open.append(_Open(part, part.boundary))
                 self._known.add(part.boundary)
                 return
             if not part.is_readable_message:
                 break
-            self._open.append(_Open(message=part))
+            self._open.append(_Open(part))
             if part.is_attachment:
                 self._structure.parts.append(part)
             section = self._scan(part.body_start)
             part = Part(self._content, section.fields, part.body_start, section.body_offset, len(self._open))
+            part.within = tuple(one.part for one in self._open)
         else:
             if part.boundary or part.is_readable_message:
                 self._structure.limits_hit.add("mime-depth")
         self._current = part
         self._structure.parts.append(part)
 
-    def _close(self, end: int, level: int) -> None:
-        """Everything from this level of the stack on ends at `end`."""
+    def _close(self, end: int, level: int, delimiter: int) -> None:
+        """Everything from this level of the stack on ends at `end`, in front of the delimiter line."""
         if self._current is not None:
             self._current.end = max(end, self._current.body_start)
+            self._current.delimiter = delimiter
             self._current = None
         for one in self._open[level:]:
-            if one.message is not None:
-                one.message.end = max(end, one.message.body_start)
+            one.part.end = max(end, one.part.body_start)
+            one.part.delimiter = delimiter
         del self._open[level:]

@@ -9,6 +9,8 @@ The rules, in one place:
 - Fields that the section does not list (`fields.beyond`) are only reached by the removal of all fields of a name.
 - A field that is inserted stands behind so many fields as received, removed ones counted; several at one place in the order they came.
 - A new body takes the place of everything behind the header section; of several the last wins.
+- A part is replaced where it stood in the message as received; of several edits of one part the last wins, of two that overlap the
+  first. A new body takes the place of them all, whatever the order; so does a part of fields that lie in it.
 - A message without any header section gets a blank line behind the new fields, so that its body stays body.
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gateway.content import CHUNK, Content, Form
-from gateway.edits import AddHeader, Edit, InsertHeader, RemoveHeader, ReplaceBody, ReplaceHeader, TagSubject
+from gateway.edits import AddHeader, Edit, InsertHeader, RemoveHeader, ReplaceBody, ReplaceHeader, ReplacePart, TagSubject
 from gateway.fields import HeaderField, HeaderSection, beyond, scan
 from gateway.values import value
 from gateway.words import decode_octets, decode_words, encode_words, encoded_run
@@ -114,27 +116,24 @@ def apply(
         section = scan(content) if edits else scan(content, max_fields=1)
     fields = _Fields(content, section, utf8=utf8)
     body: bytes | None = None
+    parts: dict[tuple[int, int], bytes] = {}
     for edit in edits:
         match edit:
-            case AddHeader():
-                fields.add(edit.name, edit.value)
-            case ReplaceHeader():
-                fields.replace(edit)
-            case RemoveHeader():
-                fields.remove(edit)
-            case TagSubject():
-                fields.tag(edit.tag)
-            case InsertHeader():
-                fields.insert(edit)
             case ReplaceBody():
                 body = edit.octets
+            case ReplacePart():
+                parts[edit.start, edit.end] = edit.octets
+            case _:
+                fields.carry_out(edit)
     top = on_top + b"".join(reversed(fields.added))
     if top and not section.fields and not section.has_blank_line and content.size > section.top:
         top += b"\r\n"
     cuts = [Cut(section.top, section.top, top)] if top else []
     cuts += [Cut(field.start, field.end, octets) for field, octets in fields.changed_in_order()]
-    if fields.inserted or body is not None:
+    if fields.inserted or body is not None or parts:
         cuts += fields.insertions()
+        if body is None:
+            cuts = _with_parts(cuts, parts, section.body_offset, content.size)
         if body is not None:
             cuts = [cut for cut in cuts if cut.start < section.body_offset or cut.start == cut.end]
             cuts.append(
@@ -146,6 +145,23 @@ def apply(
             )
         cuts.sort(key=lambda cut: (cut.start, cut.end))  # stable: what goes on top stays in front
     return Spliced(content, cuts)
+
+
+def _with_parts(cuts: list[Cut], parts: dict[tuple[int, int], bytes], body_offset: int, size: int) -> list[Cut]:
+    """The cuts and those of parts, none of which overlap. What lies outside of the body is no part of this message."""
+    new: list[Cut] = []
+    for (start, end), octets in sorted(parts.items()):
+        if body_offset <= start and end <= size and (not new or new[-1].end <= start):
+            new.append(Cut(start, end, octets))
+    if not new:
+        return cuts
+    first, last = new[0].start, new[-1].end
+    kept = [one for one in cuts if one.end <= first or one.start >= last or not any(_overlap(one, part) for part in new)]
+    return kept + new
+
+
+def _overlap(one: Cut, other: Cut) -> bool:
+    return one.start < other.end and other.start < one.end
 
 
 def _behind_header(content: Content, section: HeaderSection, *, has_insertion: bool) -> bytes:
@@ -169,6 +185,19 @@ class _Fields:
         """In the order they were added; written the other way round."""
         self.inserted: dict[int, list[bytes]] = {}
         """By the offset they go to."""
+
+    def carry_out(self, edit: AddHeader | InsertHeader | ReplaceHeader | RemoveHeader | TagSubject) -> None:
+        match edit:
+            case AddHeader():
+                self.add(edit.name, edit.value)
+            case ReplaceHeader():
+                self.replace(edit)
+            case RemoveHeader():
+                self.remove(edit)
+            case TagSubject():
+                self.tag(edit.tag)
+            case InsertHeader():
+                self.insert(edit)
 
     def changed_in_order(self) -> list[tuple[HeaderField, bytes]]:
         """Changed and removed fields, from the top."""

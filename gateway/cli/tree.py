@@ -144,6 +144,9 @@ def edit_line(value: dict[str, Any]) -> str:
             return safe(f"add {field} (below {value.get('below')})")
         case "ReplaceBody":
             return safe(f"replace the body ({value.get('octets')})")
+        case "ReplacePart":
+            note = f": {value['note']}" if value.get("note") else ""
+            return safe(f"replace the part at {value.get('start')}–{value.get('end')}{note}")
         case "ReplaceHeader":
             return safe(f"replace {field}")
         case "RemoveHeader":

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, get_args
 
 from gateway.content import Content
-from gateway.edits import Edit, ReplaceBody
+from gateway.edits import Edit, ReplaceBody, ReplacePart
 
 Addressee = tuple[bytes, tuple[bytes, ...], str]
 """Forward-path with angle brackets, RCPT parameters, name of the route."""
@@ -122,7 +122,7 @@ def edits_from_json(text: str) -> tuple[Edit, ...]:
         if kind is None:
             msg = "an edit of a kind that this version does not know"
             raise ValueError(msg)
-        if kind is ReplaceBody:
+        if kind in {ReplaceBody, ReplacePart}:
             item["octets"] = item["octets"].encode("latin-1")
         edits.append(kind(**item))
     return tuple(edits)

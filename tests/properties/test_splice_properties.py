@@ -60,7 +60,8 @@ def test_no_edits_no_change(octets: bytes) -> None:
 def test_body_and_untouched_fields_keep_their_octets(octets: bytes, edits: list[Edit]) -> None:
     before = Message(Content(octets))
     after = joined(octets, edits)
-    assert after.endswith(octets[before.header.end :])
+    if before.header.has_blank_line or not any(isinstance(edit, RemoveHeader) for edit in edits):
+        assert after.endswith(octets[before.header.end :])  # else fields behind a malformed line may go, too
     touched = {"subject" if isinstance(edit, TagSubject) else getattr(edit, "name", "").lower() for edit in edits}
     kept = [field.octets for field in before.fields if field.name.lower() not in touched]
     now = [field.octets for field in Message(Content(after)).fields if field.name.lower() not in touched]
@@ -73,7 +74,8 @@ def test_a_new_body_is_the_body(octets: bytes, has_more: bool, body: bytes) -> N
     after = joined(octets, [*(more if has_more else []), ReplaceBody(octets=body)])
     assert after.endswith(body)
     if Message(Content(octets)).fields:
-        assert after.removesuffix(body).endswith((b"\r\n\r\n", b"\n\n", b"\n\r\n"))
+        front = after.removesuffix(body)
+        assert front.endswith((b"\r\n\r\n", b"\n\n", b"\n\r\n")) or front in {b"\r\n", b"\n"}, "a blank line"
 
 
 @given(MAIL, st.lists(st.builds(AddHeader, name=NAMES, value=VALUES), min_size=1, max_size=4))

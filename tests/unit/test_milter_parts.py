@@ -10,6 +10,8 @@ import pytest
 from gateway.config.checks import mistakes, warnings
 from gateway.config.models import Config, LimitsConfig
 from gateway.content import Content
+from gateway.edits import replace_part
+from gateway.message import Message
 from gateway.milter import codec
 from gateway.milter.codec import Actions, Agreement, Steps
 from gateway.milter.content import MilterIntake, Place
@@ -17,7 +19,7 @@ from gateway.milter.facts import WANTED, Macros, fill_in, helo_name, parameters_
 from gateway.milter.saying import MAX_LINES, CannotBeSaidError, edits, reply
 from gateway.session import Session
 from gateway.smtp.replies import Reply
-from gateway.splice import Cut, Spliced
+from gateway.splice import Cut, Spliced, apply
 
 EVERYTHING = Agreement(6, Actions(0xFF), Steps.HDR_LEADSPC)
 OCTETS = b"A: 1\r\nB: 2\r\na: 3\r\n\r\nbody\r\n"
@@ -54,6 +56,14 @@ def test_fields_in_between() -> None:
         codec.ChangeHeader(1, b"B", b""),
         codec.InsertHeader(1, b"X", b" 1"),
     ]
+
+
+def test_a_part_is_said_as_a_new_body() -> None:
+    content = Content(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\none\r\n--b--\r\n")
+    message = Message(content)
+    spliced = apply(content, [replace_part(message.parts[0], b"1")])
+    places = [Place(b"Content-Type", 0, message.header.end)]
+    assert edits(spliced, places, message.body_offset, EVERYTHING) == [codec.ReplaceBody(b"--b\r\n\r\n1\r\n--b--\r\n")]
 
 
 def test_a_body_where_there_was_none() -> None:
