@@ -86,9 +86,9 @@ def trace_field(entry: Entry, *, server_name: str, now: float) -> bytes:
     origin = f"from {helo} ({literal})\r\n\t" if helo and client else ""
     return (
         f"Received: {origin}by {server_name} (mailgateway)\r\n"
-        f"\t(held in quarantine since {date(entry.created)})\r\n"
+        f"\t(held in quarantine since {date(int(entry.created))})\r\n"
         f"\tid {entry.id};\r\n"
-        f"\t{date(now)}\r\n"
+        f"\t{date(int(now))}\r\n"
     ).encode("ascii", "replace")
 
 

@@ -160,6 +160,10 @@ def _faults(tree: ast.Module) -> list[str]:
                 for one in node.body
                 if isinstance(one, ast.FunctionDef) and "cached_property" in map(ast.unparse, one.decorator_list)
             ]
+        if isinstance(node, ast.Try):  # cancelled there, what mypyc makes of it crashes
+            late = [*(one for handler in node.handlers for one in handler.body), *node.finalbody]
+            if any(isinstance(one, ast.Await | ast.Yield) for part in late for one in ast.walk(part)):
+                found.append(f"line {node.lineno}: awaits within except or finally")
         if isinstance(node, ast.Slice):  # evaluated twice where what is cut is neither list nor str nor bytes
             calls = [one for one in ast.walk(node) if isinstance(one, ast.Call | ast.Await | ast.NamedExpr)]
             found += [f"{ast.unparse(one)} within a slice" for one in calls if ast.unparse(one).partition("(")[0] not in PURE]
