@@ -1,5 +1,6 @@
 """Encoded words, author addresses, Date and Message-ID, from RFC-conformant and hostile fields."""
 
+import base64
 from datetime import UTC, datetime
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from gateway import Message
 from gateway.authors import addresses, domain_of
 from gateway.content import Content
-from gateway.words import decode_words, encode_words
+from gateway.words import decode_base64, decode_words, encode_words
 
 WORDS = [
     ("plain", "plain"),
@@ -117,3 +118,15 @@ def test_unreadable_dates(field: str) -> None:
 def test_date() -> None:
     message = Message(Content(b"Date: Tue, 24 Nov 2026 09:58:22 +0000\r\n\r\n"))
     assert message.date == datetime(2026, 11, 24, 9, 58, 22, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("piece", [1, 3, 4, 5, 77, 1_000_000])
+def test_base64_in_pieces_with_what_does_not_belong_to_it(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr("gateway.words._PIECE", piece)
+    data = bytes(range(256))
+    for size in (0, 1, 2, 3, 57, 58, 256):
+        encoded = base64.encodebytes(data[:size])
+        assert decode_base64(encoded) == data[:size]
+        assert decode_base64(b"\r\n" + encoded.replace(b"\n", b" \xff\r\n").replace(b"=", b"")) == data[:size]
+    assert decode_base64(b"QQ==Qg==") == base64.b64decode(b"QQQg"), "padding in between is passed over"
+    assert decode_base64(b"QUJDR") == b"ABC", "six bits alone are no octet"
