@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import email
+import re
 from email.policy import compat32
 from typing import cast
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import Edit, Message, Part, ReplacePart, remove_part, replace_part
 from gateway.content import Content
-from gateway.mime import Bounds
+from gateway.mime import Bounds, _delimiters
 from gateway.quarantine.copies import edits_from_json, edits_to_json
 from gateway.splice import apply
 
+UNTIMED = settings(deadline=None)
 NEW = (("Content-Type", "text/plain; charset=utf-8"), ("X-New", "1"))
 PIECES = st.sampled_from(
     [
@@ -65,6 +67,7 @@ def edit_of(part: Part, body: bytes, *, removed: bool) -> ReplacePart | None:
         return None
 
 
+@UNTIMED
 @given(HOSTILE, BODIES, BOUNDS, st.booleans())
 def test_octets_outside_of_the_part_stay(octets: bytes, body: bytes, bounds: Bounds, removed: bool) -> None:
     before = Message(Content(octets), bounds)
@@ -92,6 +95,7 @@ def test_octets_outside_of_the_part_stay(octets: bytes, body: bytes, bounds: Bou
         assert found.content_type == "text/plain"
 
 
+@UNTIMED
 @given(HOSTILE, BODIES, BOUNDS)
 def test_all_parts_at_once(octets: bytes, body: bytes, bounds: Bounds) -> None:
     before = Message(Content(octets), bounds)
@@ -129,6 +133,7 @@ def read(octets: bytes) -> list[tuple[str, bytes]]:
     ]
 
 
+@UNTIMED
 @given(st.lists(TREES, min_size=1, max_size=4), st.data(), BODIES)
 def test_python_reads_what_was_meant(tree: list[Tree], data: st.DataObject, body: bytes) -> None:
     octets = b"Subject: x\r\n" + written(tree)
@@ -139,3 +144,10 @@ def test_python_reads_what_was_meant(tree: list[Tree], data: st.DataObject, body
     after = read(joined(octets, replace_part(parts[number], body, headers=NEW)))
     assert after[number] == ("text/plain", body)
     assert after[:number] + after[number + 1 :] == before[:number] + before[number + 1 :]
+
+
+@UNTIMED
+@given(st.lists(st.sampled_from([b"\n", b"\r", b"-", b"--", b"b", b"x" * 199]), max_size=20).map(b"".join), st.integers(0, 8))
+def test_delimiter_lines_are_those_that_a_pattern_finds(octets: bytes, start: int) -> None:
+    pattern = re.compile(rb"(?:\A|(?<=\n))--([^\r\n]{1,200})")
+    assert [one.span(1) for one in _delimiters(octets, start)] == [one.span(1) for one in pattern.finditer(octets, start)]
