@@ -161,7 +161,8 @@ def jsonable(value: object) -> dict[str, Any] | None:
     result: dict[str, Any] = {"kind": kind.__name__}
     for name in names:
         item = getattr(value, name, None)
-        result[name] = item if type(item) in _AS_IT_IS else _plain(item)
+        kind = type(item)
+        result[name] = item if kind in _AS_IT_IS or (kind is str and len(item) <= MAX_TEXT) else _plain(item)
     return result
 
 
@@ -180,7 +181,10 @@ def _plain(item: object, depth: int = 0) -> Any:
     if isinstance(item, bytes):
         return f"{len(item)} octets"
     if isinstance(item, frozenset | set | tuple | list) and depth < MAX_DEPTH:
-        items = [_plain(one, depth + 1) for one in (item if len(item) <= MAX_ITEMS else list(item)[:MAX_ITEMS])]
+        items = [
+            one if type(one) is str and len(one) <= MAX_TEXT else _plain(one, depth + 1)
+            for one in (item if len(item) <= MAX_ITEMS else list(item)[:MAX_ITEMS])
+        ]
         return sorted(items, key=str) if isinstance(item, frozenset | set) else items
     try:
         return str(item)[:MAX_TEXT]
