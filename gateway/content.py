@@ -60,7 +60,10 @@ class Content:
             return
         while start < stop:
             upto = min(start + CHUNK, stop)
-            yield octets[start:upto]
+            piece = octets[start:upto]
+            if isinstance(octets, mmap.mmap):
+                _forget(octets, start, upto)
+            yield piece
             start = upto
 
     def close(self) -> None:
@@ -71,3 +74,10 @@ class Content:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _forget(octets: mmap.mmap, start: int, end: int) -> None:
+    """These pages of a spool file are no memory of ours any more; whoever looks at them again gets them from the file."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        first = start - start % mmap.PAGESIZE
+        octets.madvise(mmap.MADV_DONTNEED, first, end - first)
