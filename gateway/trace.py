@@ -161,8 +161,8 @@ def jsonable(value: object) -> dict[str, Any] | None:
     result: dict[str, Any] = {"kind": kind.__name__}
     for name in names:
         item = getattr(value, name, None)
-        kind = type(item)
-        result[name] = item if kind in _AS_IT_IS or (kind is str and len(item) <= MAX_TEXT) else _plain(item)
+        is_plain = type(item) in _AS_IT_IS or (type(item) is str and len(item) <= MAX_TEXT)
+        result[name] = item if is_plain else _plain(item)
     return result
 
 
