@@ -20,6 +20,8 @@ Locate = Callable[[Key], tuple[str, int | None]]
 
 _UNION_BRANCH = re.compile(r"[a-z][a-z_-]*\[.*\]|bool|str|int|float|none|constrained-\w+")
 _LONGEST = 80
+_END = 30
+"""Of these the last: the name of a file stands at the end of its path."""
 _PLAIN = {
     "missing": "this key is required",
     "int_type": "a whole number",
@@ -76,7 +78,7 @@ def shown(value: object, *, key: Key = ()) -> str:
     except (TypeError, ValueError):
         text = repr(value)
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - _END - 1]}…{text[-_END:]}"
 
 
 def _branches(annotation: Any) -> list[Any]:

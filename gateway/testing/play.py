@@ -262,7 +262,7 @@ class _Played:
         if rest:
             raise self._wrong(last, f"S: {rest!r}")
         for name, hop in self.hops.items():
-            rest = hop.unread().removesuffix(b"QUIT\r\n")
+            rest = re.sub(rb"(?:QUIT\r\n)+\Z", b"", hop.unread())  # of each link that has been closed
             if rest:
                 raise self._wrong(last, f"G{name[1:]}: {rest!r}")
 

@@ -423,7 +423,7 @@ def test_findings_of_any_shape_become_json() -> None:
     assert value is not None
     assert value["result"] == "<Odd>"
     assert len(value["reason"]) == 2_000
-    assert value["properties"] == [["b'a'", [1, 2]]]
+    assert value["properties"] == [["1 octets", [1, 2]]]
     assert jsonable(Odd()) == {"kind": "Odd", "value": "<Odd>"}
     assert jsonable(reject("no").only("b@x", "a@x")) == {
         "kind": "Reject",

@@ -284,7 +284,7 @@ async def test_one_look_up_serves_all_who_ask_at_once() -> None:
 
 
 async def test_whoever_leaves_does_not_take_the_answer_from_the_others() -> None:
-    async with a_resolver(delay={"example.org": 0.05}) as (resolver, server):
+    async with a_resolver(delay={"example.org": 0.5}) as (resolver, server):
         loop = asyncio.get_running_loop()
         first = loop.create_task(resolver.query("example.org", "A"))
         await asyncio.sleep(0.01)
