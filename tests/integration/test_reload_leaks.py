@@ -26,6 +26,8 @@ from gateway.server.watchdog import Watchdog
 _LIBC = ctypes.CDLL(None)
 RELOADS = int(os.environ.get("MAILGATEWAY_RELOADS", "120"))
 WARMING = 30
+POOL = 8
+"""Threads that the loop's pool may have begun meanwhile: it grows to its size when two pieces of work happen to meet."""
 CONFIG = """
 plugins = ["dkim", "recipients", "rules", "site"]
 plugin_path = ["plugins"]
@@ -135,7 +137,7 @@ async def test_reloads_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         grown = {name: count for name, count in (after - before).items() if count > RELOADS // 2}  # caches fill slowly
         assert not grown
         assert open_files() <= files
-        assert threading.active_count() <= threads
+        assert threading.active_count() <= threads + POOL
         each = grown_by / (RELOADS - RELOADS // 2)
         print(f"{RELOADS} reloads: {each:,.0f} octets of resident memory each in the second half")  # noqa: T201 - figures
         assert grown_by < 4_000_000 + 200 * RELOADS
