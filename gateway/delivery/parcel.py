@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from gateway.content import Content, Form
 from gateway.edits import Edit
 from gateway.ledger import LOCAL, Attempt
+from gateway.message import Message
 from gateway.outcome import Fate, History
 from gateway.quarantine.copies import Copy, State, Ticket
 from gateway.smtp.paths import Parameter
@@ -148,3 +149,16 @@ def attempt_of(transaction: Transaction, content: Content) -> Attempt:
 def octets_of(parameters: Iterable[Parameter]) -> list[bytes]:
     """Parameters as received."""
     return [parameter.octets for parameter in parameters]
+
+
+def facts_of(transaction: Transaction, message: Message) -> dict[str, Any]:
+    """What the quarantine's pages show of a message that is held."""
+    session = transaction.session
+    return {
+        "client": session.client_address,
+        "helo": session.helo,
+        "identity": session.identity,
+        "subject": message.subject[:500],
+        "message_id": message.message_id,
+        "time": transaction.started,
+    }

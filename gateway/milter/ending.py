@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway import metrics
 from gateway.chain import StageDeferredError
 from gateway.content import Form
 from gateway.delivery import Envelope, Parcel
+from gateway.delivery.parcel import facts_of
 from gateway.message import Message
 from gateway.milter import codec
 from gateway.milter.saying import CannotBeSaidError, edits, envelope, reply
@@ -196,7 +197,7 @@ def _parcel(
         recipients=[(transaction.recipients[index].sent_path, ()) for index in planned.forward],
         discard_record=discard_record,
         edits=edited,
-        facts=_facts(transaction, message) if planned.holds or planned.keeps else {},
+        facts=facts_of(transaction, message) if planned.holds or planned.keeps else {},
     )
 
 
@@ -207,18 +208,6 @@ def _route_of(mta: MtaTalk, recipient: Recipient) -> str:
         return found.name
     routes = site.config.route
     return listener.default_route or (routes[0].name if routes else "")
-
-
-def _facts(transaction: Transaction, message: Message) -> dict[str, Any]:
-    session = transaction.session
-    return {
-        "client": session.client_address,
-        "helo": session.helo,
-        "identity": session.identity,
-        "subject": message.subject[:500],
-        "message_id": message.message_id,
-        "time": transaction.started,
-    }
 
 
 def _ending(settlement: Settlement, message: Message, planned: Plan, *, is_by_mta: bool) -> Ending:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.delivery import Parcel
+from gateway.delivery.parcel import facts_of
 from gateway.message import Message
 from gateway.smtp.conversation import onward
 from gateway.smtp.received import received
@@ -51,7 +52,7 @@ async def make_parcel(talk: Conversation, transaction: Transaction, message: Mes
         recipients=recipients,
         discard_record=discard_record,
         edits=edits,
-        facts=_facts(transaction, message) if plan.holds or plan.keeps else {},
+        facts=facts_of(transaction, message) if plan.holds or plan.keeps else {},
     )
 
 
@@ -90,15 +91,3 @@ async def _final(talk: Conversation, transaction: Transaction, message: Message)
         on_top = rendered(fields, utf8=talk.utf8) + trace
         spliced = apply(message.content, edits, on_top=on_top, utf8=talk.utf8, section=message.header)
     return (*edits, *fields), spliced
-
-
-def _facts(transaction: Transaction, message: Message) -> dict[str, Any]:
-    session = transaction.session
-    return {
-        "client": session.client_address,
-        "helo": session.helo,
-        "identity": session.identity,
-        "subject": message.subject[:500],
-        "message_id": message.message_id,
-        "time": transaction.started,
-    }
