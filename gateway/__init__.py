@@ -3,6 +3,7 @@
 import gateway.core  # first of all: what follows may be compiled
 import gateway.quarantine  # noqa: F401 - first: the verdict below bears its name, and importing the package later would hide it
 from gateway.api_version import API_VERSION
+from gateway.client_network import client_network
 from gateway.context import Context, DnsAnswer, Log, Metrics, Resolver, Store
 from gateway.edits import (
     AddHeader,
@@ -31,6 +32,7 @@ from gateway.mailbox_key import MailboxKey, mailbox_key
 from gateway.message import Message
 from gateway.mime import Part
 from gateway.plugin import Plugin, PluginOptions, hook
+from gateway.sender_key import sender_key
 from gateway.session import ClientClass, Forwarded, Proxy, Session, Tls
 from gateway.site_files import WatchedFile, library, read_secret
 from gateway.smtp.paths import Parameter, Path
@@ -133,6 +135,7 @@ __all__ = [
     "accept",
     "add_header",
     "add_recipient",
+    "client_network",
     "defer",
     "discard",
     "hook",
@@ -148,6 +151,7 @@ __all__ = [
     "replace_body",
     "replace_header",
     "replace_part",
+    "sender_key",
     "skip",
     "tag_subject",
     "use_forward_path",

@@ -69,6 +69,8 @@ class Store(Protocol):
         False
         >>> await store.incr("count", 5, ttl=60)
         5
+        >>> [await store.take("bucket", rate=1 / 60, burst=2) for _ in range(3)]
+        [1.0, 0.0, -1.0]
     """
 
     async def get(self, key: str) -> bytes | None:
@@ -85,6 +87,14 @@ class Store(Protocol):
 
     async def incr(self, key: str, amount: int = 1, *, ttl: float) -> int:
         """Add to a counter; the new value. The first incr sets the time to live. Atomic."""
+        ...
+
+    async def take(self, key: str, amount: float = 1, *, rate: float, burst: float) -> float:
+        """Take from a token bucket that fills by `rate` a second up to `burst`; how much is left then. Atomic over all workers.
+
+        Below 0: there was not enough, nothing was taken, and so much was missing: it is there in `-left / rate` seconds. A negative
+        amount gives back. A key that is not known is a full bucket. ValueError for a rate or a burst that is not above 0.
+        """
         ...
 
     async def delete(self, key: str) -> None:

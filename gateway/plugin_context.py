@@ -66,6 +66,10 @@ class NoStore:
         """StorageError."""
         self._refuse(key)
 
+    async def take(self, key: str, amount: float = 1, *, rate: float, burst: float) -> float:  # noqa: ARG002 - the interface
+        """StorageError."""
+        self._refuse(key)
+
     async def delete(self, key: str) -> None:
         """StorageError."""
         self._refuse(key)
@@ -96,6 +100,10 @@ class PrefixedStore:
     async def incr(self, key: str, amount: int = 1, *, ttl: float) -> int:
         """Add to a counter; the new value."""
         return await self._store.incr(self._front + key, amount, ttl=ttl)
+
+    async def take(self, key: str, amount: float = 1, *, rate: float, burst: float) -> float:
+        """Take from a token bucket; what is left, below 0 what was missing."""
+        return await self._store.take(self._front + key, amount, rate=rate, burst=burst)
 
     async def delete(self, key: str) -> None:
         """Forget."""

@@ -14,6 +14,7 @@ from typing import Self
 from sqlalchemy import Column, Connection, Float, Index, LargeBinary, MetaData, String, Table, delete, select, update
 from sqlalchemy.dialects.sqlite import Insert, insert
 
+from gateway import bucket
 from gateway.sqlite import Database, storable
 
 MAX_KEY = 512
@@ -83,6 +84,21 @@ class SqliteStore:
             else:
                 connection.execute(update(_items).where(_items.c.key == key).values(value=octets))
             return total
+
+        return await self._database.write(work)
+
+    async def take(self, key: str, amount: float = 1, *, rate: float, burst: float) -> float:
+        """Take from a token bucket; what is left, below 0 what was missing. Nothing is written where nothing was taken."""
+        bucket.check(amount, rate, burst)
+        key = _checked(key)
+
+        def work(connection: Connection) -> float:
+            now = self._clock()  # with the lock held: the times of several workers do not cross
+            found = connection.execute(select(_items.c.value).where(_items.c.key == key, _items.c.expires > now)).scalar()
+            left, value, ttl = bucket.taken(found, now=now, amount=amount, rate=rate, burst=burst)
+            if left >= 0:
+                connection.execute(_set(key, value, now + ttl))
+            return left
 
         return await self._database.write(work)
 

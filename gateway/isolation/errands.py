@@ -64,6 +64,8 @@ class Errands:
                 return await store.put_if_absent(key, value, ttl=ttl)
             case "store.incr", (str() as key, int() as amount, int() | float() as ttl):
                 return await store.incr(key, amount, ttl=ttl)
+            case "store.take", (str() as key, int() | float() as amount, int() | float() as rate, int() | float() as burst):
+                return await store.take(key, amount, rate=rate, burst=burst)
             case "store.delete", (str() as key,):
                 return await store.delete(key)
             case _:

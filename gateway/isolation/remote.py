@@ -115,6 +115,10 @@ class RemoteStore:
         """Add to a counter; the new value."""
         return int(await self._bridge.ask("store.incr", key, amount, ttl))
 
+    async def take(self, key: str, amount: float = 1, *, rate: float, burst: float) -> float:
+        """Take from a token bucket; what is left, below 0 what was missing."""
+        return float(await self._bridge.ask("store.take", key, amount, rate, burst))
+
     async def delete(self, key: str) -> None:
         """Forget."""
         await self._bridge.ask("store.delete", key)

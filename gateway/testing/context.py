@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
+from gateway import bucket
 from gateway.context import Resolver
 from gateway.testing.dns import FakeResolver
 
@@ -75,6 +76,15 @@ class MemoryStore:
         expires = self._clock() + ttl if value is None else self._values[key][1]
         self._values[key] = (str(number).encode(), expires)
         return number
+
+    async def take(self, key: str, amount: float = 1, *, rate: float, burst: float) -> float:
+        """Take from a token bucket; what is left, below 0 what was missing."""
+        bucket.check(amount, rate, burst)
+        found = await self.get(key)
+        left, value, ttl = bucket.taken(found, now=self._clock(), amount=amount, rate=rate, burst=burst)
+        if left >= 0:
+            await self.put(key, value, ttl=ttl)
+        return left
 
     async def delete(self, key: str) -> None:
         """Forget."""

@@ -410,6 +410,8 @@ async def test_what_a_context_offers(tmp_path: Path) -> None:
     assert await one.store.get("k") == b"w"
     await one.store.delete("k")
     assert await one.store.get("k") is None
+    assert await one.store.take("b", rate=1e-6, burst=2) == 1
+    assert await two.store.take("b", rate=1e-6, burst=2) == 1
     with pytest.raises(ValueError, match="not a name of a metric"):
         one.metrics.count("Bad name")
     one.metrics.count("seen", kind="x")
@@ -461,6 +463,7 @@ async def test_a_plugin_that_is_only_loaded_reaches_nothing(tmp_path: Path) -> N
         context.store.put("k", b"", ttl=1),
         context.store.put_if_absent("k", b"", ttl=1),
         context.store.incr("k", ttl=1),
+        context.store.take("k", rate=1, burst=1),
         context.store.delete("k"),
     ):
         with pytest.raises(Exception, match="not run here"):

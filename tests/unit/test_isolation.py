@@ -67,6 +67,7 @@ class Site(Plugin[Options]):
         if what == "ask":
             answer = await self.context.resolver.query("example.org", "A")
             await self.context.store.put("key", b"value", ttl=60)
+            assert [await self.context.store.take("bucket", rate=1e-6, burst=2) for _ in range(3)] == [1, 0, -1]
             self.context.log.warning("seen", value=(await self.context.store.get("key")).decode())
             self.context.metrics.count("asked", kind="a")
             total = await self.context.run_in_process(sum, [1, 2])

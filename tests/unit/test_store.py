@@ -63,6 +63,51 @@ async def test_incr_keeps_the_first_time_to_live(store: SqliteStore, now: list[f
     assert await store.incr("n", ttl=10) == 1
 
 
+async def test_a_bucket_fills_with_time(store: SqliteStore, now: list[float]) -> None:
+    assert [await store.take("b", rate=0.5, burst=3) for _ in range(4)] == [2, 1, 0, -1]
+    now[0] += 1  # half a token more
+    assert await store.take("b", rate=0.5, burst=3) == -0.5
+    now[0] += 1
+    assert await store.take("b", rate=0.5, burst=3) == 0
+    assert await store.take("b", -2, rate=0.5, burst=3) == 2  # given back
+    assert await store.take("b", -2, rate=0.5, burst=3) == 3  # never more than full
+    now[0] += 1_000
+    assert await store.take("b", 3, rate=0.5, burst=3) == 0
+    assert await store.take("b", 4, rate=0.5, burst=3) == -4
+
+
+async def test_a_full_bucket_takes_no_room(store: SqliteStore, now: list[float]) -> None:
+    await store.take("b", 3, rate=0.5, burst=3)
+    now[0] += 5.9
+    assert await store.sweep() == 0
+    now[0] += 1.2
+    assert await store.sweep() == 1
+
+
+async def test_a_bucket_whose_clock_was_ahead_is_not_stuck(store: SqliteStore, now: list[float]) -> None:
+    now[0] += 1_000_000
+    await store.take("b", 2, rate=0.5, burst=3)
+    now[0] -= 1_000_000
+    assert await store.take("b", rate=0.5, burst=3) == 0
+    now[0] += 2
+    assert await store.take("b", rate=0.5, burst=3) == 0
+
+
+async def test_a_value_that_is_no_bucket_is_a_full_one(store: SqliteStore) -> None:
+    await store.put("b", b"text", ttl=10)
+    assert await store.take("b", rate=1, burst=2) == 1
+    await store.put("b", b"\x7f\xf8" + b"\0" * 14, ttl=10)  # not a number
+    assert await store.take("b", rate=1, burst=2) == 1
+
+
+@pytest.mark.parametrize(
+    ("amount", "rate", "burst"), [(1, 0, 1), (1, 1, 0), (1, -1, 1), (float("nan"), 1, 1), (1, 1, float("inf"))]
+)
+async def test_figures_that_no_bucket_has(store: SqliteStore, amount: float, rate: float, burst: float) -> None:
+    with pytest.raises(ValueError, match="bucket"):
+        await store.take("b", amount, rate=rate, burst=burst)
+
+
 async def test_sweep_removes_what_has_expired(store: SqliteStore, now: list[float]) -> None:
     await store.put("old", b"", ttl=1)
     await store.put("new", b"", ttl=10)
@@ -99,12 +144,13 @@ from gateway.store import SqliteStore
 
 async def main():
     store = await SqliteStore.open(Path(sys.argv[1]))
-    won = 0
+    won = took = 0
     for number in range(60):
+        took += await store.take("bucket", rate=1e-6, burst=50) >= 0
         await store.incr("count", ttl=1000)
         won += await store.put_if_absent(f"once-{number}", b"", ttl=1000)
     await store.close()
-    print(won)
+    print(won, took)
 
 asyncio.run(main())
 """
@@ -117,7 +163,7 @@ async def test_atomic_over_processes(tmp_path: Path) -> None:
         for _ in range(3)
     ]
     outputs = [(await asyncio.to_thread(child.communicate, timeout=50))[0] for child in children]
-    assert sum(int(output) for output in outputs) == 60
+    assert [sum(column) for column in zip(*(map(int, output.split()) for output in outputs), strict=True)] == [60, 50]
     store = await SqliteStore.open(Path(file))
     assert await store.get("count") == b"180"
     await store.close()

@@ -139,6 +139,9 @@ async def test_fake_context() -> None:
     context.clock.move(11)
     assert await context.store.get("k") is None
     assert await context.store.incr("n", 5, ttl=10) == 5
+    assert [await context.store.take("bucket", rate=0.5, burst=2) for _ in range(3)] == [1, 0, -1]
+    context.clock.move(2)
+    assert await context.store.take("bucket", rate=0.5, burst=2) == 0
     assert await context.store.put_if_absent("k", b"w", ttl=10)
     await context.store.delete("k")
     assert await context.store.get("k") is None
