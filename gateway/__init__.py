@@ -37,6 +37,7 @@ from gateway.session import ClientClass, Forwarded, Proxy, Session, Tls
 from gateway.site_files import WatchedFile, library, read_secret
 from gateway.smtp.paths import Parameter, Path
 from gateway.smtp.replies import Reply
+from gateway.toml_file import TomlFile
 from gateway.transaction import Outcome, Recipient, Transaction
 from gateway.units import Duration, Size
 from gateway.verdict import (
@@ -125,6 +126,7 @@ __all__ = [
     "Store",
     "TagSubject",
     "Tls",
+    "TomlFile",
     "Transaction",
     "UseForwardPath",
     "UseReversePath",

@@ -295,7 +295,7 @@ class Config(Model):
     rule: tuple[dict[str, Any], ...] = ()
     """`[[rule]]`: content rules of the group `rules`."""
     rule_files: tuple[str, ...] = ()
-    """TOML files with more `[[rule]]` blocks."""
+    """TOML files with more `[[rule]]` blocks, or directories of them."""
 
     @property
     def listens(self) -> tuple[tuple[str, int], ...]:

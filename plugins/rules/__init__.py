@@ -19,6 +19,8 @@ from gateway import (
     Edit,
     Message,
     Note,
+    OptionError,
+    OptionMistake,
     Plugin,
     PluginOptions,
     Recipient,
@@ -31,15 +33,19 @@ from gateway import (
 )
 from gateway.plugins.rules.expressions import Together
 from gateway.plugins.rules.facts import Subject
-from gateway.plugins.rules.files import read_rules
+from gateway.plugins.rules.files import read_files
 from gateway.plugins.rules.rule import Rule
 from gateway.plugins.rules.searching import Patterns
 from gateway.plugins.rules.tree import ExpressionError
 
 _LARGE = 65_536
 """Octets of a message above which expressions that look through the content run in a thread."""
+_MANY = 500
+"""Rules of a group above which it is asked in a thread: each costs some microseconds."""
 _MAX_AT_ONCE = 50
 """Rules asked at once."""
+MAX_RULES = 10_000
+"""Of one group."""
 _MAX_WAITING = 10_000
 """Transactions whose edits are remembered between `judge` and `rewrite`."""
 
@@ -59,10 +65,10 @@ def _check_names(rules: tuple[Rule, ...]) -> None:
 class Options(PluginOptions):
     """Options of a group."""
 
-    rule: tuple[Rule, ...] = Field(default=(), max_length=1_000)
+    rule: tuple[Rule, ...] = Field(default=(), max_length=MAX_RULES)
     """The rules, in order."""
     files: tuple[str, ...] = Field(default=(), max_length=100)
-    """Files with more `[[rule]]` tables, asked after those of `rule`."""
+    """Files with more `[[rule]]` tables, or directories whose `*.toml` are read in the order of their names; asked after those of `rule`."""
 
     @field_validator("rule")
     @classmethod
@@ -78,19 +84,23 @@ class Rules(Plugin[Options]):
         """Reads the files. ConfigError for mistakes in them, ValueError for two rules of one name."""
         super().__init__(options, name=name, context=context)
         base = Path() if context is None else Path(context.base_directory)
-        self._files = tuple(base / name for name in self.options.files)
-        self.rules = (*self.options.rule, *read_rules(self.options.files, base))
+        files = read_files(self.options.files, base)
+        self._files = tuple(files.watched)
+        self.rules = (*self.options.rule, *files.rules)
+        if len(self.rules) > MAX_RULES:
+            raise OptionError(OptionMistake(key=("files",), found=f"{len(self.rules)} rules", allowed=f"at most {MAX_RULES}"))
         _check_names(self.rules)
         patterns = Patterns()
         for rule in self.rules:
             rule.expression.join(patterns)
+        patterns.prepare()
         self._runs = tuple(_runs(self.rules, patterns))
         self._is_heavy = any(rule.expression.is_heavy for rule in self.rules)
         self._edits: dict[str, tuple[Edit, ...]] = {}
 
     @property
     def files_read(self) -> Sequence[Path]:
-        """Files of rules."""
+        """Files of rules, and directories of them."""
         return self._files
 
     @property
@@ -107,7 +117,7 @@ class Rules(Plugin[Options]):
         """Ask the rules in order."""
         if not self.rules:
             return None
-        if self._is_heavy and message.size > _LARGE:
+        if (self._is_heavy and message.size > _LARGE) or len(self.rules) > _MANY:
             answers, edits = await asyncio.to_thread(self._ask, transaction, message)
         else:
             answers, edits = self._ask(transaction, message)

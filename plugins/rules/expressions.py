@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import cel
 
-from gateway.plugins.rules.checking import check
+from gateway.plugins.rules.checking import Checked, check
 from gateway.plugins.rules.facts import ELEMENTS, FACTS, FactRow, Subject, as_value
 from gateway.plugins.rules.functions import FUNCTIONS
 from gateway.plugins.rules.searching import IN_FACT, IN_TEXT, SEARCHED, Patterns, paths_in
-from gateway.plugins.rules.tree import ExpressionError
+from gateway.plugins.rules.tree import ExpressionError, Node
 from gateway.plugins.rules.writing import write
 
 _FACTS = {row.path: row for row in FACTS}
@@ -68,8 +69,7 @@ class Expression:
     def __init__(self, text: str) -> None:
         """ExpressionError: where the mistake is, what is allowed, the nearest right name."""
         self.text = text
-        self._program = _compile(text)
-        self._node, checked = check(text)
+        self._program, self._node, checked = _read(text)
         self.facts = frozenset(checked.facts)
         """Paths of all facts that it names."""
         self.is_about_recipient = any(path.startswith("recipient.") for path in checked.facts)
@@ -119,6 +119,13 @@ class Together:
         except _TROUBLES:
             return None
         return [answer is True for answer in answers] if len(answers) == self._count else None
+
+
+@lru_cache(maxsize=4)
+def _read(text: str) -> tuple[cel.Program, Node, Checked]:
+    """Compiled and checked. A rule is made in two steps, and pays for one."""
+    program = _compile(text)
+    return program, *check(text)
 
 
 def _compile(text: str) -> cel.Program:

@@ -77,15 +77,20 @@ def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_network(text, strict=False)
 
 
-_network = lru_cache(maxsize=1_000)(network)
+_network = lru_cache(maxsize=10_000)(network)
+
+
+@lru_cache(maxsize=1_000)
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address; an IPv4 one in the clothes of IPv6 is one of IPv4. ValueError."""
+    found = ipaddress.ip_address(text)
+    return found.ipv4_mapped or found if isinstance(found, ipaddress.IPv6Address) else found
 
 
 def in_network(address: str, networks: str | list[str]) -> bool:
     """True when the address lies in the network, or in one of several; an unknown address lies in none."""
     try:
-        found = ipaddress.ip_address(address)
-        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
+        found = _address(address)
         return any(found in _network(text) for text in ([networks] if isinstance(networks, str) else networks))
     except ValueError:
         return False

@@ -63,6 +63,11 @@ class Patterns:
                 self._entries.append(_Entry(target, (), wanted))
         return self._known[key]
 
+    def prepare(self) -> None:
+        """Make the automata of all places now: the first message need not wait for them."""
+        for target in self._numbers:
+            self._search(target)
+
     def in_fact(self, subject: Subject) -> Callable[[int], bool]:
         """The function IN_FACT for this message."""
         found: dict[Target, frozenset[int]] = subject.searched

@@ -210,7 +210,7 @@ def _string(text: str, at: int) -> Literal:
         fixed = body if "r" in prefix else re.sub(r"\\([`?])", r"\1", body).replace("\\X", "\\x")
         quotes = fixed[:3] if fixed[:3] in {'"""', "'''"} else fixed[:1]
         inner = fixed[len(quotes) : -len(quotes)]
-        value = inner if "r" in prefix else ast.literal_eval(f"{quotes}{inner}{quotes}")
+        value = inner if "r" in prefix or "\\" not in inner else ast.literal_eval(f"{quotes}{inner}{quotes}")
     except (ValueError, SyntaxError) as error:
         raise ExpressionError(f"the string {text} cannot be read", at) from error
     return Literal(at, kind, value)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.config.load import load
 from gateway.errors import ConfigError
-from gateway.plugins.rules.files import read_rules
+from gateway.plugins.rules.files import read_files
 from tests.fuzzing import examples
 
 DEPTH = examples(150)
@@ -90,7 +90,7 @@ def test_a_value_that_cannot_be_read(tmp_path: Path, value: str) -> None:
     with pytest.raises(ConfigError):
         load(tmp_path / "config.toml", environ={})
     with pytest.raises(ConfigError):
-        read_rules(["config.toml"], tmp_path)
+        read_files(["config.toml"], tmp_path)
 
 
 def test_the_usual_one_is_taken(tmp_path: Path) -> None:

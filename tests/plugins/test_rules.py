@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from gateway import (
     Defer,
     Discard,
     Message,
+    OptionError,
     Plugin,
     Reject,
     Score,
@@ -34,7 +36,7 @@ from gateway.plugins.rules.actions import ACTIONS, WORDS
 from gateway.plugins.rules.checking import BUILT_IN
 from gateway.plugins.rules.facts import ELEMENTS, FACTS, FactRow
 from gateway.plugins.rules.functions import FUNCTIONS
-from gateway.testing import FakeContext, a_message, a_transaction, run_chain, run_plugin
+from gateway.testing import FakeContext, a_message, a_session, a_transaction, run_chain, run_plugin
 
 ROOT = Path(__file__).parents[2]
 
@@ -296,20 +298,30 @@ async def test_rules_from_files(tmp_path: Path) -> None:
     assert result.verdict.reason == "rule-two"
 
 
+RULE = """\
+[[rule]]
+name = "{}"
+when = "true"
+then = "accept"
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
         (
             FILE.replace('when = "true"', 'when = "tru"').replace('"quarantine"', '"quarantin"'),
-            [(4, "rule[0].when", "unknown fact 'tru'"), (13, "rule[1].then", "did you mean 'quarantine'?")],
+            [(4, "rule[0].when", "unknown fact 'tru'"), (13, "rule[1].then[0]", "did you mean 'quarantine'?")],
         ),
         (FILE + "\n[[rule]]\nname = 'three'\n", [(15, "rule[2].when", "required"), (15, "rule[2].then", "required")]),
         (FILE + "whn = 1\n", [(14, "rule[1].whn", "name, when, then, mode")]),
-        ("rules = 1\n" + FILE, [(1, "rules", "[[rule]] tables only")]),
-        ("rule = 1\n", [(1, "rule", "[[rule]] tables")]),
-        ("rule = [1]\n", [(1, "rule", "[[rule]] tables")]),
+        ("rules = 1\n" + FILE, [(1, "rules", "did you mean 'rule'?")]),
+        ("rule = 1\n", [(1, "rule", "a list: [ … ]")]),
+        ("rule = [1]\n", [(1, "rule[0]", "a table: { … }")]),
         ("rule = [{name = 'a', when = 'x', then = 'accept'}]\n", [(1, "rule[0].when", "unknown fact 'x'")]),
-        ("a\n= 1\n", [(1, "files", "TOML")]),
+        ("a\n= 1\n", [(1, "file", "TOML")]),
+        (FILE + 'x = "\n', [(14, "file", "a mistake in TOML")]),
+        (FILE.replace("score = 1 ", "scor = 1 "), [(5, "rule[0].then[0]", "did you mean 'score'?")]),
     ],
 )
 def test_mistakes_in_files_have_their_lines(tmp_path: Path, text: str, problems: list[tuple[int, str, str]]) -> None:
@@ -325,14 +337,66 @@ def test_mistakes_in_files_have_their_lines(tmp_path: Path, text: str, problems:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"# \n# \xe9\n")
-    (tmp_path / "large.toml").write_bytes(b"#" * 1_000_001)
+    (tmp_path / "large.toml").write_bytes(b"#" * 4_000_001)
     with pytest.raises(ConfigError) as caught:
         Rules(Options(files=("none.toml", "latin.toml", "large.toml")), context=a_context(tmp_path))
     assert [(problem.line, problem.found) for problem in caught.value.problems] == [
-        (None, "No such file or directory"),
-        (2, "octets that are not UTF-8"),
-        (None, "1000001 octets"),
+        (None, "a file that cannot be read (No such file or directory)"),
+        (2, "the octet 0xe9"),
+        (None, "more than 4000000 octets"),
     ]
+
+
+async def test_a_directory_of_rules_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+    folder = tmp_path / "rules.d"
+    folder.mkdir()
+    (folder / "20-second.toml").write_text(RULE.format("second"))
+    (folder / "10-first.toml").write_text(RULE.format("first"))
+    (folder / ".hidden.toml").write_text("not TOML")
+    (folder / "notes.txt").write_text("not TOML")
+    (tmp_path / "empty.d").mkdir()
+    group = Rules(Options(files=("rules.d", "empty.d")), context=a_context(tmp_path))
+    assert [rule.name for rule in group.rules] == ["first", "second"]
+    assert [Path(file).name for file in group.files_read] == ["rules.d", "10-first.toml", "20-second.toml", "empty.d"]
+
+
+def test_mistakes_of_all_files_of_a_directory_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(RULE.format("a").replace("true", "tru"))
+    (tmp_path / "b.toml").write_text(RULE.format("b").replace("accept", "acept"))
+    with pytest.raises(ConfigError) as caught:
+        Rules(Options(files=(".",)), context=a_context(tmp_path))
+    assert [(Path(one.file).name, one.line, one.key) for one in caught.value.problems] == [
+        ("a.toml", 3, "rule[0].when"),
+        ("b.toml", 4, "rule[0].then[0]"),
+    ]
+
+
+def test_too_many_files_or_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.toml").write_text(RULE.format(name))
+    monkeypatch.setattr("gateway.plugins.rules.MAX_RULES", 2)
+    with pytest.raises(OptionError, match="found 3 rules; allowed: at most 2"):
+        Rules(Options(files=(".",)), context=a_context(tmp_path))
+    monkeypatch.setattr("gateway.plugins.rules.files.MAX_FILES", 2)
+    with pytest.raises(ConfigError, match="3 files of rules in one group; allowed: at most 2"):
+        Rules(Options(files=(".",)), context=a_context(tmp_path))
+
+
+async def test_many_rules_are_asked_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = [{"name": f"r{n}", "when": f"client.port == {n}", "then": {"score": 1.0}} for n in range(501)]
+    asked: list[str] = []
+    ask = Rules._ask
+
+    def noted(*given: Any) -> Any:
+        asked.append(threading.current_thread().name)
+        return ask(*given)
+
+    monkeypatch.setattr(Rules, "_ask", noted)
+    for tables_now in (tables, tables[:500]):
+        result = await run_plugin(rules(*tables_now), session=a_session(client_port=7))
+        assert [found.symbol for found in result.findings if isinstance(found, Score)] == ["rule-r7"]
+    first, second = asked
+    assert first != second == threading.main_thread().name
 
 
 def test_names_differ_over_files_too(tmp_path: Path) -> None:
