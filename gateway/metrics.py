@@ -74,6 +74,26 @@ DNS_SECONDS = Histogram("mailgateway_dns_seconds", "Time of look-ups that needed
 DNS_SERVER_FAILURES = Counter(
     "mailgateway_dns_server_failures", "Tries that a name server did not answer, or refused.", ["server"]
 )
+SERVICE_QUESTIONS = Counter(
+    "mailgateway_service_questions",
+    "Questions of plugins to their servers: answered, timeout, connect, closed, answer, busy, resting.",
+    ["plugin", "server", "outcome"],
+)
+SERVICE_SECONDS = Histogram(
+    "mailgateway_service_seconds", "From a question to its answer.", ["plugin", "server"], buckets=_SECONDS
+)
+SERVICE_DOWN = Gauge(
+    "mailgateway_service_down",
+    "Workers to which a plugin's server did not answer as it must, the last time that they asked.",
+    ["plugin", "server"],
+    multiprocess_mode="livesum",
+)
+SERVICE_RESTING = Gauge(
+    "mailgateway_service_resting",
+    "Workers in which a plugin's server is not asked for a while, because it failed several times in a row.",
+    ["plugin", "server"],
+    multiprocess_mode="livesum",
+)
 RELOADS = Counter("mailgateway_reloads", "Reloads: done, or refused, which changed nothing.", ["result"])
 WORKERS_ENDED = Counter("mailgateway_workers_ended", "Workers that ended unasked: exited, killed, blocked.", ["reason"])
 
@@ -98,6 +118,7 @@ _plugin = BoundedLabel()
 _next_hop = BoundedLabel()
 _verdict = BoundedLabel(30)
 _name_server = BoundedLabel()
+_service = BoundedLabel()
 
 
 # Noted for every message here, counted by `flush`: one count in a shared file costs as much as ten notes.
@@ -248,3 +269,51 @@ def next_hop_label(next_hop: str) -> str:
 def count_link_error(next_hop: str) -> None:
     """A link to `next_hop` (host:port) failed."""
     LINK_ERRORS.labels(_next_hop(next_hop)).inc()
+
+
+class ServiceMeter:
+    """What is counted of one server of a plugin, in one worker."""
+
+    def __init__(self, plugin: str, server: str) -> None:
+        labels = (_plugin(plugin), _service(server))
+        self._questions = SERVICE_QUESTIONS
+        self._labels = labels
+        self._seconds = SERVICE_SECONDS.labels(*labels)
+        self._down = SERVICE_DOWN.labels(*labels)
+        self._resting = SERVICE_RESTING.labels(*labels)
+        self._is_down = False
+        self._rests = False
+        self._down.inc(0)  # so that a server nobody asked yet is among them
+        self._resting.inc(0)
+
+    def answered(self, seconds: float | None = None) -> None:
+        """As it must, after so long."""
+        self.count("answered")
+        if seconds is not None:
+            self._seconds.observe(seconds)
+        self._set(is_down=False, rests=False)
+
+    def failed(self, cause: str, *, rests: bool) -> None:
+        """It did not; `rests`: it is not asked for a while."""
+        self.count(cause)
+        self._set(is_down=True, rests=rests)
+
+    def is_there(self) -> None:
+        """It answered a ping."""
+        self._set(is_down=False, rests=self._rests)
+
+    def count(self, outcome: str) -> None:
+        """A question."""
+        self._questions.labels(*self._labels, outcome).inc()
+
+    def close(self) -> None:
+        """This worker asks it no more."""
+        self._set(is_down=False, rests=False)
+
+    def _set(self, *, is_down: bool, rests: bool) -> None:
+        if is_down != self._is_down:
+            self._down.inc(1 if is_down else -1)
+            self._is_down = is_down
+        if rests != self._rests:
+            self._resting.inc(1 if rests else -1)
+            self._rests = rests

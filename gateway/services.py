@@ -1,26 +1,37 @@
-"""Servers that plugins ask: their address, connections that are kept, how many at once, and a rest after failures.
+"""Servers that plugins ask: their address, connections that are kept, how many at once, a rest after failures, and metrics of all that.
 
-For `policy` and `milter`, whose servers keep connections open between questions. What is said on a connection is theirs.
+`policy` and `milter`, whose servers keep connections open between questions, lend one (`lend`, `take_back`). Scanners ask one question
+within a turn (`turn`), several servers one after the other: `gateway.scanning`. What is said on a connection is theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator
 
+from gateway import metrics
+from gateway.breaker import Breaker, Circuit, RestingError
 from gateway.errors import GatewayError
 
 READ_LIMIT = 64 * 1024
 """Octets of a connection that are read ahead."""
+Cause = Literal["answer", "closed", "connect", "timeout"]
+"""What a failure is: no answer as agreed, a connection that was closed in the middle, none at all, none in time."""
+T = TypeVar("T")
 _ALLOWED = '"host:port", "[2001:db8::1]:port" or "unix:/path"'
 
 
 class ServiceError(GatewayError):
     """A server cannot be asked, or did not answer as it must. The text is for the operator."""
+
+
+class BadAnswerError(Exception):
+    """Raised within a turn: the server answered what it must not. The text is for the operator, and has nothing unescaped in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,43 +99,106 @@ class Service:
 
     def __init__(
         self,
-        address: ServiceAddress,
+        address: ServiceAddress | str,
         *,
         connections: int,
         connect_timeout: float,
-        idle: float,
-        max_uses: int,
         failures: int,
         rest: float,
+        idle: float = 0.0,
+        max_uses: int = 1,
+        plugin: str = "",
     ) -> None:
-        """`failures` in a row begin a `rest`, in which nobody asks; 0: never."""
+        """`failures` in a row begin a `rest`, in which nobody asks; 0: never. `plugin`: who asks, in the metrics; ``: none are kept.
+
+        An address that is text is one that the plugin itself knows how to ask: a URL, a program.
+        """
         self.address = address
+        self.breaker = Breaker(failures=failures, rest=rest)
         self._seats = asyncio.Semaphore(connections)
         self._connections = connections
         self._connect_timeout = connect_timeout
         self._idle_limit = idle
         self._max_uses = max_uses
-        self._most_failures = failures
-        self._rest = rest
         self._idle: list[Wire] = []
-        self._failures = 0
-        self._rests_until = 0.0
-        self._problem = ""
+        self._was_away = False
+        """It could not be reached, and has not been since."""
+        self._meter = metrics.ServiceMeter(plugin, str(address)) if plugin else None
 
     @property
     def idle_wires(self) -> int:
         """Connections that are kept and not lent."""
         return len(self._idle)
 
+    @property
+    def is_resting(self) -> bool:
+        """Nobody asks now."""
+        return self.breaker.state is Circuit.OPEN
+
+    @property
+    def has_room(self) -> bool:
+        """A question need not wait for others."""
+        return not self._seats.locked()
+
+    # One question
+
+    async def turn(self, question: Callable[[Service], Awaitable[T]], limit: float) -> T:
+        """The answer to one question, which has the limit in seconds, its wait for a free place included. ServiceError.
+
+        Whatever of OSError, EOFError, TimeoutError and BadAnswerError the question raises is the server's failure.
+        """
+        tries = self._enter()
+        loop = asyncio.get_running_loop()
+        asked = 0.0
+        try:
+            async with asyncio.timeout(limit), self._seats:
+                asked = loop.time()
+                answer = await question(self)
+        except TimeoutError:
+            if not asked:
+                raise self._busy(tries=tries) from None
+            raise self.failed(f"no answer within {limit:.3g} s", "timeout") from None
+        except ServiceError:
+            raise
+        except (OSError, EOFError) as error:
+            raise self.failed(f"the connection was closed before the answer ({_told(error)})", "closed") from error
+        except BadAnswerError as error:
+            raise self.failed(str(error), "answer") from error
+        except asyncio.CancelledError:
+            # a hook's own end, or a client that left: only who was asked for long enough has failed
+            if asked and loop.time() - asked >= self._connect_timeout:
+                self.failed(f"no answer within {loop.time() - asked:.3g} s, which was all the time there was", "timeout")
+            else:
+                self._gave_up(tries=tries)
+            raise
+        except BaseException:
+            self._gave_up(tries=tries)
+            raise
+        self.succeeded(loop.time() - asked)
+        return answer
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Wire]:
+        """Within a turn: a connection of its own, closed afterwards. ServiceError when there is none in time."""
+        wire = await self._connect()
+        try:
+            yield wire
+        finally:
+            wire.close()
+
+    # Connections that are lent
+
     async def lend(self) -> Wire:
         """A connection, kept or new. ServiceError when there is none in time. Whoever gets it calls `take_back`."""
-        self._check_rest()
+        tries = self._enter()
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await self._seats.acquire()
         except TimeoutError:
-            # busy is not broken: it counts as no failure
-            raise ServiceError(f"{self.address}: all {self._connections} connections are in use") from None
+            raise self._busy(tries=tries) from None
+        except BaseException:
+            self._gave_up(tries=tries)
+            raise
         try:
             return self._kept() or await self._connect()
         except BaseException:
@@ -143,34 +217,78 @@ class Service:
         self._idle.append(wire)
         loop.call_later(self._idle_limit, self._close_idle)
 
-    def succeeded(self) -> None:
-        """It answered as it must."""
-        self._failures = 0
-        self._rests_until = 0.0
+    # What came of it
 
-    def failed(self, problem: str) -> ServiceError:
+    def succeeded(self, seconds: float | None = None) -> None:
+        """It answered as it must, after so long."""
+        self.breaker.succeeded()
+        self._was_away = False
+        if self._meter is not None:
+            self._meter.answered(seconds)
+
+    def failed(self, problem: str, cause: Cause = "answer") -> ServiceError:
         """It did not; the error to raise."""
-        self._failures += 1
-        self._problem = problem
-        if self._most_failures and self._failures >= self._most_failures:
-            self._rests_until = asyncio.get_running_loop().time() + self._rest
+        self.breaker.failed(problem)
+        self._was_away = self._was_away or cause == "connect"
+        if self._meter is not None:
+            self._meter.failed(cause, rests=self.is_resting)
         return ServiceError(f"{self.address}: {problem}")
+
+    async def ping(self, question: Callable[[Service], Awaitable[None]], limit: float) -> bool:
+        """Ask whether it is there, outside of the turns of mail. Once one that was away is back, a question tries it at once.
+
+        It does not close the circuit: a server that answers this may fail at everything else.
+        """
+        try:
+            async with asyncio.timeout(limit):
+                await question(self)
+        except TimeoutError:
+            self.failed(f"no answer to a ping within {limit:.3g} s", "timeout")
+        except ServiceError:
+            pass  # counted where it was found
+        except (OSError, EOFError) as error:
+            self.failed(f"the connection was closed before the answer to a ping ({_told(error)})", "closed")
+        except BadAnswerError as error:
+            self.failed(f"to a ping: {error}", "answer")
+        else:
+            if self._was_away:
+                self._was_away = False
+                self.breaker.let_one_try()
+            if self._meter is not None:
+                self._meter.is_there()
+            return True
+        self._was_away = True
+        return False
 
     async def close(self) -> None:
         """All connections that are kept."""
         kept, self._idle = self._idle, []
         for wire in kept:
             wire.close()
+        if self._meter is not None:
+            self._meter.close()
         await asyncio.sleep(0)  # the loop closes their sockets in its next turn
 
-    def _check_rest(self) -> None:
-        if not self._rests_until:
-            return
-        now = asyncio.get_running_loop().time()
-        if now < self._rests_until:
-            told = f"not asked for {self._rests_until - now:.1f} s after {self._failures} failures, the last: {self._problem}"
-            raise ServiceError(f"{self.address}: {told}")
-        self._rests_until = now + self._rest  # this one tries; the others wait for what it finds
+    def _enter(self) -> bool:
+        """Whether the caller is the one that tries. ServiceError in a rest."""
+        try:
+            return self.breaker.enter()
+        except RestingError as error:
+            if self._meter is not None:
+                self._meter.count("resting")
+            raise ServiceError(f"{self.address}: {error}") from None
+
+    def _gave_up(self, *, tries: bool) -> None:
+        """A question ended without a result: where it was the one that tries, another is to try."""
+        if tries:
+            self.breaker.let_one_try()
+
+    def _busy(self, *, tries: bool) -> ServiceError:
+        """Busy is not broken: it counts as no failure."""
+        self._gave_up(tries=tries)
+        if self._meter is not None:
+            self._meter.count("busy")
+        return ServiceError(f"{self.address}: all {self._connections} connections are in use")
 
     def _kept(self) -> Wire | None:
         now = asyncio.get_running_loop().time()
@@ -190,6 +308,7 @@ class Service:
 
     async def _connect(self) -> Wire:
         address = self.address
+        assert isinstance(address, ServiceAddress), "who gives text as address connects by itself"
         try:
             async with asyncio.timeout(self._connect_timeout):
                 if address.path:
@@ -197,7 +316,12 @@ class Service:
                 else:
                     reader, writer = await asyncio.open_connection(address.host, address.port, limit=READ_LIMIT)
         except TimeoutError:
-            raise self.failed(f"no connection within {self._connect_timeout:g} s") from None
+            raise self.failed(f"no connection within {self._connect_timeout:g} s", "connect") from None
         except OSError as error:
-            raise self.failed(f"cannot connect: {error.strerror or error}") from error
+            raise self.failed(f"cannot connect: {error.strerror or error}", "connect") from error
         return Wire(reader, writer)
+
+
+def _told(error: BaseException) -> str:
+    """An error of the system in words; it has no text of the other side."""
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -1,1 +1,1 @@
-"""The admin pages: `/live`, `/ready`, `/metrics`, in a process of their own."""
+"""The admin pages: `/live`, `/ready`, `/services`, `/metrics`, in a process of their own."""

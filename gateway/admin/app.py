@@ -1,9 +1,10 @@
-"""`/live`, `/ready` and `/metrics` over HTTP (Starlette on uvicorn). Read only, bounded, on an address of its own."""
+"""`/live`, `/ready`, `/services` and `/metrics` over HTTP (Starlette on uvicorn). Read only, bounded, on an address of its own."""
 
 from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import TypedDict
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -45,6 +46,31 @@ class _WorkerCollector(Collector):
         ]
 
 
+class ServiceRow(TypedDict):
+    """A server that a plugin asks (a scanner, a milter, a policy server), in `/services`."""
+
+    plugin: str
+    server: str
+    down: int
+    """Workers to which it did not answer as it must, the last time that they asked."""
+    resting: int
+    """Workers that do not ask it for a while, because it failed several times in a row."""
+
+
+def services_of(registry: CollectorRegistry) -> list[ServiceRow]:
+    """By plugin and server."""
+    found: dict[tuple[str, str], ServiceRow] = {}
+    for family in registry.collect():
+        for sample in family.samples:
+            plugin, server = sample.labels.get("plugin", ""), sample.labels.get("server", "")
+            row = ServiceRow(plugin=plugin, server=server, down=0, resting=0)
+            if sample.name == "mailgateway_service_down":
+                found.setdefault((plugin, server), row)["down"] = int(sample.value)
+            elif sample.name == "mailgateway_service_resting":
+                found.setdefault((plugin, server), row)["resting"] = int(sample.value)
+    return [found[key] for key in sorted(found)]
+
+
 def make_app(health: Health, metrics_directory: Path) -> Starlette:
     """The pages. The metrics are the sums over the files of all processes below `metrics_directory`."""
 
@@ -54,6 +80,12 @@ def make_app(health: Health, metrics_directory: Path) -> Starlette:
     async def ready(_: Request) -> Response:
         report = health.report()
         return JSONResponse(report, status_code=200 if report["ready"] else 503)
+
+    def services(_: Request) -> Response:  # in a thread too
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=str(metrics_directory))  # type: ignore[no-untyped-call] # the library's own gap
+        rows = services_of(registry)
+        return JSONResponse({"services": rows}, status_code=200 if all(row["down"] == 0 for row in rows) else 503)
 
     def metrics(_: Request) -> Response:  # a plain function: Starlette runs it in a thread, it reads files
         registry = CollectorRegistry()
@@ -65,6 +97,7 @@ def make_app(health: Health, metrics_directory: Path) -> Starlette:
         routes=[
             Route("/live", live, methods=["GET"]),
             Route("/ready", ready, methods=["GET"]),
+            Route("/services", services, methods=["GET"]),
             Route("/metrics", metrics, methods=["GET"]),
         ]
     )

@@ -237,7 +237,7 @@ class DmarcReportsConfig(Model):
 
 
 class AdminConfig(Model):
-    """[admin]: `/live`, `/ready`, `/metrics`."""
+    """[admin]: `/live`, `/ready`, `/services`, `/metrics`."""
 
     bind: OptionalBind = "127.0.0.1:8025"
     """`` turns it off."""

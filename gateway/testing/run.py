@@ -162,6 +162,7 @@ def build_chain(
             raise PluginError(plugin.name, f"{what} (did you mean {hint!r}?)" if hint else what)
         if context is not None and not hasattr(plugin, "context"):
             plugin.context = context
+        plugin.hook_limit = timeout
         everywhere = dict.fromkeys(("authenticated", "trusted", "stranger"), on_error or "defer")
         steps += steps_of(
             manager,

@@ -121,6 +121,7 @@ class Milter(Plugin[Options]):
             max_uses=chosen.max_uses,
             failures=chosen.failures,
             rest=chosen.rest,
+            plugin=self.name,
         )
         self._clients: dict[str, _Client] = {}
         self._sweeper: asyncio.TimerHandle | None = None

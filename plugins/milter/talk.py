@@ -33,7 +33,7 @@ from gateway.milter.codec import (
     read_answers,
     write,
 )
-from gateway.services import Service, ServiceError, Wire
+from gateway.services import Cause, Service, ServiceError, Wire
 
 ACTIONS = Actions(0x1FF)
 """All: libmilter gives up where one that it wants is not offered. What cannot be carried out is a fault when it is asked for."""
@@ -111,7 +111,9 @@ class Talk:
             async with asyncio.timeout(limit):
                 return await self._answer(kind)
         except TimeoutError:
-            raise self._fail(f"no answer to {kind.__name__} within {self._limit if total is None else total:g} s") from None
+            raise self._fail(
+                f"no answer to {kind.__name__} within {self._limit if total is None else total:g} s", "timeout"
+            ) from None
         except CodecError as error:
             raise self._fail(f"{kind.__name__}: {error}") from error
 
@@ -158,11 +160,13 @@ class Talk:
             agreed = agree(offered, answer)
             self.agreed = replace(agreed, symbols=(*agreed.symbols, *((one.stage, one.names) for one in named)))
         except TimeoutError:
-            raise self._fail(f"no negotiation within {self._limit:g} s") from None
+            raise self._fail(f"no negotiation within {self._limit:g} s", "timeout") from None
         except CodecError as error:
             raise self._fail(str(error)) from error
 
     async def _answer(self, kind: type[Command]) -> tuple[Answer, list[Edit]]:
+        clock = asyncio.get_running_loop().time
+        asked = clock()
         edits: list[Edit] = []
         signs = 0
         while True:
@@ -170,7 +174,7 @@ class Talk:
                 answer = await self._next()
             self.state = after_answer(self.state, kind, answer, self.agreed)
             if is_last(answer):
-                self._service.succeeded()
+                self._service.succeeded(clock() - asked)
                 return answer, edits
             if isinstance(answer, Progress):
                 signs += 1
@@ -196,7 +200,7 @@ class Talk:
             async with asyncio.timeout(self._limit):
                 await self._wire.writer.drain()
         except TimeoutError:
-            raise self._fail(f"takes nothing for {self._limit:g} s") from None
+            raise self._fail(f"takes nothing for {self._limit:g} s", "timeout") from None
         except OSError as error:
             raise self._lost() from error
 
@@ -204,8 +208,8 @@ class Talk:
         if self._wire.uses and self.state is State.CONNECTED:
             self.cut()
             return ClosedError()
-        return self._fail("the connection was closed")
+        return self._fail("the connection was closed", "closed")
 
-    def _fail(self, problem: str) -> ServiceError:
+    def _fail(self, problem: str, cause: Cause = "answer") -> ServiceError:
         self.cut()
-        return self._service.failed(problem)
+        return self._service.failed(problem, cause)

@@ -91,6 +91,7 @@ class Policy(Plugin[Options]):
             max_uses=chosen.max_uses,
             failures=chosen.failures,
             rest=chosen.rest,
+            plugin=self.name,
         )
         self._notes: dict[str, Notes] = {}
 
@@ -221,6 +222,8 @@ class Policy(Plugin[Options]):
     async def _on(self, wire: Wire, octets: bytes) -> Action:
         service, is_good = self._service, False
         reader = Reader()
+        clock = asyncio.get_running_loop().time
+        asked = clock()
         try:
             async with asyncio.timeout(self.options.reply_timeout):
                 wire.writer.write(octets)
@@ -229,15 +232,15 @@ class Policy(Plugin[Options]):
             action = parse_action(answer.get("action", ""))
             is_good = True
         except TimeoutError:
-            raise service.failed(f"no answer within {self.options.reply_timeout:g} s") from None
+            raise service.failed(f"no answer within {self.options.reply_timeout:g} s", "timeout") from None
         except (OSError, EOFError) as error:
             if wire.uses and reader.is_clean:
                 raise _ClosedError from error
-            raise service.failed("the connection was closed before the answer") from error
+            raise service.failed("the connection was closed before the answer", "closed") from error
         except PolicyFault as error:
             raise service.failed(str(error)) from error
         else:
-            service.succeeded()
+            service.succeeded(clock() - asked)
             return action
         finally:
             service.take_back(wire, keep=is_good)

@@ -1,4 +1,4 @@
-"""/live, /ready and /metrics: gateway.admin."""
+"""/live, /ready, /services and /metrics: gateway.admin."""
 
 from __future__ import annotations
 
@@ -164,3 +164,25 @@ async def test_metrics_are_sums_over_processes(slots: Slots, tmp_path: Path) -> 
     assert "mailgateway_workers_up 2.0" in lines
     assert 'mailgateway_route_up{route="out"} 1.0' in lines
     assert sum(line.startswith("mailgateway_link_errors_total") for line in lines) == 201
+
+
+async def test_services_of_plugins(slots: Slots, tmp_path: Path) -> None:
+    code = (
+        "from gateway.metrics import ServiceMeter as S; S('policy', '127.0.0.1:10023'); S('milter', '127.0.0.1:8891').failed('timeout', rests=False);"
+        "S('clamav', 'unix:/run/clamd').failed('connect', rests=True)"
+    )
+    app = make_app(health(slots), tmp_path)
+    assert await get(app, "/services") == (200, '{"services":[]}')
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], env=environment, check=True)
+    status, body = await get(app, "/services")
+    assert (status, json.loads(body)) == (
+        503,
+        {
+            "services": [
+                {"plugin": "clamav", "server": "unix:/run/clamd", "down": 1, "resting": 1},
+                {"plugin": "milter", "server": "127.0.0.1:8891", "down": 1, "resting": 0},
+                {"plugin": "policy", "server": "127.0.0.1:10023", "down": 0, "resting": 0},
+            ]
+        },
+    )
