@@ -3,6 +3,7 @@
 import gateway.core  # first of all: what follows may be compiled
 import gateway.quarantine  # noqa: F401 - first: the verdict below bears its name, and importing the package later would hide it
 from gateway.api_version import API_VERSION
+from gateway.authors import HeaderAddress
 from gateway.client_network import client_network
 from gateway.context import Context, DnsAnswer, Log, Metrics, Resolver, Store
 from gateway.edits import (
@@ -29,7 +30,7 @@ from gateway.findings import AuthResult, Fact, Finding, Findings, Label, Score
 from gateway.idn import a_labels
 from gateway.lookup import Lookup
 from gateway.mailbox_key import MailboxKey, mailbox_key
-from gateway.message import Message
+from gateway.message import Message, NestedMessage
 from gateway.mime import Part
 from gateway.plugin import Plugin, PluginOptions, hook
 from gateway.sender_key import sender_key
@@ -89,6 +90,7 @@ __all__ = [
     "Finding",
     "Findings",
     "Forwarded",
+    "HeaderAddress",
     "HeaderField",
     "InsertHeader",
     "Label",
@@ -98,6 +100,7 @@ __all__ = [
     "MailboxKey",
     "Message",
     "Metrics",
+    "NestedMessage",
     "Note",
     "OptionError",
     "OptionMistake",

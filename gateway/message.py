@@ -6,25 +6,47 @@ Whatever the octets are, nothing here raises: what was too much or malformed is 
 from __future__ import annotations
 
 import re
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
 
-from gateway.authors import addresses, domain_of
 from gateway.content import Content, Octets
 from gateway.fields import MAX_VALUE, HeaderField, HeaderSection, scan
+from gateway.header_facts import HeaderFacts
 from gateway.hypertext import read_html
 from gateway.mime import Bounds, Part, Structure, walk
 
 _URL = re.compile(r"(?:https?://|ftp://|www\.)[^\s<>\"'\x00-\x20]{1,2048}", re.IGNORECASE)
-_MESSAGE_ID = re.compile(r"<[^<>\s]{1,998}>")
-
-
 _BOUNDS = Bounds()
 
 
-class Message:
+class NestedMessage(HeaderFacts):
+    r"""The header section of a message inside the message (RFC 2046 5.2.1); its parts are among those of the whole.
+
+    Examples:
+        >>> inner = b"Subject: inner\r\nFrom: a@client.example\r\n\r\nx"
+        >>> [found] = a_message(attach=("forwarded.eml", inner, "message/rfc822")).nested
+        >>> (found.subject, found.author_domains)
+        ('inner', ('client.example',))
+    """
+
+    def __init__(self, part: Part, section: HeaderSection, bounds: Bounds) -> None:
+        self.part = part
+        """Where it is: of type `message/rfc822`."""
+        self.bounds = bounds
+        self._section = section
+
+    @property
+    def fields(self) -> tuple[HeaderField, ...]:
+        """Its header fields, from the top: the first 200."""
+        return self._section.fields
+
+    @property
+    def depth(self) -> int:
+        """How many multiparts and messages it lies in, the message itself counted."""
+        return self.part.depth + 1
+
+
+class Message(HeaderFacts):
     """The content of one transaction, for reading.
 
     Examples:
@@ -76,71 +98,6 @@ class Message:
         return self._shared
 
     @cached_property
-    def _by_name(self) -> dict[str, list[HeaderField]]:
-        result: dict[str, list[HeaderField]] = {}
-        for one in self.fields:
-            result.setdefault(one.name.lower(), []).append(one)
-        return result
-
-    def field(self, name: str) -> HeaderField | None:
-        """The topmost field of this name, or None."""
-        found = self._by_name.get(name.lower())
-        return found[0] if found else None
-
-    def fields_named(self, name: str) -> tuple[HeaderField, ...]:
-        """All fields of this name, from the top."""
-        return tuple(self._by_name.get(name.lower(), ()))
-
-    @property
-    def subject(self) -> str:
-        """Decoded; `` when there is none."""
-        found = self.field("subject")
-        return found.value if found else ""
-
-    @cached_property
-    def message_id(self) -> str:
-        """With its angle brackets (RFC 5322 3.6.4); what stands there when it has none; `` when there is none."""
-        found = self.field("message-id")
-        if found is None:
-            return ""
-        text = found.unfolded
-        match = _MESSAGE_ID.search(text)
-        return match[0] if match else text[:998]
-
-    @cached_property
-    def date(self) -> datetime | None:
-        """Of the Date field; None when absent or unreadable."""
-        found = self.field("date")
-        if found is None:
-            return None
-        try:
-            return parsedate_to_datetime(found.unfolded[:200])
-        except (ValueError, TypeError, IndexError, OverflowError):  # email.utils on hostile input
-            return None
-
-    @cached_property
-    def author_addresses(self) -> tuple[str, ...]:
-        """Each address of each From field (RFC 5322 3.6.2), as written, in order."""
-        result: dict[str, None] = {}
-        size = 0
-        for one in self.fields_named("from"):
-            result.update(dict.fromkeys(addresses(one.unfolded, limit=self.bounds.addresses - len(result))))
-            size += one.end - one.colon
-            if size > MAX_VALUE:  # of all fields together: otherwise many of them take as long as they like
-                break
-        return tuple(result)
-
-    @property
-    def author_octets(self) -> int:
-        """Octets of the bodies of all From fields; `author_addresses` looks no further than the field that exceeds 64 KiB."""
-        return sum(one.end - one.colon for one in self.fields_named("from"))
-
-    @cached_property
-    def author_domains(self) -> tuple[str, ...]:
-        """The domains of `author_addresses` in lower case, each once."""
-        return tuple(dict.fromkeys(filter(None, map(domain_of, self.author_addresses))))
-
-    @cached_property
     def _structure(self) -> Structure:
         return walk(self.content, self.fields, self.body_offset, self.bounds)
 
@@ -153,6 +110,16 @@ class Message:
     def attachments(self) -> tuple[Part, ...]:
         """The parts that have a name, are marked as attachment, or are no text."""
         return tuple(part for part in self._structure.parts if part.is_attachment)
+
+    @cached_property
+    def nested(self) -> tuple[NestedMessage, ...]:
+        """The messages inside, in order; those in them too."""
+        return tuple(NestedMessage(part, section, self.bounds) for part, section in self._structure.messages)
+
+    @cached_property
+    def encryption(self) -> tuple[str, ...]:
+        """What its parts are encrypted with, each once: `pgp-mime`, `pgp-inline`, `pgp`, `smime`, `pdf`, `rights`."""
+        return tuple(dict.fromkeys(part.encryption for part in self._structure.parts if part.encryption))
 
     @cached_property
     def _reading(self) -> tuple[str, tuple[str, ...], frozenset[str]]:

@@ -5,19 +5,23 @@ Deeper than `max_depth` a multipart is one opaque part and `mime-depth` is noted
 
 from __future__ import annotations
 
+import hashlib
 import quopri
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gateway.content import Content, Octets
+from gateway.encryption import encryption_of
 from gateway.fields import HeaderField, HeaderSection, scan
-from gateway.filetype import detect
-from gateway.words import decode_base64, decode_charset, decode_octets, parameter_values, parse_parameters
+from gateway.filenames import every_name, extension, shown, tricks
+from gateway.filetype import DEEP, type_of
+from gateway.words import base64_pieces, decode_base64, decode_charset, decode_octets, parameter_values, parse_parameters
 
 _DELIMITER = re.compile(rb"--([^\r\n]{1,200})")  # RFC 2046 5.1.1: 70 characters; more are seen
 _MAX_DELIMITERS = 200_000
 _HEAD = 4_096
+_PIECE = 256 * 1024
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}")
 
 
@@ -36,7 +40,7 @@ class Bounds:
     """Octets of text that are read for `text` and `urls`."""
     urls: int = 1_000
     addresses: int = 100
-    """Author addresses."""
+    """Author addresses, and those of one other kind of field."""
 
 
 class Part:
@@ -51,6 +55,10 @@ class Part:
     __slots__ = (
         "_content",
         "_detected",
+        "_encryption",
+        "_names",
+        "_parameters",
+        "_sha256",
         "_size",
         "body_start",
         "boundary",
@@ -71,6 +79,8 @@ class Part:
         self._content = content
         self._detected: str | None = None
         self._size: int | None = None
+        self._sha256: str | None = None
+        self._encryption: str | None = None
         self.start = start
         self.body_start = body_start
         self.end = body_start
@@ -90,14 +100,29 @@ class Part:
         self.charset = next(iter(parameter_values(kind_parameters, "charset")), "")
         self.boundary = _boundary(kind_parameters) if self.content_type.startswith("multipart/") else ""
         """Of a multipart (RFC 2046 5.1.1), else ``."""
-        names = parameter_values(disposition_parameters, "filename") + parameter_values(kind_parameters, "name")
-        self.filenames = tuple(dict.fromkeys(_shown_name(name) for name in names))
+        self._parameters = kind_parameters
+        self._names = every_name(disposition_parameters, kind_parameters)
+        self.filenames = tuple(dict.fromkeys(map(shown, self._names)))
         """Every name some mail client would show, the likeliest first (RFC 2183 2.3, RFC 2231, RFC 2047)."""
 
     @property
     def filename(self) -> str:
         """The name a mail client most likely shows, or ``."""
         return self.filenames[0] if self.filenames else ""
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """The endings of all names, in lower case with their dot, as a system takes them: `.exe` for `a.EXE. .`."""
+        return tuple(dict.fromkeys(filter(None, map(extension, self._names))))
+
+    @property
+    def name_tricks(self) -> tuple[str, ...]:
+        """What is done to hide how the name ends: `direction`, `invisible`, `trailing`, `stream`, `path`, `spaces`, `double-extension`, `readings`."""
+        return tricks(self._names)
+
+    def parameter(self, name: str) -> str:
+        """The likeliest reading of a parameter of Content-Type, or ``."""
+        return next(iter(parameter_values(self._parameters, name)), "")
 
     @property
     def is_attachment(self) -> bool:
@@ -113,22 +138,71 @@ class Part:
 
     @property
     def detected_type(self) -> str:
-        """Type by content, from our table of signatures; `` for what is not in it."""
+        """Type by content, from our table of signatures, then from a library's; `` for what neither knows."""
         if self._detected is None:
-            self._detected = detect(self._decode(self.body_start, min(self.end, self.body_start + _HEAD)))
+            head = self.head(_HEAD)
+            self._detected = type_of(head)
+            if not self._detected and self.end - self.body_start > DEEP:
+                self._detected = type_of(self.head(2 * DEEP))
         return self._detected
+
+    @property
+    def encryption(self) -> str:
+        """What it is encrypted with: `pgp-mime`, `pgp-inline`, `pgp`, `smime`, `pdf`, `rights`; `` for what is not. Archives are opened elsewhere."""
+        if self._encryption is None:
+            self._encryption = encryption_of(self)
+        return self._encryption
+
+    @property
+    def is_encrypted(self) -> bool:
+        """True for what nobody can look into."""
+        return bool(self.encryption)
 
     @property
     def size(self) -> int:
         """Octets, decoded."""
         if self._size is None:
-            self._size = len(self.content())
+            self._size = sum(map(len, self.pieces()))
         return self._size
+
+    @property
+    def sha256(self) -> str:
+        """Of the decoded octets, in hexadecimal."""
+        if self._sha256 is None:
+            digest, size = hashlib.sha256(), 0
+            for piece in self.pieces():
+                digest.update(piece)
+                size += len(piece)
+            self._sha256, self._size = digest.hexdigest(), size
+        return self._sha256
+
+    def head(self, limit: int) -> bytes:
+        """The first decoded octets, from at most `limit` encoded ones."""
+        return self._decode(self.body_start, min(self.end, self.body_start + limit))
 
     def content(self, limit: int | None = None) -> bytes:
         """The decoded octets (RFC 2045 6); with `limit` only what that many encoded octets hold. Never raises."""
         end = self.end if limit is None else min(self.end, self.body_start + limit)
         return self._decode(self.body_start, end)
+
+    def pieces(self) -> Iterator[bytes]:
+        """The same in pieces: no more of it in memory at once than one of them."""
+        slices = self._slices()
+        if self.encoding == "base64":
+            return base64_pieces(slices)
+        return map(quopri.decodestring, slices) if self.encoding == "quoted-printable" else slices
+
+    def _slices(self) -> Iterator[bytes]:
+        """The encoded octets. Of quoted-printable whole lines, as their ends mean something; a very long one is cut between two characters."""
+        octets, at = self._content.octets, self.body_start
+        while at < self.end:
+            upto = min(at + _PIECE, self.end)
+            if upto < self.end and self.encoding == "quoted-printable":
+                line = octets.rfind(b"\n", at, upto) + 1
+                sign = octets.rfind(b"=", upto - 2, upto)
+                upto = line or (sign if sign > at else upto)
+            yield octets[at:upto]
+            at = upto
 
     def text(self, limit: int) -> str:
         """The text, from at most `limit` encoded octets."""
@@ -167,11 +241,6 @@ def _boundary(parameters: list[tuple[str, str]]) -> str:
     return (plain or next(iter(parameter_values(parameters, "boundary")), ""))[:200].rstrip(" \t")
 
 
-def _shown_name(name: str) -> str:
-    """A file name on one line, without what a terminal or page would obey."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in name[:1000])
-
-
 @dataclass(slots=True)
 class _Open:
     """A multipart or attached message whose end is not yet seen."""
@@ -186,6 +255,8 @@ class Structure:
     """The leaves of one message and what was too much."""
 
     parts: list[Part] = field(default_factory=list)
+    messages: list[tuple[Part, HeaderSection]] = field(default_factory=list)
+    """The messages inside, each with its header section."""
     limits_hit: set[str] = field(default_factory=set)
 
 
@@ -273,6 +344,7 @@ class _Walk:
             if part.is_attachment:
                 self._structure.parts.append(part)
             section = self._scan(part.body_start)
+            self._structure.messages.append((part, section))
             part = Part(self._content, section.fields, part.body_start, section.body_offset, len(self._open))
             part.within = tuple(one.part for one in self._open)
         else:

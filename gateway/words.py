@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Iterable, Iterator
 from encodings.aliases import aliases
 from urllib.parse import unquote_to_bytes
 
@@ -56,16 +57,20 @@ def decode_charset(octets: bytes, charset: str) -> str:
 
 def decode_base64(octets: bytes) -> bytes:
     """What can be read of base64 (RFC 2045 6.8): foreign octets and wrong padding are passed over."""
-    pieces: list[bytes] = []
+    # In a thread, others get their turn between two pieces.
+    return b"".join(base64_pieces(octets[at : at + _PIECE] for at in range(0, len(octets), _PIECE)))
+
+
+def base64_pieces(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same, of octets that come in pieces."""
     left = b""
-    for at in range(0, len(octets), _PIECE):  # in a thread, others get their turn between two pieces
-        clean = left + octets[at : at + _PIECE].translate(None, _NOT_BASE64)
+    for piece in pieces:
+        clean = left + piece.translate(None, _NOT_BASE64)
         whole = len(clean) // 4 * 4
-        pieces.append(binascii.a2b_base64(clean[:whole]))
+        yield binascii.a2b_base64(clean[:whole])
         left = clean[whole:]
     if len(left) > 1:  # six bits alone are no octet
-        pieces.append(binascii.a2b_base64(left + b"=" * (4 - len(left))))
-    return b"".join(pieces)
+        yield binascii.a2b_base64(left + b"=" * (4 - len(left)))
 
 
 def decode_words(text: str) -> str:

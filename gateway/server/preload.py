@@ -44,4 +44,7 @@ def plugin_modules(config: Config) -> Iterator[str]:
     if used:
         for point in entry_points():
             if point.name in used and point.target.startswith(BUNDLED):
-                yield point.target.partition(":")[0]
+                module = point.target.partition(":")[0]
+                yield module
+                if module == f"{BUNDLED}rules":  # they ask for types of files
+                    yield "gateway.library_types"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway import AuthResult, ClientClass, Label, Message, Part, Path, Recipient, Score, Transaction
+from gateway import AuthResult, ClientClass, HeaderAddress, Label, Message, Part, Path, Recipient, Score, Transaction
 from gateway.plugins.rules.kinds import BOOL, DOUBLE, INT, STRING, STRINGS, Kind, list_of, record
 
 
@@ -53,6 +53,27 @@ def _auth(method: str) -> Callable[[Subject], str]:
     return read
 
 
+@dataclass(frozen=True, slots=True)
+class _InField:
+    """An address with the field it stands in."""
+
+    field: str
+    address: HeaderAddress
+
+
+def _addresses(message: Message) -> list[_InField]:
+    return [_InField(name, one) for name in ("from", "sender", "reply-to", "to", "cc") for one in message.addresses_in(name)]
+
+
+def _written(addresses: Sequence[HeaderAddress]) -> list[str]:
+    return [one.address for one in addresses]
+
+
+def _age(subject: Subject) -> float:
+    date = subject.message.date_seconds
+    return 0.0 if date is None else subject.transaction.started - date
+
+
 def _tls(name: str) -> Callable[[Subject], str]:
     return lambda subject: str(getattr(subject.transaction.session.tls, name, ""))
 
@@ -79,6 +100,8 @@ def _of_recipient(prefix: str, own: Callable[[Any], Recipient]) -> tuple[FactRow
 
 _RECIPIENTS = list_of(record("recipients"))
 _ATTACHMENTS = list_of(record("attachments"))
+_ADDRESSES = list_of(record("addresses"))
+_NESTED = list_of(record("nested"))
 _RESULTS = list_of(record("auth_results"))
 _SCORES = list_of(record("scores"))
 
@@ -126,6 +149,31 @@ FACTS: tuple[FactRow, ...] = (
     FactRow("message.has_date", BOOL, "True when the Date field can be read", lambda s: s.message.date is not None),
     FactRow("message.author_addresses", STRINGS, "Each address in From, as written", lambda s: s.message.author_addresses),
     FactRow("message.author_domains", STRINGS, "Their domains in lower case, each once", lambda s: s.message.author_domains),
+    FactRow(
+        "message.author_names",
+        STRINGS,
+        "Display names in From, decoded",
+        lambda s: [one.name for one in s.message.authors if one.name],
+    ),
+    FactRow("message.to", STRINGS, "Each address in To, as written", lambda s: _written(s.message.to)),
+    FactRow("message.cc", STRINGS, "Each address in Cc, as written", lambda s: _written(s.message.cc)),
+    FactRow("message.reply_to", STRINGS, "Each address in Reply-To, as written", lambda s: _written(s.message.reply_to)),
+    FactRow(
+        "message.sender",
+        STRING,
+        "Address in Sender, as written, or ``",
+        lambda s: s.message.sender.address if s.message.sender else "",
+    ),
+    FactRow("message.date_age", DOUBLE, "Seconds from Date to the start of the transaction; 0 when it cannot be read", _age),
+    FactRow("addresses", _ADDRESSES, "Each address in From, Sender, Reply-To, To and Cc", lambda s: _addresses(s.message)),
+    FactRow(
+        "message.encryption",
+        STRINGS,
+        "What parts are encrypted with: `pgp-mime`, `pgp-inline`, `pgp`, `smime`, `pdf`, `rights`",
+        lambda s: s.message.encryption,
+        heavy=True,
+    ),
+    FactRow("nested", _NESTED, "Messages inside the message", lambda s: s.message.nested, heavy=True),
     FactRow(
         "message.field_names",
         STRINGS,
@@ -177,6 +225,29 @@ ELEMENTS: tuple[FactRow, ...] = (
     ),
     FactRow("attachments.declared_type", STRING, "Type as the sender declared it, in lower case", lambda part: part.content_type),
     FactRow("attachments.size", INT, "Octets, decoded", lambda part: part.size),
+    FactRow("attachments.extensions", STRINGS, "Ends of all its names, in lower case, each once", lambda part: part.extensions),
+    FactRow(
+        "attachments.name_tricks",
+        STRINGS,
+        "What hides how the name ends: `direction`, `double-extension`, …",
+        lambda part: part.name_tricks,
+    ),
+    FactRow("attachments.sha256", STRING, "SHA-256 of the decoded octets, in hexadecimal", lambda part: part.sha256),
+    FactRow(
+        "attachments.encryption", STRING, "What it is encrypted with: `pdf`, `smime`, …; or ``", lambda part: part.encryption
+    ),
+    FactRow("attachments.is_encrypted", BOOL, "True for what nobody can look into", lambda part: part.is_encrypted),
+    FactRow("addresses.field", STRING, "Name of the field in lower case: `reply-to`", lambda one: one.field),
+    FactRow("addresses.name", STRING, "Display name, decoded, or ``", lambda one: one.address.name),
+    FactRow("addresses.address", STRING, "As written", lambda one: one.address.address),
+    FactRow("addresses.domain", STRING, "Its domain in lower case", lambda one: one.address.domain),
+    FactRow("nested.subject", STRING, "Subject, decoded", lambda one: one.subject),
+    FactRow("nested.message_id", STRING, "Message-ID with its angle brackets, or ``", lambda one: one.message_id),
+    FactRow("nested.author_addresses", STRINGS, "Each address in From, as written", lambda one: one.author_addresses),
+    FactRow("nested.author_domains", STRINGS, "Their domains in lower case, each once", lambda one: one.author_domains),
+    FactRow(
+        "nested.depth", INT, "1 for a message in the message, 2 for one in that, counting multiparts too", lambda one: one.depth
+    ),
     FactRow("auth_results.method", STRING, "`spf`, `dkim`, …", lambda found: found.method),
     FactRow("auth_results.result", STRING, "`pass`, `fail`, …", lambda found: found.result),
     FactRow("auth_results.reason", STRING, "Why, for people", lambda found: found.reason),

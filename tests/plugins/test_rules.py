@@ -407,7 +407,7 @@ def test_names_differ_over_files_too(tmp_path: Path) -> None:
 
 def test_the_page_names_every_fact_function_and_action() -> None:
     page = (ROOT / "docs" / "plugins" / "rules.md").read_text()
-    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| [^|]* \| ([^|]*) \|$", page, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([a-z0-9_.]+)` \| [^|]* \| ([^|]*) \|$", page, re.MULTILINE))
     for row in (*FACTS, *ELEMENTS):
         assert rows.pop(row.path) == row.meaning, row.path
     for function in FUNCTIONS:
@@ -467,7 +467,8 @@ async def test_each_fact_of_an_element_is_of_its_kind(row: FactRow) -> None:
     transaction.findings.add("test", Score(symbol="A", weight=1.0))
     condition = SAYS[row.kind.name].format(f"x.{name}")
     group = rules({"name": "x", "when": f"{whole}.exists(x, {condition})", "then": "quarantine"})
-    assert (await run_plugin(group, message=a_message(attach="a.txt"), transaction=transaction)).verdict is not None
+    message = a_message(attach=["a.txt", ("b.eml", b"Subject: inner\r\n\r\nhttps://a.test/", "message/rfc822")])
+    assert (await run_plugin(group, message=message, transaction=transaction)).verdict is not None
 
 
 def test_each_fact_and_function_has_a_case() -> None:

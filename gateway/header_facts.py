@@ -1,0 +1,141 @@
+"""What header fields say: addresses, subject, date, Message-ID (RFC 5322 3.6). The same for a message and for one inside it.
+
+Read lazily and within bounds; never raises, whatever the octets are.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from gateway.authors import HeaderAddress, addresses, domain_of, named_addresses
+from gateway.fields import MAX_VALUE, HeaderField
+
+if TYPE_CHECKING:
+    from gateway.mime import Bounds
+
+_MESSAGE_ID = re.compile(r"<[^<>\s]{1,998}>")
+
+
+class HeaderFacts:
+    """Facts of one header section; whoever derives from it has its `fields` and `bounds`."""
+
+    bounds: Bounds
+
+    @property
+    def fields(self) -> tuple[HeaderField, ...]:
+        """All header fields, from the top."""
+        raise NotImplementedError
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[HeaderField]]:
+        result: dict[str, list[HeaderField]] = {}
+        for one in self.fields:
+            result.setdefault(one.name.lower(), []).append(one)
+        return result
+
+    def field(self, name: str) -> HeaderField | None:
+        """The topmost field of this name, or None."""
+        found = self._by_name.get(name.lower())
+        return found[0] if found else None
+
+    def fields_named(self, name: str) -> tuple[HeaderField, ...]:
+        """All fields of this name, from the top."""
+        return tuple(self._by_name.get(name.lower(), ()))
+
+    @property
+    def subject(self) -> str:
+        """Decoded; `` when there is none."""
+        found = self.field("subject")
+        return found.value if found else ""
+
+    @cached_property
+    def message_id(self) -> str:
+        """With its angle brackets (RFC 5322 3.6.4); what stands there when it has none; `` when there is none."""
+        found = self.field("message-id")
+        if found is None:
+            return ""
+        text = found.unfolded
+        match = _MESSAGE_ID.search(text)
+        return match[0] if match else text[:998]
+
+    @cached_property
+    def date(self) -> datetime | None:
+        """Of the Date field; None when absent or unreadable."""
+        found = self.field("date")
+        if found is None:
+            return None
+        try:
+            return parsedate_to_datetime(found.unfolded[:200])
+        except (ValueError, TypeError, IndexError, OverflowError):  # email.utils on hostile input
+            return None
+
+    @property
+    def date_seconds(self) -> float | None:
+        """The Date field as seconds since the epoch; without a zone it is UTC. None as for `date`."""
+        found = self.date
+        if found is None:
+            return None
+        return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
+
+    @cached_property
+    def author_addresses(self) -> tuple[str, ...]:
+        """Each address of each From field (RFC 5322 3.6.2), as written, in order."""
+        result: dict[str, None] = {}
+        size = 0
+        for one in self.fields_named("from"):
+            result.update(dict.fromkeys(addresses(one.unfolded, limit=self.bounds.addresses - len(result))))
+            size += one.end - one.colon
+            if size > MAX_VALUE:  # of all fields together: otherwise many of them take as long as they like
+                break
+        return tuple(result)
+
+    @property
+    def author_octets(self) -> int:
+        """Octets of the bodies of all From fields; `author_addresses` looks no further than the field that exceeds 64 KiB."""
+        return sum(one.end - one.colon for one in self.fields_named("from"))
+
+    @cached_property
+    def author_domains(self) -> tuple[str, ...]:
+        """The domains of `author_addresses` in lower case, each once."""
+        return tuple(dict.fromkeys(filter(None, map(domain_of, self.author_addresses))))
+
+    def addresses_in(self, name: str) -> tuple[HeaderAddress, ...]:
+        """Each address of each field of this name, in order, within the bounds of `author_addresses`."""
+        result: dict[str, HeaderAddress] = {}
+        size = 0
+        for one in self.fields_named(name):
+            for found in named_addresses(one.unfolded, limit=self.bounds.addresses - len(result)):
+                result.setdefault(found.address, found)
+            size += one.end - one.colon
+            if size > MAX_VALUE:
+                break
+        return tuple(result.values())
+
+    @cached_property
+    def authors(self) -> tuple[HeaderAddress, ...]:
+        """`author_addresses` with their display names."""
+        return self.addresses_in("from")
+
+    @cached_property
+    def sender(self) -> HeaderAddress | None:
+        """Of the Sender field (RFC 5322 3.6.2): who sent it for the author."""
+        return next(iter(self.addresses_in("sender")), None)
+
+    @cached_property
+    def reply_to(self) -> tuple[HeaderAddress, ...]:
+        """Where answers go."""
+        return self.addresses_in("reply-to")
+
+    @cached_property
+    def to(self) -> tuple[HeaderAddress, ...]:
+        """Of To; the envelope's recipients are another thing."""
+        return self.addresses_in("to")
+
+    @cached_property
+    def cc(self) -> tuple[HeaderAddress, ...]:
+        """Of Cc."""
+        return self.addresses_in("cc")
