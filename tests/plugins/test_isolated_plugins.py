@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.plugins.dnsbl import Dnsbl
 from gateway.plugins.iprev import Iprev
 from gateway.plugins.recipients import Recipients
 from gateway.plugins.rules import Options, Rules
@@ -21,6 +22,8 @@ ZONES = {
     "other.example": {"TXT": ["v=spf1 include:broken.example -all"]},
     "broken.example": "SERVFAIL",
     "strict.example": {"TXT": ["v=spf1 -all"]},
+    "7.2.0.192.list.example": {"A": ["127.0.0.2"]},
+    "8.2.0.192.list.example": "SERVFAIL",
 }
 CASES: list[tuple[str, type[Any], dict[str, Any], list[dict[str, Any]]]] = [
     (
@@ -30,6 +33,12 @@ CASES: list[tuple[str, type[Any], dict[str, Any], list[dict[str, Any]]]] = [
         [{"recipients": ["alice@example.org", "bob@example.org", "alice+x@example.org", "x@elsewhere.example"]}],
     ),
     ("iprev", Iprev, {}, [{"client_address": "192.0.2.7"}, {"client_address": "192.0.2.8"}, {"client_address": ""}]),
+    (
+        "dnsbl",
+        Dnsbl,
+        {"lists": [{"zone": "list.example"}], "reject_at": 1},
+        [{"client_address": "192.0.2.7"}, {"client_address": "192.0.2.8"}, {"client_address": "192.0.2.9"}],
+    ),
     (
         "spf",
         Spf,
