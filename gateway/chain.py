@@ -24,7 +24,7 @@ from gateway.quiet import Begun
 from gateway.runner import Run, Runner
 from gateway.stages import NO_MAIL_ANSWER, NO_RCPT_ANSWER, MailAnswer, RcptAnswer, StageDeferredError
 from gateway.steps import Step
-from gateway.verdict import AddRecipient, Decision, UseForwardPath, UseReversePath
+from gateway.verdict import AddRecipient, Decision, UseForwardPath, UseReversePath, Would
 
 if TYPE_CHECKING:
     from gateway.edits import AddHeader, Edit
@@ -122,13 +122,14 @@ class Chain:
                 break
             if not run.values or step.is_monitor:
                 continue
-            (answer,) = run.values
-            if isinstance(answer, UseForwardPath):
-                forward_path = forward_path or answer
-            elif isinstance(answer, AddRecipient):
-                added.append(answer)
-            else:
-                decision = judging.decision_of(step, answer, run)
+            for answer in run.values:
+                if isinstance(answer, UseForwardPath):
+                    forward_path = forward_path or answer
+                elif isinstance(answer, AddRecipient):
+                    added.append(answer)
+                elif decision is None and not isinstance(answer, Would):
+                    decision = judging.decision_of(step, answer, run)
+            if decision is not None:
                 break
         return RcptAnswer(decision=decision, forward_path=forward_path, added=tuple(added))
 

@@ -107,6 +107,7 @@ class Generation:
             plugins[name] = Loaded(name=name, plugin=plugin, found=use.found, use=use, steps=tuple(steps))
         for loaded in plugins.values():
             _check_skips(loaded, reading)
+            _check_redirects(loaded, reading, [route.name for route in config.route])
         chains = {}
         for listener, names in reading.chains.items():
             chosen = [step for name in names if name in plugins for step in plugins[name].steps]
@@ -185,6 +186,13 @@ def _check_skips(loaded: Loaded, reading: Reading) -> None:
         if name not in behind:
             what = f"skip of {name!r} by {who}, which is not behind {loaded.name!r} in a chain"
             reading.object_to(loaded.use.key, what, ", ".join(sorted(behind)) or "plugins behind it", nearest(name, behind))
+
+
+def _check_redirects(loaded: Loaded, reading: Reading, routes: list[str]) -> None:
+    for name, who in loaded.plugin.redirects_to.items():
+        if name not in routes:
+            what = f"redirect to the route {name!r} by {who}, which is not configured"
+            reading.object_to(loaded.use.key, what, ", ".join(sorted(routes)) or "a [[route]]", nearest(name, routes))
 
 
 def _nowhere(_: tuple[str | int, ...]) -> tuple[str, int | None]:

@@ -14,7 +14,7 @@ import pluggy
 
 from gateway.context import Context
 from gateway.edits import AddHeader, Edit
-from gateway.findings import Finding, Score
+from gateway.findings import Finding, Label, Score
 from gateway.plugin import PROJECT
 from gateway.session import Session
 from gateway.transaction import Outcome, Recipient, Transaction
@@ -29,6 +29,7 @@ from gateway.verdict import (
     UseForwardPath,
     UseReversePath,
     Verdict,
+    Would,
 )
 
 if TYPE_CHECKING:
@@ -145,13 +146,24 @@ def mail(transaction: Transaction) -> Reject | Defer | Discard | UseReversePath 
 @hookspec
 def rcpt(
     transaction: Transaction, recipient: Recipient
-) -> Accept | Reject | Defer | Discard | Redirect | UseForwardPath | AddRecipient | None:
+) -> (
+    Accept
+    | Reject
+    | Defer
+    | Discard
+    | Redirect
+    | UseForwardPath
+    | AddRecipient
+    | Would
+    | Sequence[Accept | Reject | Defer | Discard | Redirect | UseForwardPath | AddRecipient | Would]
+    | None
+):
     """Judge one recipient, send its mail elsewhere, or add another recipient.
 
     When: at each RCPT, after the relay rule and before the next hop is asked.
     Reads: `transaction` with the recipients accepted so far; `recipient`, the one asked about.
     Answer: the first verdict decides this recipient. `accept` spares it the judges and never overrides the relay rule or
-    the next hop. The first `use_forward_path` counts; every `add_recipient` does.
+    the next hop. The first `use_forward_path` counts; every `add_recipient` does. `would(verdict)` is written down only.
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on.
     RFC: 5321 3.3, 4.1.1.3.
 
@@ -253,15 +265,17 @@ def check(transaction: Transaction, message: Message) -> Finding | Iterable[Find
 
 
 @hookspec
-def judge(transaction: Transaction, message: Message) -> Verdict | Note | Score | Sequence[Verdict | Note | Score] | None:
+def judge(
+    transaction: Transaction, message: Message
+) -> Verdict | Note | Score | Label | Sequence[Verdict | Note | Score | Label] | None:
     """Decide about the recipients that nobody has decided yet.
 
     When: after every check; in the order of the chain, until no recipient is undecided.
     Reads: `transaction` with all findings; `transaction.undecided`; `message`.
     Answer: a verdict is for all undecided recipients, or for those it names (`verdict.only(…)`). The first verdict on a
     recipient decides that recipient. `redirect` is possible only while all recipients are undecided, and for all of them.
-    Beside verdicts: `skip("dmarc")` (that plugin, later in the chain, does not judge this transaction), a `Score` for the
-    judges that follow, and `would(verdict)`, which is written down only.
+    Beside verdicts: `skip("dmarc")` (that plugin, later in the chain, does not judge this transaction), a `Score` or a
+    `Label` for the judges that follow, and `would(verdict)`, which is written down only.
     Error or time-out: `on_error = "defer"` defers every undecided recipient (451), `"ignore"` counts as no opinion.
     RFC: 5321 4.2.5, 6.1.
 

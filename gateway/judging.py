@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gateway.findings import Finding, Score
+from gateway.findings import Finding, Label, Score
 from gateway.trace import Trace
 from gateway.verdict import (
     Accept,
@@ -83,7 +83,7 @@ def apply_answers(transaction: Transaction, step: Step, run: Run, skipped: dict[
         match value:
             case Skip():
                 skipped.update((name, f"{step.plugin}: {value.reason or 'no reason given'}") for name in value.plugins)
-            case Score():
+            case Score() | Label():
                 transaction.findings.add(step.plugin, value)
             case Would():
                 pass
@@ -153,7 +153,7 @@ def record_run(trace: Trace, step: Step, run: Run, about: str) -> str:
             evidence=run.evidence,
         )
         return outcome
-    if step.hook == "judge" or isinstance(run.values[0], _VERDICTS):
+    if step.hook == "judge" or any(isinstance(value, (*_VERDICTS, Would)) for value in run.values):
         return _record_verdicts(trace, step, run, about)
     outcome, evidence = _name_values(step, run.values)
     trace.step(
@@ -174,6 +174,10 @@ def _record_verdicts(trace: Trace, step: Step, run: Run, about: str) -> str:
     outcomes: list[str] = []
     duration = run.duration
     for value in run.values:
+        if isinstance(value, UseForwardPath | AddRecipient):
+            trace.step(stage=step.hook, plugin=step.plugin, outcome="path", mode=step.mode, recipient=about, findings=(value,))
+            outcomes.append("path")
+            continue
         is_monitor = step.is_monitor or isinstance(value, Would)
         verdict = value.verdict if isinstance(value, Would) else value if isinstance(value, _VERDICTS) else None
         if is_monitor:

@@ -102,6 +102,16 @@ class Plugin(Generic[OptionsT]):
         """Plugins that its `judge` may answer `skip` for, each with who says so; checked when the chain is made."""
         return {}
 
+    @property
+    def redirects_to(self) -> Mapping[str, str]:
+        """Routes that it may answer `redirect` for, each with who says so; checked when the chain is made."""
+        return {}
+
+    @property
+    def unused_hooks(self) -> frozenset[str]:
+        """Hooks that have nothing to do with these options: they are left out of the chain and cost nothing."""
+        return frozenset()
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for base in getattr(cls, "__orig_bases__", ()):

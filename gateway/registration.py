@@ -88,6 +88,8 @@ def steps_of(manager: pluggy.PluginManager, plugin: Plugin[Any], **settings: Any
     for name in ARGUMENTS:
         for implementation in getattr(manager.hook, name).get_hookimpls():
             if implementation.plugin is plugin:
+                if name in plugin.unused_hooks:
+                    continue
                 gives, needs = (plugin.gives, plugin.needs) if name == "check" else ((), ())
                 step = make_step(
                     plugin.name,

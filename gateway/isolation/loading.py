@@ -38,6 +38,7 @@ class Described:
     gives: list[str] = field(default_factory=list)
     needs: list[str] = field(default_factory=list)
     passes_over: dict[str, str] = field(default_factory=dict)
+    redirects_to: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     """Its source, and what it has read."""
 
@@ -85,6 +86,8 @@ def describe(plugin: Plugin[Any]) -> Described:
     kind = type(plugin)
     hooks = {}
     for name in hook_names(kind):
+        if name in plugin.unused_hooks:
+            continue
         taken = list(inspect.signature(getattr(plugin, name)).parameters.values())
         hooks[name] = [one.name for one in taken if one.name in ARGUMENTS[name]]
     origin = Origin(
@@ -96,5 +99,6 @@ def describe(plugin: Plugin[Any]) -> Described:
         gives=list(plugin.gives),
         needs=list(plugin.needs),
         passes_over=dict(plugin.passes_over),
+        redirects_to=dict(plugin.redirects_to),
         files=files,
     )

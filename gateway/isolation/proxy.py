@@ -65,6 +65,12 @@ class IsolatedPlugin(Plugin):
         return found
 
     @property
+    def redirects_to(self) -> Mapping[str, str]:
+        """As it told."""
+        found: Mapping[str, str] = self.described["redirects_to"]
+        return found
+
+    @property
     def files_read(self) -> Sequence[str | Path]:
         """Its source and what it has read."""
         found: Sequence[str] = self.described["files"]

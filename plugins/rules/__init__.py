@@ -15,25 +15,26 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from gateway import (
+    Accept,
+    ClientClass,
     Context,
     Edit,
     Message,
-    Note,
     OptionError,
     OptionMistake,
     Plugin,
     PluginOptions,
     Recipient,
-    Score,
+    Redirect,
     Transaction,
-    Verdict,
+    add_header,
     hook,
-    skip,
-    would,
 )
+from gateway.plugins.rules.doing import Answer, AtRcpt, Doing, asked_at_rcpt
 from gateway.plugins.rules.expressions import Together
 from gateway.plugins.rules.facts import Subject
 from gateway.plugins.rules.files import read_files
+from gateway.plugins.rules.header import cleared, field_of
 from gateway.plugins.rules.rule import Rule
 from gateway.plugins.rules.searching import Patterns
 from gateway.plugins.rules.tree import ExpressionError
@@ -69,11 +70,19 @@ class Options(PluginOptions):
     """The rules, in order."""
     files: tuple[str, ...] = Field(default=(), max_length=100)
     """Files with more `[[rule]]` tables, or directories whose `*.toml` are read in the order of their names; asked after those of `rule`."""
+    junk_field: str = "X-Spam-Flag: YES"
+    """The field of the action `junk`. Where a rule of the group has it, copies of the field from others than trusted clients are removed."""
 
     @field_validator("rule")
     @classmethod
     def _names_differ(cls, value: tuple[Rule, ...]) -> tuple[Rule, ...]:
         _check_names(value)
+        return value
+
+    @field_validator("junk_field")
+    @classmethod
+    def _is_field(cls, value: str) -> str:
+        field_of(value)
         return value
 
 
@@ -94,9 +103,12 @@ class Rules(Plugin[Options]):
         for rule in self.rules:
             rule.expression.join(patterns)
         patterns.prepare()
-        self._runs = tuple(_runs(self.rules, patterns))
+        self._at_rcpt = tuple(rule for rule in self.rules if rule.at == "rcpt")
+        self._runs = tuple(_runs([rule for rule in self.rules if rule.at == "content"], patterns))
+        self._marks_junk = any(rule.is_junk and rule.mode == "enforce" for rule in self.rules)
         self._is_heavy = any(rule.expression.is_heavy for rule in self.rules)
-        self._edits: dict[str, tuple[Edit, ...]] = {}
+        self._edits: dict[str, tuple[tuple[Edit, ...], bool]] = {}
+        """What the rules change, and whether they call it junk."""
 
     @property
     def files_read(self) -> Sequence[Path]:
@@ -112,59 +124,72 @@ class Rules(Plugin[Options]):
                 found.setdefault(name, f"rule {rule.name!r}")
         return found
 
-    @hook
-    async def judge(self, transaction: Transaction, message: Message) -> list[Verdict | Note | Score] | None:
-        """Ask the rules in order."""
-        if not self.rules:
-            return None
-        if (self._is_heavy and message.size > _LARGE) or len(self.rules) > _MANY:
-            answers, edits = await asyncio.to_thread(self._ask, transaction, message)
-        else:
-            answers, edits = self._ask(transaction, message)
-        if edits:
-            while len(self._edits) >= _MAX_WAITING:
-                self._edits.pop(next(iter(self._edits)))
-            self._edits[transaction.id] = edits
-        return answers or None
+    @property
+    def redirects_to(self) -> Mapping[str, str]:
+        """The routes that rules redirect to, each with the first rule that does."""
+        found: dict[str, str] = {}
+        for rule in self.rules:
+            if rule.redirects_to:
+                found.setdefault(rule.redirects_to, f"rule {rule.name!r}")
+        return found
+
+    @property
+    def unused_hooks(self) -> frozenset[str]:
+        """What no rule of the group needs."""
+        edits = any(rule.changes for rule in self.rules)
+        needs = {"rcpt": bool(self._at_rcpt), "judge": bool(self._runs), "rewrite": edits, "done": edits}
+        return frozenset(name for name, is_needed in needs.items() if not is_needed)
 
     @hook(cheap=True)
-    def rewrite(self, transaction: Transaction) -> list[Edit] | None:
-        """Tags and header fields of the rules that held."""
-        return list(self._edits.pop(transaction.id, ())) or None
+    def rcpt(self, transaction: Transaction, recipient: Recipient) -> list[AtRcpt] | None:
+        """Ask the rules that are about the envelope, in order."""
+        return asked_at_rcpt(self._at_rcpt, transaction, recipient) or None
+
+    @hook
+    async def judge(self, transaction: Transaction, message: Message) -> list[Answer] | None:
+        """Ask the rules in order."""
+        if (self._is_heavy and message.size > _LARGE) or len(self.rules) > _MANY:
+            done = await asyncio.to_thread(self._ask, transaction, message)
+        else:
+            done = self._ask(transaction, message)
+        if done.edits or done.is_junk:
+            while len(self._edits) >= _MAX_WAITING:
+                self._edits.pop(next(iter(self._edits)))
+            self._edits[transaction.id] = (tuple(done.edits), done.is_junk)
+        return done.answers or None
+
+    @hook(cheap=True)
+    def rewrite(self, transaction: Transaction, message: Message) -> list[Edit] | None:
+        """What the rules that held change, and the mark of junk: ours where they say so, nobody else's."""
+        edits, is_junk = self._edits.pop(transaction.id, ((), False))
+        found = list(edits)
+        if self._marks_junk and (is_junk or transaction.session.client_class is not ClientClass.TRUSTED):
+            found += cleared(self.options.junk_field, message)
+            if is_junk and _goes_on(transaction):
+                found.append(add_header(*field_of(self.options.junk_field)))
+        return found or None
 
     @hook(cheap=True)
     def done(self, transaction: Transaction) -> None:
         """Forget the edits of a message that went nowhere."""
         self._edits.pop(transaction.id, None)
 
-    def _ask(self, transaction: Transaction, message: Message) -> tuple[list[Verdict | Note | Score], tuple[Edit, ...]]:
+    def _ask(self, transaction: Transaction, message: Message) -> Doing:
         subject = Subject(transaction, message)
-        left = transaction.undecided
-        everybody = len(left)
-        answers: list[Verdict | Note | Score] = []
-        edits: list[Edit] = []
+        doing = Doing(subject)
         for rule, holds in _held(self._runs, subject):
-            matched = _matched(rule, subject, left) if holds is None else left
-            if not matched:
-                continue
-            verdict = rule.verdict
-            if verdict is not None and len(matched) < everybody:
-                verdict = verdict.only(*(recipient.mailbox for recipient in matched))
-            if rule.mode == "monitor":
-                answers.append(would(verdict, reason=rule.reason, evidence=rule.evidence))
-                continue
-            answers += [Score(symbol=symbol, weight=weight, evidence=rule.evidence) for symbol, weight in rule.scores]
-            subject.score += sum(weight for _, weight in rule.scores)
-            if rule.skips:
-                answers.append(skip(*rule.skips, reason=rule.reason, evidence=rule.evidence))
-            edits += rule.edits
-            if verdict is not None:
-                answers.append(verdict)
-                decided = {recipient.mailbox for recipient in matched}
-                left = [recipient for recipient in left if recipient.mailbox not in decided]
-                if not left:
-                    break
-        return answers, tuple(edits)
+            matched = _matched(rule, subject, doing.left) if holds is None else doing.left
+            if matched:
+                doing.carry_out(rule, matched)
+            if not doing.left:
+                break
+        return doing
+
+
+def _goes_on(transaction: Transaction) -> bool:
+    """Whether somebody gets it now. What is only held has no mark: who releases it wants it in the inbox."""
+    decisions = [one.decision for one in transaction.recipients]
+    return any(one is None or isinstance(one.verdict, Accept | Redirect) for one in decisions)
 
 
 def _runs(rules: Sequence[Rule], patterns: Patterns) -> Iterator[tuple[tuple[Rule, ...], Together | None]]:
@@ -186,7 +211,9 @@ def _runs(rules: Sequence[Rule], patterns: Patterns) -> Iterator[tuple[tuple[Rul
     for rule in rules:
         expression = rule.expression
         is_first_heavy = expression.is_heavy and not any(one.expression.is_heavy for one in waiting)
-        begins = is_first_heavy or expression.is_about_recipient or "score.total" in expression.facts
+        begins = (
+            is_first_heavy or expression.is_about_recipient or "score.total" in expression.facts or "labels" in expression.facts
+        )
         if waiting and (begins or len(waiting) >= _MAX_AT_ONCE):
             yield run()
         waiting.append(rule)

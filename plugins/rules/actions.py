@@ -11,20 +11,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from gateway import (
-    AddHeader,
-    Edit,
-    PluginOptions,
-    TagSubject,
-    Verdict,
-    accept,
-    add_header,
-    defer,
-    discard,
-    quarantine,
-    reject,
-    tag_subject,
-)
+from gateway import PluginOptions, Verdict, accept, defer, discard, quarantine, redirect, reject
+from gateway.plugins.rules.envelope import AddTheRecipient, RemoveTheRecipient, UseTheRecipient
+from gateway.plugins.rules.header import AddTheHeader, Junk, RemoveTheHeader, ReplaceTheHeader, TagTheSubject
 
 TEXT = "Message refused by the policy of this site"
 
@@ -104,50 +93,22 @@ class Discard(PluginOptions):
         return discard(reason, evidence=evidence)
 
 
+class RedirectTo(PluginOptions):
+    """`redirect`: to another route."""
+
+    redirect: str = Field(min_length=1)
+    """Name of a `[[route]]`."""
+
+    def verdict(self, reason: str, evidence: str) -> Verdict:
+        """The verdict with the rule's name in it."""
+        return redirect(self.redirect, reason=reason, evidence=evidence)
+
+
 class Skip(PluginOptions):
     """`skip`: these plugins, later in the chain, do not judge this message."""
 
     skip: tuple[str, ...] = Field(min_length=1)
     """Names as in `plugins`."""
-
-
-class TagTheSubject(PluginOptions):
-    """`tag_subject`: a tag in front of the subject, never twice."""
-
-    tag_subject: str
-
-    @field_validator("tag_subject")
-    @classmethod
-    def _can_be(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("a tag that is not blank")
-        tag_subject(value)
-        return value
-
-    def edit(self) -> TagSubject:
-        """For `rewrite`."""
-        return tag_subject(self.tag_subject)
-
-
-class AddTheHeader(PluginOptions):
-    """`add_header`: a new header field on top."""
-
-    add_header: str
-    """`Name: value`."""
-
-    @field_validator("add_header")
-    @classmethod
-    def _can_be(cls, value: str) -> str:
-        name, colon, body = value.partition(":")
-        if not colon or not body.strip():
-            raise ValueError('a field as "Name: value"')
-        add_header(name, body.strip())
-        return value
-
-    def edit(self) -> AddHeader:
-        """For `rewrite`."""
-        name, _, body = self.add_header.partition(":")
-        return add_header(name, body.strip())
 
 
 class GiveScore(PluginOptions):
@@ -158,9 +119,16 @@ class GiveScore(PluginOptions):
     """Name of the score; default: the rule's."""
 
 
-Deciding: TypeAlias = Accept | Reject | Defer | Quarantine | Discard
+class PutLabel(PluginOptions):
+    """`label`: a word on the message, that `labels` has for the rules below."""
+
+    label: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+
+
+Deciding: TypeAlias = Accept | Reject | Defer | Quarantine | Discard | RedirectTo
 """Actions that decide a recipient; a rule has at most one."""
-Editing: TypeAlias = TagTheSubject | AddTheHeader
+Editing: TypeAlias = TagTheSubject | AddTheHeader | ReplaceTheHeader | RemoveTheHeader
+"""Actions that are edits of the header section."""
 
 ACTIONS: dict[str, type[PluginOptions]] = {
     "accept": Accept,
@@ -168,12 +136,20 @@ ACTIONS: dict[str, type[PluginOptions]] = {
     "defer": Defer,
     "quarantine": Quarantine,
     "discard": Discard,
+    "redirect": RedirectTo,
     "skip": Skip,
     "tag_subject": TagTheSubject,
     "add_header": AddTheHeader,
+    "replace_header": ReplaceTheHeader,
+    "remove_header": RemoveTheHeader,
+    "junk": Junk,
     "score": GiveScore,
+    "label": PutLabel,
+    "add_recipient": AddTheRecipient,
+    "use_recipient": UseTheRecipient,
+    "remove_recipient": RemoveTheRecipient,
 }
-WORDS = ("accept", "reject", "defer", "quarantine", "discard")
+WORDS = ("accept", "reject", "defer", "quarantine", "discard", "junk")
 """Actions that may stand as a word."""
 
 
@@ -192,10 +168,15 @@ def _allowed(found: str) -> str:
     return f"one of the words {', '.join(WORDS)}, or a table with one of the keys {', '.join(ACTIONS)}{suffix}"
 
 
+def name_of(action: PluginOptions) -> str:
+    """The key of an action."""
+    return next(name for name, kind in ACTIONS.items() if type(action) is kind)
+
+
 def _which(value: Any) -> str:
     """The action of a table: its one key that names an action."""
     if isinstance(value, PluginOptions):
-        return next(name for name, kind in ACTIONS.items() if type(value) is kind)
+        return name_of(value)
     named = [name for name in ACTIONS if isinstance(value, dict) and name in value]
     return named[0] if len(named) == 1 else ""
 
@@ -214,15 +195,18 @@ Action = Annotated[
     | Annotated[Defer, Tag("defer")]
     | Annotated[Quarantine, Tag("quarantine")]
     | Annotated[Discard, Tag("discard")]
+    | Annotated[RedirectTo, Tag("redirect")]
     | Annotated[Skip, Tag("skip")]
     | Annotated[TagTheSubject, Tag("tag_subject")]
     | Annotated[AddTheHeader, Tag("add_header")]
-    | Annotated[GiveScore, Tag("score")],
+    | Annotated[ReplaceTheHeader, Tag("replace_header")]
+    | Annotated[RemoveTheHeader, Tag("remove_header")]
+    | Annotated[Junk, Tag("junk")]
+    | Annotated[GiveScore, Tag("score")]
+    | Annotated[PutLabel, Tag("label")]
+    | Annotated[AddTheRecipient, Tag("add_recipient")]
+    | Annotated[UseTheRecipient, Tag("use_recipient")]
+    | Annotated[RemoveTheRecipient, Tag("remove_recipient")],
     Discriminator(_which),
     BeforeValidator(_check_table),
 ]
-
-
-def edits_of(actions: tuple[Action, ...]) -> tuple[Edit, ...]:
-    """The header edits among some actions, in order."""
-    return tuple(action.edit() for action in actions if isinstance(action, TagTheSubject | AddTheHeader))

@@ -21,6 +21,8 @@ class Subject:
     message: Message
     score: float = 0.0
     """Sum of the scores that rules of this group gave so far."""
+    labels: tuple[str, ...] = ()
+    """Labels that rules of this group put so far."""
     recipient: Recipient | None = None
     """The one that `recipient` means."""
     searched: dict[Any, frozenset[int]] = field(default_factory=dict)
@@ -209,7 +211,12 @@ FACTS: tuple[FactRow, ...] = (
         lambda s: s.score + sum(found.weight for found in s.transaction.findings.of(Score)),
     ),
     FactRow("scores", _SCORES, "Scores of checks and of groups before", lambda s: s.transaction.findings.of(Score)),
-    FactRow("labels", STRINGS, "Names of labels", lambda s: [found.name for found in s.transaction.findings.of(Label)]),
+    FactRow(
+        "labels",
+        STRINGS,
+        "Labels: of checks, of groups before, and of rules above in this group",
+        lambda s: [*(found.name for found in s.transaction.findings.of(Label)), *s.labels],
+    ),
 )
 
 ELEMENTS: tuple[FactRow, ...] = (

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from gateway import Edit, PluginOptions, Verdict
+from gateway import AddRecipient, Edit, Message, PluginOptions, Recipient, Transaction, UseForwardPath, Verdict
 from gateway.plugins.rules.actions import (
-    Accept,
     Action,
-    Defer,
-    Discard,
+    Deciding,
+    Editing,
     GiveScore,
-    Quarantine,
-    Reject,
+    PutLabel,
+    RedirectTo,
     Skip,
-    edits_of,
+    name_of,
 )
+from gateway.plugins.rules.envelope import AddTheRecipient, RemoveTheRecipient, UseTheRecipient, objection
 from gateway.plugins.rules.expressions import Expression, explain
+from gateway.plugins.rules.header import Junk
 from gateway.plugins.rules.tree import ExpressionError
 
 
@@ -35,6 +37,8 @@ class Rule(PluginOptions):
     """A word, a table, or a list of them."""
     mode: Literal["enforce", "monitor"] = "enforce"
     """`monitor` writes down what the rule would have done."""
+    at: Literal["content", "rcpt"] = "content"
+    """When it is asked: once the content is there, or at each RCPT."""
 
     _expression: Expression = PrivateAttr()
 
@@ -57,8 +61,8 @@ class Rule(PluginOptions):
     @field_validator("then")
     @classmethod
     def _decides_once(cls, value: tuple[Action, ...]) -> tuple[Action, ...]:
-        if sum(isinstance(action, Accept | Reject | Defer | Quarantine | Discard) for action in value) > 1:
-            raise ValueError("at most one of accept, reject, defer, quarantine, discard")
+        if sum(isinstance(action, Deciding) for action in value) > 1:
+            raise ValueError("at most one of accept, reject, defer, quarantine, discard, redirect")
         return value
 
     @model_validator(mode="after")
@@ -66,6 +70,12 @@ class Rule(PluginOptions):
         self._expression = Expression(self.when)
         if self._expression.is_about_recipient and self.skips:
             raise ValueError("skip is for the whole message: use recipients.exists(…) or recipients.all(…) instead of recipient")
+        names = [name_of(action) for action in self.then]
+        if self.at == "content" and self._expression.is_about_recipient and "redirect" in names:
+            raise ValueError('redirect is for all recipients at once: at = "rcpt", or recipients.all(…) instead of recipient')
+        why = objection(self.at, names, self._expression.facts, self._expression.needs.functions)
+        if why:
+            raise ValueError(why)
         return self
 
     @property
@@ -87,7 +97,7 @@ class Rule(PluginOptions):
     def verdict(self) -> Verdict | None:
         """What it decides; None when it decides nothing."""
         for action in self.then:
-            if isinstance(action, Accept | Reject | Defer | Quarantine | Discard):
+            if isinstance(action, Deciding):
                 return action.verdict(self.reason, self.evidence)
         return None
 
@@ -102,6 +112,34 @@ class Rule(PluginOptions):
         return tuple((action.symbol or self.reason, action.score) for action in self.then if isinstance(action, GiveScore))
 
     @cached_property
-    def edits(self) -> tuple[Edit, ...]:
+    def labels(self) -> tuple[str, ...]:
+        """Words that it puts on the message."""
+        return tuple(action.label for action in self.then if isinstance(action, PutLabel))
+
+    @cached_property
+    def redirects_to(self) -> str:
+        """The route that it redirects to, or ``."""
+        return next((action.redirect for action in self.then if isinstance(action, RedirectTo)), "")
+
+    @cached_property
+    def is_junk(self) -> bool:
+        """True when it marks messages as junk."""
+        return any(isinstance(action, Junk) for action in self.then)
+
+    @cached_property
+    def changes(self) -> bool:
+        """True when it may change the message."""
+        return self.is_junk or any(isinstance(action, Editing) for action in self.then)
+
+    def edits(self, message: Message) -> list[Edit]:
         """Header edits."""
-        return edits_of(self.then)
+        return [edit for action in self.then if isinstance(action, Editing) for edit in action.edits(message)]
+
+    def paths(self, transaction: Transaction, recipient: Recipient) -> list[AddRecipient | UseForwardPath]:
+        """Recipients that it adds, or changes."""
+        found = [action for action in self.then if isinstance(action, AddTheRecipient | UseTheRecipient)]
+        return [path for action in found for path in action.paths(transaction, recipient)]
+
+    def removed(self, recipients: Iterable[Recipient]) -> list[str]:
+        """Mailboxes of those that it leaves out."""
+        return [one for action in self.then if isinstance(action, RemoveTheRecipient) for one in action.among(recipients)]

@@ -1,7 +1,8 @@
 """A real Dovecot LMTP server of the tests' own: its configuration, mailboxes and log in one directory, on loopback and a UNIX socket.
 
 It knows some mailboxes of `dove.test`, refuses the others at RCPT, and one of them is full: that it says after the content only,
-so that its answers for one message differ. The system's Dovecot is not touched. Needs root, since it gives itself up.
+so that its answers for one message differ. Where Pigeonhole is installed, a Sieve script before all others files marked mail into Junk.
+The system's Dovecot is not touched. Needs root, since it gives itself up.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+from pathlib import Path
 
 from tests.integration.real_server import RealServer
 
@@ -16,6 +18,17 @@ DOMAIN = "dove.test"
 MAILBOXES = ("alice", "bob", "carol", "dave")
 FULL = f"full@{DOMAIN}"
 """Over quota after the dot: 552 5.2.2."""
+
+SIEVE = Path("/usr/lib/dovecot/modules/lib90_sieve_plugin.so")
+"""Pigeonhole."""
+JUNK = """\
+require ["fileinto", "mailbox"];
+if header :is "X-Spam-Flag" "YES" {
+  fileinto :create "Junk";
+  stop;
+}
+"""
+"""As docs/plugins/rules.md has it."""
 
 _CONFIG = """\
 base_dir = {directory}/run
@@ -38,6 +51,10 @@ userdb {{
 }}
 plugin {{
   quota = maildir:mailbox
+  sieve_before = {directory}/junk.sieve
+}}
+protocol lmtp {{
+  mail_plugins = quota {sieve}
 }}
 lmtp_add_received_header = yes
 service lmtp {{
@@ -77,7 +94,15 @@ class RealDovecot(RealServer):
 
     def messages(self, user: str) -> list[bytes]:
         """What lies in a mailbox, as Dovecot wrote it: its own fields on top."""
-        return [file.read_bytes() for part in ("new", "cur") for file in (self._mail / user / part).glob("*")]
+        return self._read(self._mail / user)
+
+    def junk(self, user: str) -> list[bytes]:
+        """The same of the folder Junk."""
+        return self._read(self._mail / user / ".Junk")
+
+    @staticmethod
+    def _read(folder: Path) -> list[bytes]:
+        return [file.read_bytes() for part in ("new", "cur") for file in (folder / part).glob("*")]
 
     def count(self, marker: str) -> dict[str, int]:
         """How often each mailbox has the message with this text in it; mailboxes without it are left out."""
@@ -98,4 +123,9 @@ class RealDovecot(RealServer):
             for user, extra in [*((name, "") for name in MAILBOXES), (local, "userdb_quota_rule=*:bytes=10")]
         ]
         (self._directory / "users").write_text("\n".join(users) + "\n")
-        (self._directory / "dovecot.conf").write_text(_CONFIG.format(directory=self._directory, port=self.port))
+        has_sieve = SIEVE.exists()
+        config = _CONFIG.format(directory=self._directory, port=self.port, sieve="sieve" if has_sieve else "")
+        (self._directory / "dovecot.conf").write_text(config)
+        (self._directory / "junk.sieve").write_text(JUNK)
+        if has_sieve:
+            subprocess.run(["sievec", self._directory / "junk.sieve"], check=True, capture_output=True, timeout=10)

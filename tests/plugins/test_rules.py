@@ -127,7 +127,7 @@ def test_the_line_of_a_long_expression_is_shown() -> None:
 
 
 WRONG_ACTIONS = [
-    ("rejct", ("then", 0), "one of the words accept, reject, defer, quarantine, discard, or a table"),
+    ("rejct", ("then", 0), "one of the words accept, reject, defer, quarantine, discard, junk, or a table"),
     ("rejct", ("then", 0), "did you mean 'reject'?"),
     ("skip", ("then", 0), "one of the words"),
     ({"rejct": "x"}, ("then", 0), "did you mean 'reject'?"),

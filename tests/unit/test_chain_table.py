@@ -16,6 +16,7 @@ import pytest
 from gateway import (
     AddHeader,
     AuthResult,
+    Label,
     Plugin,
     ReplacePart,
     Score,
@@ -60,6 +61,7 @@ SAMPLES: dict[str, list[Any]] = {
     "UseForwardPath": [use_forward_path("x@example.org")],
     "AddRecipient": [add_recipient("x@example.org")],
     "Finding": [AuthResult(method="spf", result="pass"), Score(symbol="s", weight=1.0)],
+    "Label": [Label(name="bulk")],
     "Score": [Score(symbol="s", weight=1.0)],
     "AddHeader": [add_header("X-A", "b")],
     "ReplaceHeader": [replace_header("Subject", "b")],
@@ -171,6 +173,8 @@ def applied(name: str, answer: Any) -> Any:  # noqa: PLR0912 - a table
             return MailAnswer(reverse_path=first)
         case "mail", _:
             return MailAnswer(decision=decision(first))
+        case "rcpt", "Would":
+            return RcptAnswer()
         case "rcpt", "UseForwardPath":
             return RcptAnswer(forward_path=first)
         case "rcpt", "AddRecipient":
@@ -179,7 +183,7 @@ def applied(name: str, answer: Any) -> Any:  # noqa: PLR0912 - a table
             return RcptAnswer(decision=decision(first))
         case "check", _:
             return values, None
-        case "judge", "Score":
+        case "judge", "Score" | "Label":
             return None, values
         case "judge", "Skip" | "Would":
             return None, ()
@@ -278,7 +282,7 @@ def wrong_cells() -> Iterator[Any]:
             if name == "route" and isinstance(answer, str):
                 continue
             yield pytest.param(name, answer, id=f"{name}-{answer!r:.40}")
-    for name in sorted(SEVERAL - {"judge"}):
+    for name in sorted(SEVERAL - {"judge", "rcpt"}):
         yield pytest.param(name, [reject("no")], id=f"{name}-a verdict")
     for name in ("rewrite", "judge", "data", "connect"):
         yield pytest.param(name, AuthResult(method="spf", result="pass"), id=f"{name}-a finding")
