@@ -1,6 +1,7 @@
 """What `dnsbl`, `uribl`, `sanity` and `impersonation` share: lists in DNS, registrable domains, totals and thresholds."""
 
 from gateway.reputation.codes import Weight
+from gateway.reputation.hosts import mailto_addresses, url_host
 from gateway.reputation.keys import Address, Key, Kind, address_key, domain_key, parse_address, plain_domain
 from gateway.reputation.lists import Answer, DnsList, ListOptions, ask_all, shown, watch
 from gateway.reputation.suffixes import Suffixes, suffix_library
@@ -24,10 +25,12 @@ __all__ = [
     "decide",
     "domain_key",
     "findings_of",
+    "mailto_addresses",
     "parse_address",
     "plain_domain",
     "shown",
     "suffix_library",
+    "url_host",
     "watch",
     "weigh",
 ]
