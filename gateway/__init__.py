@@ -26,6 +26,7 @@ from gateway.edits import (
 )
 from gateway.errors import ConfigError, ConfigProblem, DnsError, LookupFailedError, OptionError, OptionMistake, PluginError
 from gateway.fields import HeaderField
+from gateway.files import File, Opened, Unopened
 from gateway.findings import AuthResult, Fact, Finding, Findings, Label, Score
 from gateway.idn import a_labels
 from gateway.lookup import Lookup
@@ -87,6 +88,7 @@ __all__ = [
     "Duration",
     "Edit",
     "Fact",
+    "File",
     "Finding",
     "Findings",
     "Forwarded",
@@ -102,6 +104,7 @@ __all__ = [
     "Metrics",
     "NestedMessage",
     "Note",
+    "Opened",
     "OptionError",
     "OptionMistake",
     "Outcome",
@@ -131,6 +134,7 @@ __all__ = [
     "Tls",
     "TomlFile",
     "Transaction",
+    "Unopened",
     "UseForwardPath",
     "UseReversePath",
     "Verdict",

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from gateway.files.values import Opened
+    from gateway.message import Message
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -206,6 +210,14 @@ class Context(Protocol):
 
     async def run_in_process(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run CPU-heavy work in the worker's process pool; function and arguments must pickle."""
+        ...
+
+    async def open_files(self, message: Message) -> Opened:
+        """Every file of the message, attachments and what is in them, to the limits of `[limits] files_…`.
+
+        Computed once for a message, whoever asks, in a process with limits of its own. No content makes it raise; PluginError
+        when so many messages wait already, or no process can be started.
+        """
         ...
 
     def spawn(self, work: Awaitable[None], *, name: str) -> None:

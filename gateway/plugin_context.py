@@ -22,9 +22,13 @@ import structlog
 from gateway.context import Context, DnsAnswer, Metrics, Resolver, Store
 from gateway.discovery import install_site_modules, loaded_site_files
 from gateway.errors import DnsError, PluginError, StorageError
+from gateway.files.openers import Openers
+from gateway.files.opening import open_files
+from gateway.files.values import FileBounds, Opened
 
 if TYPE_CHECKING:
     from gateway.config.models import Config
+    from gateway.message import Message
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -163,6 +167,8 @@ class PluginContexts:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool: ProcessPoolExecutor | None = None
         self._queued = 0
+        self.file_bounds = FileBounds.of(config.limits.model_dump())
+        self._openers: Openers | None = None
 
     def __call__(self, plugin: str) -> Context:
         """The context of the plugin of this name."""
@@ -182,6 +188,13 @@ class PluginContexts:
             raise PluginError(plugin, "a process of the pool ended in the middle of a call") from error
         finally:
             self._queued -= 1
+
+    async def open_files(self, plugin: str, message: Message) -> Opened:
+        """The files of a message. PluginError."""
+        if self._openers is None:
+            self._openers = Openers()
+        opened = partial(self._openers.open, plugin, message.content, self.file_bounds)
+        return await open_files(message, self.file_bounds, opened)
 
     def spawn(self, plugin: str, work: Awaitable[None], name: str) -> None:
         """Run in the background until `close`. PluginError when the plugin has too many such tasks."""
@@ -206,6 +219,9 @@ class PluginContexts:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+        if self._openers is not None:
+            self._openers.close()
+            self._openers = None
 
 
 def _new_pool() -> ProcessPoolExecutor:
@@ -262,6 +278,10 @@ class WorkerContext:
     async def run_in_process(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run CPU-heavy work in the worker's process pool; function and arguments must pickle. PluginError when it cannot."""
         return await self._contexts.run(self._plugin, partial(function, *args, **kwargs))
+
+    async def open_files(self, message: Message) -> Opened:
+        """Every file of the message, attachments and what is in them. PluginError when it cannot be done at all."""
+        return await self._contexts.open_files(self._plugin, message)
 
     def spawn(self, work: Awaitable[None], *, name: str) -> None:
         """Run in the background until shutdown; an error is logged. PluginError past 100 at once."""

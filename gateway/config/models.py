@@ -138,6 +138,20 @@ class LimitsConfig(Model):
     """Policy classes in a transaction."""
     max_received: int = Field(default=100, ge=10)
     """Received fields; more is a loop (RFC 5321 6.3)."""
+    files_depth: int = Field(default=8, ge=1, le=50)
+    """Files inside one another, where attachments are opened; what is deeper is listed in `unopened` (docs/files.md)."""
+    files_count: int = Field(default=2_000, ge=1, le=100_000)
+    """Files of one message, attachments and what is in them."""
+    files_size: Size = Field(default=100_000_000, ge=1)
+    """Octets of one of them, unpacked."""
+    files_total: Size = Field(default=200_000_000, ge=1)
+    """Octets of all of them, unpacked."""
+    files_ratio: int = Field(default=250, ge=2)
+    """Unpacked octets for each packed one, of a file of more than 10 MB."""
+    files_memory: Size = Field(default=250_000_000, ge=50_000_000)
+    """Octets that the process which opens them may take beside the message."""
+    files_time: Duration = Field(default=2.0, ge=0.1, le=60)
+    """CPU time that the files of one message may take."""
     threads: int = Field(default=16, ge=1)
     """Threads for `def` hooks; when all are hung the plugin's circuit opens."""
 

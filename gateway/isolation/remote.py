@@ -7,12 +7,17 @@ import contextvars
 import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from gateway.context import DnsAnswer
 from gateway.errors import DnsError, PluginError, StorageError
+from gateway.files.openers import Openers
+from gateway.files.opening import open_files
+from gateway.files.values import FileBounds, Opened
 from gateway.isolation.codec import pack, unpack
 from gateway.isolation.frames import Frames
+from gateway.message import Message
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -181,6 +186,8 @@ class RemoteContext:
         self.authserv_id: str = surroundings["authserv_id"]
         self.limits: dict[str, int] = surroundings["limits"]
         self.base_directory: str = surroundings["base_directory"]
+        self._bounds = FileBounds.of(self.limits)
+        self._openers: Openers | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def clock(self) -> float:
@@ -191,6 +198,12 @@ class RemoteContext:
     async def run_in_process(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """In a thread of this process, which is the plugin's own."""
         return await asyncio.to_thread(function, *args, **kwargs)
+
+    async def open_files(self, message: Message) -> Opened:
+        """In a process beside this one. PluginError when it cannot be done at all."""
+        if self._openers is None:
+            self._openers = Openers()
+        return await open_files(message, self._bounds, partial(self._openers.open, "", message.content, self._bounds))
 
     def spawn(self, work: Awaitable[None], *, name: str) -> None:
         """In the background, until this process ends; an error is logged."""

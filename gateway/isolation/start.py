@@ -55,11 +55,16 @@ class Start:
         }
 
 
+def environment() -> dict[str, str]:
+    """What a process of ours that reads hostile octets is given of the gateway's environment."""
+    found = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    found.update({name: value for name, value in os.environ.items() if name.startswith("LC_")})
+    return found
+
+
 def launch(directory: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """A fresh process with one open channel beside its error output: no listening socket, no file of the worker. OSError."""
     ours, theirs = socket.socketpair()
-    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    environment.update({name: value for name, value in os.environ.items() if name.startswith("LC_")})
     try:
         process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-P", "-m", "gateway.isolation.child", str(theirs.fileno())],
@@ -67,7 +72,7 @@ def launch(directory: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             cwd=directory,
-            env=environment,
+            env=environment(),
         )
     except BaseException:
         ours.close()

@@ -9,6 +9,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from gateway import bucket
 from gateway.context import Resolver
+from gateway.files.job import Wanted, open_here
+from gateway.files.opening import open_files
+from gateway.files.values import FileBounds, Opened
+from gateway.message import Message
 from gateway.testing.dns import FakeResolver
 
 P = ParamSpec("P")
@@ -177,6 +181,15 @@ class FakeContext:
     async def run_in_process(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs it here and now: a test has no process pool."""
         return function(*args, **kwargs)
+
+    async def open_files(self, message: Message) -> Opened:
+        """Opens them here and now, to the limits of `limits`: a test has no process for it."""
+        bounds = FileBounds.of(self.limits)
+
+        async def here(parts: list[Wanted]) -> Opened:
+            return open_here(message.content, parts, bounds)
+
+        return await open_files(message, bounds, here)
 
     def spawn(self, work: Awaitable[None], *, name: str) -> None:
         """Run in the background; ended by the end of the test's loop."""

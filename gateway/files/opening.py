@@ -1,0 +1,73 @@
+"""`context.open_files`: computed once a message, whoever asks. Small files that hold nothing are looked at on the spot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from gateway.files.job import Wanted, given, open_here, wanted
+from gateway.files.readers import holds_nothing
+from gateway.files.values import FileBounds, Opened
+from gateway.message import Message
+
+INLINE = 64 * 1024
+"""Encoded octets of all attachments that are decoded and hashed on the spot, where none of them holds others."""
+NOTHING = Opened()
+Elsewhere: TypeAlias = Callable[[list[Wanted]], Awaitable[Opened]]
+
+
+@dataclass(slots=True)
+class _Shared:
+    """Of one message: the answer, or the task that computes it."""
+
+    opened: Opened | None = None
+    task: asyncio.Task[Opened] | None = None
+
+
+async def open_files(message: Message, bounds: FileBounds, elsewhere: Elsewhere) -> Opened:
+    """The files of a message. What `elsewhere` raises is raised, and who asks later begins anew."""
+    shared: _Shared | None = message.shared.get(_Shared)
+    if shared is None:
+        shared = message.shared[_Shared] = _Shared()
+    if shared.opened is not None:
+        return shared.opened
+    if shared.task is None:
+        parts = wanted(message)
+        if not parts:
+            shared.opened = NOTHING
+            return NOTHING
+        if _is_plain(message, parts):
+            shared.opened = open_here(message.content, parts, bounds)
+            return shared.opened
+        # A task of its own: the one who asked first may be cancelled while others wait for it too.
+        shared.task = asyncio.get_running_loop().create_task(_compute(shared, parts, elsewhere))
+        shared.task.add_done_callback(_seen)
+    return await asyncio.shield(shared.task)
+
+
+def known_files(message: Message) -> Opened | None:
+    """What was found, where somebody has asked for it."""
+    shared: _Shared | None = message.shared.get(_Shared)
+    return None if shared is None else shared.opened
+
+
+def _is_plain(message: Message, parts: Sequence[Wanted]) -> bool:
+    if sum(one.end - one.start for one in parts) > INLINE:
+        return False
+    return all(holds_nothing(one.names, one.content) for one in given(message.octets, parts) if one.is_open)
+
+
+async def _compute(shared: _Shared, parts: list[Wanted], elsewhere: Elsewhere) -> Opened:
+    try:
+        shared.opened = await elsewhere(parts)
+        return shared.opened
+    finally:
+        shared.task = None
+
+
+def _seen(task: asyncio.Task[Opened]) -> None:
+    """An error is told to those who wait; when nobody waits any more it is nobody's."""
+    if not task.cancelled():
+        task.exception()
