@@ -140,7 +140,10 @@ class Scanner(Plugin[S], Generic[S]):
         """The label of a message that is not to be scanned."""
         if message.size <= self.options.max_size:
             return None
-        evidence = f"not scanned: {message.size} octets, max_size is {self.options.max_size}"
+        return self.too_large(f"not scanned: {message.size} octets, max_size is {self.options.max_size}")
+
+    def too_large(self, evidence: str) -> Label:
+        """The same where the scanner itself found out."""
         return Label(name=f"{self.name}.{TOO_LARGE}", evidence=evidence)
 
     def judge_size(self, transaction: Transaction) -> Reject | Quarantine | None:
@@ -151,8 +154,8 @@ class Scanner(Plugin[S], Generic[S]):
             if label.name == f"{self.name}.{TOO_LARGE}":
                 if self.options.oversize == "reject":
                     text = "Message too large to be checked"
-                    return reject(text, code=552, enhanced="5.3.4", reason=f"{self.name}-too-large", evidence=label.evidence)
-                return quarantine(f"{self.name}-too-large", box=self.options.box, evidence=label.evidence)
+                    return reject(text, code=552, enhanced="5.3.4", reason="too-large-to-scan", evidence=label.evidence)
+                return quarantine("too-large-to-scan", box=self.options.box, evidence=label.evidence)
         return None
 
     def own_findings(self, transaction: Transaction, kind: type[F]) -> Iterator[F]:

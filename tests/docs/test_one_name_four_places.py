@@ -15,6 +15,7 @@ from tests.docs.blocks import TOP, of_page
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BUNDLED: dict[str, str] = PROJECT["entry-points"]["mailgateway.plugins"]
 KEYS_OF_TABLES = {
+    "clamav": {"name", "then", "score", "box"},
     "rules": {"name", "when", "then", "mode"},
     "uribl": {"zone", "symbol", "weight", "weights", "faults", "explain", "of", "level", "hash"},
     "dnsbl": {"zone", "symbol", "weight", "weights", "faults", "explain", "of", "ipv6", "registrable"},

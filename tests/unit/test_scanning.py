@@ -157,9 +157,9 @@ async def test_messages_too_large(oversize: str, kind: type) -> None:
     assert isinstance(past.verdict, kind)
     assert len(scanner.requests) == 1
     if isinstance(past.verdict, Reject):
-        assert (past.verdict.code, past.verdict.enhanced, past.verdict.reason) == (552, "5.3.4", "asking-too-large")
+        assert (past.verdict.code, past.verdict.enhanced, past.verdict.reason) == (552, "5.3.4", "too-large-to-scan")
     if isinstance(past.verdict, Quarantine):
-        assert (past.verdict.box, past.verdict.reason) == ("large", "asking-too-large")
+        assert (past.verdict.box, past.verdict.reason) == ("large", "too-large-to-scan")
 
 
 def test_one_server_or_a_list() -> None:
