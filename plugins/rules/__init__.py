@@ -106,7 +106,7 @@ class Rules(Plugin[Options]):
         self._at_rcpt = tuple(rule for rule in self.rules if rule.at == "rcpt")
         self._runs = tuple(_runs([rule for rule in self.rules if rule.at == "content"], patterns))
         self._marks_junk = any(rule.is_junk and rule.mode == "enforce" for rule in self.rules)
-        self._is_heavy = any(rule.expression.is_heavy for rule in self.rules)
+        self._is_heavy = any(rule.is_heavy for rule in self.rules)
         self._edits: dict[str, tuple[tuple[Edit, ...], bool]] = {}
         """What the rules change, and whether they call it junk."""
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from gateway import PluginOptions, Verdict, accept, defer, discard, quarantine, redirect, reject
+from gateway.plugins.rules.attachments import StripAttachments
 from gateway.plugins.rules.envelope import AddTheRecipient, RemoveTheRecipient, UseTheRecipient
 from gateway.plugins.rules.header import AddTheHeader, Junk, RemoveTheHeader, ReplaceTheHeader, TagTheSubject
 
@@ -129,6 +130,8 @@ Deciding: TypeAlias = Accept | Reject | Defer | Quarantine | Discard | RedirectT
 """Actions that decide a recipient; a rule has at most one."""
 Editing: TypeAlias = TagTheSubject | AddTheHeader | ReplaceTheHeader | RemoveTheHeader
 """Actions that are edits of the header section."""
+Changing: TypeAlias = StripAttachments
+"""Actions that change the body, and may have to leave it as it is."""
 
 ACTIONS: dict[str, type[PluginOptions]] = {
     "accept": Accept,
@@ -142,6 +145,7 @@ ACTIONS: dict[str, type[PluginOptions]] = {
     "add_header": AddTheHeader,
     "replace_header": ReplaceTheHeader,
     "remove_header": RemoveTheHeader,
+    "strip": StripAttachments,
     "junk": Junk,
     "score": GiveScore,
     "label": PutLabel,
@@ -201,6 +205,7 @@ Action = Annotated[
     | Annotated[AddTheHeader, Tag("add_header")]
     | Annotated[ReplaceTheHeader, Tag("replace_header")]
     | Annotated[RemoveTheHeader, Tag("remove_header")]
+    | Annotated[StripAttachments, Tag("strip")]
     | Annotated[Junk, Tag("junk")]
     | Annotated[GiveScore, Tag("score")]
     | Annotated[PutLabel, Tag("label")]

@@ -59,8 +59,13 @@ class Doing:
             return
         self.answers += [Score(symbol=symbol, weight=weight, evidence=rule.evidence) for symbol, weight in rule.scores]
         self.subject.score += sum(weight for _, weight in rule.scores)
-        self.answers += [Label(name=name, evidence=rule.evidence) for name in rule.labels]
-        self.subject.labels += rule.labels
+        labels = [Label(name=name, evidence=rule.evidence) for name in rule.labels]
+        for action in rule.changing:
+            edits, why_not = action.change(self.subject)
+            self.edits += edits
+            labels += why_not
+        self.answers += labels
+        self.subject.labels += tuple(label.name for label in labels)
         if rule.skips:
             self.answers.append(skip(*rule.skips, reason=rule.reason, evidence=rule.evidence))
         self.edits += rule.edits(self.subject.message)

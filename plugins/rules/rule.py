@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from gateway import AddRecipient, Edit, Message, PluginOptions, Recipient, Transaction, UseForwardPath, Verdict
 from gateway.plugins.rules.actions import (
     Action,
+    Changing,
     Deciding,
     Editing,
     GiveScore,
@@ -129,7 +130,17 @@ class Rule(PluginOptions):
     @cached_property
     def changes(self) -> bool:
         """True when it may change the message."""
-        return self.is_junk or any(isinstance(action, Editing) for action in self.then)
+        return self.is_junk or any(isinstance(action, Editing | Changing) for action in self.then)
+
+    @cached_property
+    def is_heavy(self) -> bool:
+        """True when it looks through the content."""
+        return self._expression.is_heavy or any(isinstance(action, Changing) for action in self.then)
+
+    @cached_property
+    def changing(self) -> tuple[Changing, ...]:
+        """What it does to the body."""
+        return tuple(action for action in self.then if isinstance(action, Changing))
 
     def edits(self, message: Message) -> list[Edit]:
         """Header edits."""
