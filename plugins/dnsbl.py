@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -31,6 +31,7 @@ from gateway import (
     reject,
 )
 from gateway.reputation import (
+    PRIVATE,
     Answer,
     DnsList,
     Key,
@@ -58,7 +59,6 @@ MAX_WAITING = 10_000
 """Transactions whose look-ups are remembered."""
 
 Identity = Literal["client", "helo", "reverse_path", "author"]
-_PRIVATE = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10")
 
 
 class AskedList(ListOptions):
@@ -80,7 +80,7 @@ class Options(Thresholds):
     at: Literal["content", "rcpt", "connect"] = "content"
     """When the thresholds count first: after the content; at each RCPT, without the author's domain; or before the greeting, by the client's
     address only: not where users log in, for who they are is not known then."""
-    exempt: tuple[IPv4Network | IPv6Network, ...] = tuple(ip_network(one) for one in _PRIVATE)
+    exempt: tuple[IPv4Network | IPv6Network, ...] = PRIVATE
     """Client networks whose mail is not checked."""
     unanswered: Literal["ignore", "fault"] = "ignore"
     """Lists that do not answer, where their answers could change what happens: `fault` is one for `on_error` to decide."""

@@ -1,21 +1,27 @@
 """What `dnsbl`, `uribl`, `sanity` and `impersonation` share: lists in DNS, registrable domains, totals and thresholds."""
 
 from gateway.reputation.codes import Weight
+from gateway.reputation.generic import generic_name
 from gateway.reputation.hosts import mailto_addresses, url_host
-from gateway.reputation.keys import Address, Key, Kind, address_key, domain_key, parse_address, plain_domain
+from gateway.reputation.keys import PRIVATE, Address, Key, Kind, address_key, domain_key, parse_address, plain_domain
 from gateway.reputation.lists import Answer, DnsList, ListOptions, ask_all, shown, watch
+from gateway.reputation.signs import Cost, Sign, SignsFinding, decide_signs, findings_of_signs
 from gateway.reputation.suffixes import Suffixes, suffix_library
 from gateway.reputation.weighing import Decided, ListFinding, Step, Thresholds, decide, findings_of, weigh
 
 __all__ = [
+    "PRIVATE",
     "Address",
     "Answer",
+    "Cost",
     "Decided",
     "DnsList",
     "Key",
     "Kind",
     "ListFinding",
     "ListOptions",
+    "Sign",
+    "SignsFinding",
     "Step",
     "Suffixes",
     "Thresholds",
@@ -23,8 +29,11 @@ __all__ = [
     "address_key",
     "ask_all",
     "decide",
+    "decide_signs",
     "domain_key",
     "findings_of",
+    "findings_of_signs",
+    "generic_name",
     "mailto_addresses",
     "parse_address",
     "plain_domain",

@@ -10,6 +10,13 @@ from typing import Literal, TypeAlias
 from gateway.idn import a_labels
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+PRIVATE = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10",
+    )
+)  # fmt: skip
+"""Networks that no list outside and no name server outside knows anything of."""
 Kind = Literal["ipv4", "ipv6", "domain", "hash"]
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
