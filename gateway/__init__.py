@@ -41,6 +41,7 @@ from gateway.smtp.paths import Parameter, Path
 from gateway.smtp.replies import Reply
 from gateway.toml_file import TomlFile
 from gateway.transaction import Outcome, Recipient, Transaction
+from gateway.trial import Trial
 from gateway.units import Duration, Size
 from gateway.verdict import (
     Accept,
@@ -134,6 +135,7 @@ __all__ = [
     "Tls",
     "TomlFile",
     "Transaction",
+    "Trial",
     "Unopened",
     "UseForwardPath",
     "UseReversePath",

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
 
 from gateway.context import Context
+from gateway.trial import Trial
 
 PROJECT = "mailgateway"
 _mark = pluggy.HookimplMarker(PROJECT)
@@ -111,6 +112,10 @@ class Plugin(Generic[OptionsT]):
     def unused_hooks(self) -> frozenset[str]:
         """Hooks that have nothing to do with these options: they are left out of the chain and cost nothing."""
         return frozenset()
+
+    async def trials(self) -> Sequence[Trial]:
+        """Run the tests that stand beside its options, and say what came of each: for `mailgateway config check --test`."""
+        return ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

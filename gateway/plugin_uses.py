@@ -99,7 +99,8 @@ class Reading:
             self.problems += error.problems
         except OptionError as error:
             for mistake in error.mistakes:
-                self.object_to((*use.key, *mistake.key), mistake.found, mistake.allowed)
+                key = (*use.key, *mistake.key)
+                self.object_to(as_written(self.config, key) if use.name == RULES else key, mistake.found, mistake.allowed)
         except Exception as error:  # noqa: BLE001 - a plugin's constructor may do anything
             self.object_to(
                 use.key, f"options the plugin {use.name!r} refuses: {type(error).__name__}: {error}", "options it can begin with"
@@ -253,11 +254,16 @@ class Reading:
         }
 
     def _locate_option(self, key: Key) -> tuple[str, int | None]:
-        match key:
-            case ("plugin", "rules", "rule", *rest) | ("plugins", int(), "rule", *rest) if self.config.rule:
-                return self.locate(("rule", *rest))
-            case _:
-                return self.locate(key)
+        return self.locate(as_written(self.config, key))
+
+
+def as_written(config: Config, key: Key) -> Key:
+    """The key of an option of the use `rules` as it stands in the configuration: its rules are at the top."""
+    match key:
+        case ("plugin", "rules", "rule", *rest) | ("plugins", int(), "rule", *rest) if config.rule:
+            return ("rule", *rest)
+        case _:
+            return key
 
 
 def surroundings(config: Config, directory: Path) -> dict[str, Any]:

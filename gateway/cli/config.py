@@ -69,7 +69,10 @@ def exit_with(error: ConfigError) -> NoReturn:
 
 
 @app.command()
-def check(config: ConfigOption = None) -> None:
+def check(
+    config: ConfigOption = None,
+    test: Annotated[bool, typer.Option("--test", help="Run the tests beside rules too; 1 when one fails.")] = False,
+) -> None:
     """Read everything, plugins and rules too, and report every mistake with file and line."""
     from gateway.config.checks import state_is_durable
     from gateway.errors import ConfigError
@@ -86,6 +89,10 @@ def check(config: ConfigOption = None) -> None:
         f"ok: {loaded.name}: {len(found.listener)} listener(s), {len(found.route)} route(s), {len(found.plugins)} plugin(s), "
         f"{len(found.rule)} rule(s)"
     )
+    if test:
+        from gateway.cli.trials import run_trials
+
+        raise typer.Exit(run_trials(loaded))
 
 
 @app.command()

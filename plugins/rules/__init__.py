@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from pydantic import Field, field_validator
 
@@ -26,14 +28,17 @@ from gateway import (
     PluginOptions,
     Recipient,
     Redirect,
+    TomlFile,
     Transaction,
+    Trial,
     add_header,
     hook,
 )
+from gateway.plugins.rules.cases import Case
 from gateway.plugins.rules.doing import Answer, AtRcpt, Doing, asked_at_rcpt
 from gateway.plugins.rules.expressions import Together
 from gateway.plugins.rules.facts import Subject
-from gateway.plugins.rules.files import read_files
+from gateway.plugins.rules.files import RuleFile, read_files
 from gateway.plugins.rules.header import cleared, field_of
 from gateway.plugins.rules.rule import Rule
 from gateway.plugins.rules.searching import Patterns
@@ -49,6 +54,8 @@ MAX_RULES = 10_000
 """Of one group."""
 _MAX_WAITING = 10_000
 """Transactions whose edits are remembered between `judge` and `rewrite`."""
+
+Key: TypeAlias = tuple[str | int, ...]
 
 __all__ = ["Options", "Rule", "Rules"]
 
@@ -92,10 +99,9 @@ class Rules(Plugin[Options]):
     def __init__(self, options: Options | None = None, *, name: str = "", context: Context | None = None) -> None:
         """Reads the files. ConfigError for mistakes in them, ValueError for two rules of one name."""
         super().__init__(options, name=name, context=context)
-        base = Path() if context is None else Path(context.base_directory)
-        files = read_files(self.options.files, base)
-        self._files = tuple(files.watched)
-        self.rules = (*self.options.rule, *files.rules)
+        self._base = Path() if context is None else Path(context.base_directory)
+        self._files = read_files(self.options.files, self._base)
+        self.rules = (*self.options.rule, *self._files.rules)
         if len(self.rules) > MAX_RULES:
             raise OptionError(OptionMistake(key=("files",), found=f"{len(self.rules)} rules", allowed=f"at most {MAX_RULES}"))
         _check_names(self.rules)
@@ -109,11 +115,40 @@ class Rules(Plugin[Options]):
         self._is_heavy = any(rule.is_heavy for rule in self.rules)
         self._edits: dict[str, tuple[tuple[Edit, ...], bool]] = {}
         """What the rules change, and whether they call it junk."""
+        self._held: list[str] | None = None
+
+    async def trials(self) -> Sequence[Trial]:
+        """The tests of all rules."""
+        from gateway.plugins.rules.trying import run_cases  # it brings the kit for tests along
+
+        return await run_cases(self, self._base)
+
+    def places(self) -> Iterator[tuple[Rule, Key, TomlFile[RuleFile] | None]]:
+        """Each rule with its key in the options, or in the file it is from."""
+        for number, rule in enumerate(self.options.rule):
+            yield rule, ("rule", number), None
+        for file in self._files.files:
+            for number, rule in enumerate(file.value.rule):
+                yield rule, ("rule", number), file
+
+    def for_case(self, case: Case, held: list[str]) -> Rules:
+        """The same group for a test: with a context that reaches nothing, and a list of the rules that held."""
+        from gateway.plugins.rules.trying import a_context
+
+        group = copy.copy(self)
+        group.begin_case(a_context(self._base, case.time.timestamp()), held)
+        return group
+
+    def begin_case(self, context: Context, held: list[str]) -> None:
+        """Nothing of the group's own state is left."""
+        self.context = context
+        self._held = held
+        self._edits = {}
 
     @property
     def files_read(self) -> Sequence[Path]:
         """Files of rules, and directories of them."""
-        return self._files
+        return self._files.watched
 
     @property
     def passes_over(self) -> Mapping[str, str]:
@@ -143,7 +178,7 @@ class Rules(Plugin[Options]):
     @hook(cheap=True)
     def rcpt(self, transaction: Transaction, recipient: Recipient) -> list[AtRcpt] | None:
         """Ask the rules that are about the envelope, in order."""
-        return asked_at_rcpt(self._at_rcpt, transaction, recipient) or None
+        return asked_at_rcpt(self._at_rcpt, transaction, recipient, self._held) or None
 
     @hook
     async def judge(self, transaction: Transaction, message: Message) -> list[Answer] | None:
@@ -180,6 +215,8 @@ class Rules(Plugin[Options]):
         for rule, holds in _held(self._runs, subject):
             matched = _matched(rule, subject, doing.left) if holds is None else doing.left
             if matched:
+                if self._held is not None:
+                    self._held.append(rule.name)
                 doing.carry_out(rule, matched)
             if not doing.left:
                 break

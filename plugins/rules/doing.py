@@ -93,8 +93,10 @@ class Doing:
         self.left = [one for one in self.left if one.mailbox not in decided]
 
 
-def asked_at_rcpt(rules: Sequence[Rule], transaction: Transaction, recipient: Recipient) -> list[AtRcpt]:
-    """What rules about the envelope say of one recipient. ValueError as `Expression.holds`."""
+def asked_at_rcpt(
+    rules: Sequence[Rule], transaction: Transaction, recipient: Recipient, held: list[str] | None = None
+) -> list[AtRcpt]:
+    """What rules about the envelope say of one recipient; `held` gets the names of those that hold. ValueError as `Expression.holds`."""
     nothing = cast("Message", None)  # there is none yet; none of their facts and functions reads it
     subject = Subject(transaction, nothing, recipient=recipient)
     answers: list[AtRcpt] = []
@@ -105,6 +107,8 @@ def asked_at_rcpt(rules: Sequence[Rule], transaction: Transaction, recipient: Re
             raise ValueError(f"rule {rule.name!r}: {error}") from error
         if not holds:
             continue
+        if held is not None:
+            held.append(rule.name)
         if rule.mode == "monitor":
             answers.append(would(rule.verdict, reason=rule.reason, evidence=rule.evidence))
             continue

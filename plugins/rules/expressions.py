@@ -14,6 +14,7 @@ from gateway.plugins.rules.checking import Checked, check
 from gateway.plugins.rules.facts import ELEMENTS, FACTS, FactRow, Subject, as_value
 from gateway.plugins.rules.functions import FUNCTIONS
 from gateway.plugins.rules.searching import IN_FACT, IN_TEXT, SEARCHED, Patterns, paths_in
+from gateway.plugins.rules.syntax import check_escapes
 from gateway.plugins.rules.tree import ExpressionError, Node
 from gateway.plugins.rules.writing import write
 
@@ -133,6 +134,7 @@ def _compile(text: str) -> cel.Program:
     try:
         return cel.compile(text)
     except ValueError as error:
+        check_escapes(text)
         found = _PLACE.search(str(error))
         if found is None:
             raise ExpressionError("this is no expression", 0) from error

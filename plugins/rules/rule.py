@@ -21,6 +21,7 @@ from gateway.plugins.rules.actions import (
     Skip,
     name_of,
 )
+from gateway.plugins.rules.cases import Case
 from gateway.plugins.rules.envelope import AddTheRecipient, RemoveTheRecipient, UseTheRecipient, objection
 from gateway.plugins.rules.expressions import Expression, explain
 from gateway.plugins.rules.header import Junk
@@ -40,6 +41,8 @@ class Rule(PluginOptions):
     """`monitor` writes down what the rule would have done."""
     at: Literal["content", "rcpt"] = "content"
     """When it is asked: once the content is there, or at each RCPT."""
+    test: tuple[Case, ...] = Field(default=(), max_length=1_000)
+    """`[[rule.test]]`: messages, and what the rule is to do with them; run by `mailgateway config check --test`."""
 
     _expression: Expression = PrivateAttr()
 
@@ -87,7 +90,7 @@ class Rule(PluginOptions):
     @cached_property
     def reason(self) -> str:
         """`rule-NAME` as one word."""
-        return "rule-" + (re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:50].strip("-") or "unnamed")
+        return reason_of(self.name)
 
     @cached_property
     def evidence(self) -> str:
@@ -154,3 +157,8 @@ class Rule(PluginOptions):
     def removed(self, recipients: Iterable[Recipient]) -> list[str]:
         """Mailboxes of those that it leaves out."""
         return [one for action in self.then if isinstance(action, RemoveTheRecipient) for one in action.among(recipients)]
+
+
+def reason_of(name: str) -> str:
+    """`rule-NAME` as one word."""
+    return "rule-" + (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50].strip("-") or "unnamed")

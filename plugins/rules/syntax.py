@@ -201,6 +201,25 @@ def _split(text: str) -> list[tuple[str, str, int]]:
     return [*pieces, ("end", "", at)]
 
 
+_ESCAPE = re.compile(r"\\(?:[abfnrtv\\'\"`?]|[xX][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-3][0-7]{2})")
+
+
+def check_escapes(text: str) -> None:
+    """ExpressionError for a backslash in a string that begins no escape: mostly a pattern without its `r`."""
+    at = 0
+    while at < len(text):
+        found = _PIECE.match(text, at)
+        if found is None:
+            at += 1
+            continue
+        if found["string"] and "r" not in found["prefix"].lower():
+            left = _ESCAPE.sub(lambda one: " " * len(one[0]), found[0])
+            if (bad := left.find("\\")) >= 0:
+                what = f"'{found[0][bad : bad + 2]}' is no escape of a string"
+                raise ExpressionError(what, at + bad, allowed="patterns with an r in front of the quotes: r'…'")
+        at = found.end()
+
+
 def _string(text: str, at: int) -> Literal:
     prefix = text[: len(text) - len(text.lstrip("rRbB"))].lower()
     kind = "bytes" if "b" in prefix else "string"

@@ -16,7 +16,7 @@ PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["p
 BUNDLED: dict[str, str] = PROJECT["entry-points"]["mailgateway.plugins"]
 KEYS_OF_TABLES = {
     "clamav": {"name", "then", "score", "box"},
-    "rules": {"name", "when", "then", "mode"},
+    "rules": {"name", "when", "then", "mode", "at", "test"},
     "uribl": {"zone", "symbol", "weight", "weights", "faults", "explain", "of", "level", "hash"},
     "dnsbl": {"zone", "symbol", "weight", "weights", "faults", "explain", "of", "ipv6", "registrable"},
     "dkim_sign": {"domain", "selector", "file", "authors", "by", "identity"},

@@ -33,6 +33,7 @@ from gateway import (
 )
 from gateway.plugins.rules import Options, Rule, Rules
 from gateway.plugins.rules.actions import ACTIONS, WORDS
+from gateway.plugins.rules.cases import Case, Expected
 from gateway.plugins.rules.checking import BUILT_IN
 from gateway.plugins.rules.facts import ELEMENTS, FACTS, FactRow
 from gateway.plugins.rules.functions import FUNCTIONS
@@ -422,7 +423,7 @@ def test_the_page_names_every_fact_function_and_action() -> None:
         assert f"| `{name}` |" in page, name
     for name in WORDS:
         assert f'then = "{name}"' in page or f'"{name}"' in page, name
-    for name in (*Options.model_fields, *Rule.model_fields):
+    for name in (*Options.model_fields, *Rule.model_fields, *Case.model_fields, *Expected.model_fields):
         assert f"`{name}`" in page, name
 
 

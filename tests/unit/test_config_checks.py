@@ -403,3 +403,36 @@ def test_a_backend_of_dns_that_is_not_installed_is_a_mistake_of_its_line(
     assert result.exit_code == 2
     assert 'config.toml:5: dns.backend: found "aiodns", which is not installed' in result.output
     assert "mailgateway[aiodns]" in result.output
+
+
+TRIED = """
+[[rule]]
+name = "no"
+when = "message.subject == 'no'"
+then = "reject"
+
+[[rule.test]]
+message.subject = "no"
+expect = "reject"
+"""
+
+
+def test_check_runs_the_tests_beside_rules(config_file: Path) -> None:
+    config_file.write_text('plugins = ["rules"]\nrule_files = ["more.toml"]\n' + config_file.read_text() + TRIED)
+    more = config_file.with_name("more.toml")
+    more.write_text(TRIED.replace('"no"\nwhen', '"also"\nwhen', 1).replace('expect = "reject"', 'expect = "reject 554"'))
+    result = CliRunner().invoke(app, ["config", "check"])
+    assert result.exit_code == 0, result.output
+    assert "test" not in result.output, "they are not run unasked"
+    result = CliRunner().invoke(app, ["config", "check", "--test"])
+    assert result.exit_code == 1
+    assert "more.toml:7: rule 'also', test 1: expected reject 554, got reject 550 5.7.1" in result.output
+    assert result.output.splitlines()[-1] == "2 tests, 1 failed"
+    more.write_text("")
+    config_file.write_text(config_file.read_text().replace('expect = "reject"', 'expect = "nothing"'))
+    result = CliRunner().invoke(app, ["config", "check", "--test"])
+    assert result.exit_code == 1
+    assert "config.toml:12: rule 'no', test 1: the rule holds, and should not" in result.output
+    config_file.write_text(config_file.read_text().replace('expect = "nothing"', 'expect = "holds"'))
+    result = CliRunner().invoke(app, ["config", "check", "--test"])
+    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "1 test, 0 failed")
