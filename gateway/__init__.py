@@ -29,11 +29,14 @@ from gateway.fields import HeaderField
 from gateway.files import File, Opened, Unopened
 from gateway.findings import AuthResult, Fact, Finding, Findings, Label, Score
 from gateway.idn import a_labels
+from gateway.links import Link
+from gateway.lookalikes import is_mixed_script, looks_like, skeleton, u_labels
 from gateway.lookup import Lookup
 from gateway.mailbox_key import MailboxKey, mailbox_key
 from gateway.message import Message, NestedMessage
 from gateway.mime import Part
 from gateway.plugin import Plugin, PluginOptions, hook
+from gateway.redirectors import unwrap
 from gateway.sender_key import sender_key
 from gateway.session import ClientClass, Forwarded, Proxy, Session, Tls
 from gateway.site_files import WatchedFile, library, read_secret
@@ -43,6 +46,7 @@ from gateway.toml_file import TomlFile
 from gateway.transaction import Outcome, Recipient, Transaction
 from gateway.trial import Trial
 from gateway.units import Duration, Size
+from gateway.urls import find_urls, host_of
 from gateway.verdict import (
     Accept,
     AddRecipient,
@@ -97,6 +101,7 @@ __all__ = [
     "HeaderField",
     "InsertHeader",
     "Label",
+    "Link",
     "Log",
     "Lookup",
     "LookupFailedError",
@@ -149,9 +154,13 @@ __all__ = [
     "client_network",
     "defer",
     "discard",
+    "find_urls",
     "hook",
+    "host_of",
     "insert_header",
+    "is_mixed_script",
     "library",
+    "looks_like",
     "mailbox_key",
     "quarantine",
     "read_secret",
@@ -163,8 +172,11 @@ __all__ = [
     "replace_header",
     "replace_part",
     "sender_key",
+    "skeleton",
     "skip",
     "tag_subject",
+    "u_labels",
+    "unwrap",
     "use_forward_path",
     "use_reverse_path",
     "would",

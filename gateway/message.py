@@ -5,17 +5,16 @@ Whatever the octets are, nothing here raises: what was too much or malformed is 
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from typing import Any
 
 from gateway.content import Content, Octets
 from gateway.fields import MAX_VALUE, HeaderField, HeaderSection, scan
 from gateway.header_facts import HeaderFacts
-from gateway.hypertext import read_html
+from gateway.links import Link, links_of
 from gateway.mime import Bounds, Part, Structure, walk
+from gateway.reading import Reading, read
 
-_URL = re.compile(r"(?:https?://|ftp://|www\.)[^\s<>\"'\x00-\x20]{1,2048}", re.IGNORECASE)
 _BOUNDS = Bounds()
 
 
@@ -122,43 +121,39 @@ class Message(HeaderFacts):
         return tuple(dict.fromkeys(part.encryption for part in self._structure.parts if part.encryption))
 
     @cached_property
-    def _reading(self) -> tuple[str, tuple[str, ...], frozenset[str]]:
-        left = self.bounds.text
-        texts: list[str] = []
-        links: list[str] = []
-        hit: set[str] = set()
-        for part in self._structure.parts:
-            if part.is_attachment or not part.content_type.startswith("text/"):
-                continue
-            if part.end - part.body_start > left:
-                hit.add("text")
-            text = part.text(left)
-            left -= min(left, part.end - part.body_start)
-            if part.content_type == "text/html":
-                text, found = read_html(text, max_links=self.bounds.urls)
-                links.extend(found)
-            texts.append(text)
-        text = "\n".join(texts)
-        links.extend(match[0].rstrip(".,;:!?)]}") for match in _URL.finditer(text))
-        urls = tuple(dict.fromkeys(links))
-        if len(urls) > self.bounds.urls:
-            hit.add("urls")
-        return text, urls[: self.bounds.urls], frozenset(hit)
+    def _reading(self) -> Reading:
+        return read(self._structure.parts, self.bounds)
 
     @property
     def text(self) -> str:
-        """What a reader sees of the text parts that are no attachments; of HTML without its tags."""
-        return self._reading[0]
+        """The text of the text parts that are no attachments: of HTML without its tags, of format=flowed without its soft line breaks."""
+        return self._reading.text
+
+    @property
+    def hidden_text(self) -> str:
+        """What of `text` HTML hides: by style, by attribute, in the colour of its ground. Newsletters hide a line on top; spam hides more."""
+        return self._reading.hidden_text
+
+    @property
+    def charsets(self) -> tuple[str, ...]:
+        """The charsets that the text parts declare, in lower case, each once."""
+        return self._reading.charsets
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Links of the HTML parts and URLs in the text, each once."""
-        return self._reading[1]
+        """Links of the HTML parts, URLs in the text, and what redirectors wrap, each once."""
+        return self._reading.urls
+
+    @cached_property
+    def links(self) -> tuple[Link, ...]:
+        """Links with what they show and where they lead to: those of HTML first."""
+        reading = self._reading
+        return links_of(reading.found, reading.anchors, reading.in_html)[: self.bounds.urls]
 
     @cached_property
     def limits_hit(self) -> tuple[str, ...]:
         """What was too much or malformed, as words: `header-fields`, `mime-depth`, `mime-parts`, `text`, …"""
-        hit = set(self._structure.limits_hit) | self._reading[2]
+        hit = set(self._structure.limits_hit) | self._reading.limits_hit
         if self.header.is_cut:
             hit.add("header-fields")
         if not self.header.has_blank_line and self.header.end < self.size:

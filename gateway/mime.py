@@ -11,14 +11,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from gateway.charsets import read_text
 from gateway.content import Content, Octets
 from gateway.encryption import encryption_of
 from gateway.fields import HeaderField, HeaderSection, scan
 from gateway.filenames import every_name, extension, shown, tricks
 from gateway.filetype import DEEP, type_of
-from gateway.words import base64_pieces, decode_base64, decode_charset, decode_octets, parameter_values, parse_parameters
+from gateway.words import base64_pieces, decode_base64, decode_octets, parameter_values, parse_parameters
 
 _DELIMITER = re.compile(rb"--([^\r\n]{1,200})")  # RFC 2046 5.1.1: 70 characters; more are seen
+_MAX_BOUNDARY = 200
 _MAX_DELIMITERS = 200_000
 _HEAD = 4_096
 _PIECE = 256 * 1024
@@ -125,6 +127,11 @@ class Part:
         return next(iter(parameter_values(self._parameters, name)), "")
 
     @property
+    def is_flowed(self) -> bool:
+        """Text whose lines are to be joined (RFC 3676)."""
+        return self.content_type == "text/plain" and self.parameter("format").lower() == "flowed"
+
+    @property
     def is_attachment(self) -> bool:
         """True for what has a name, is marked so, or is no text."""
         if self.disposition == "attachment" or self.filenames:
@@ -206,7 +213,7 @@ class Part:
 
     def text(self, limit: int) -> str:
         """The text, from at most `limit` encoded octets."""
-        return decode_charset(self.content(limit), self.charset or "utf-8")
+        return read_text(self.content(limit), self.charset, is_html=self.content_type == "text/html")
 
     def _decode(self, start: int, end: int) -> bytes:
         octets = self._content.octets[start:end]
@@ -238,7 +245,7 @@ def _value(fields: tuple[HeaderField, ...], name: str) -> str:
 
 def _boundary(parameters: list[tuple[str, str]]) -> str:
     plain = next((value for key, value in parameters if key == "boundary"), "")
-    return (plain or next(iter(parameter_values(parameters, "boundary")), ""))[:200].rstrip(" \t")
+    return (plain or next(iter(parameter_values(parameters, "boundary")), ""))[:_MAX_BOUNDARY].rstrip(" \t")
 
 
 @dataclass(slots=True)
@@ -334,6 +341,8 @@ class _Walk:
         part = Part(self._content, fields, start, body_offset, depth)
         part.within = tuple(one.part for one in self._open)
         while len(self._open) < self._bounds.depth:
+            if len(part.boundary) >= _MAX_BOUNDARY:
+                self._structure.limits_hit.add("mime-boundary")
             if part.boundary:
                 self._open.append(_Open(part, part.boundary))
                 self._known.add(part.boundary)

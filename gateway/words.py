@@ -16,6 +16,8 @@ _WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*+)\?=")  # RFC 2047 2, s
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
 _PIECE = 256 * 1024
 _QUOTED = re.compile(rb"=([0-9A-Fa-f]{2})")
+_NO_LETTERS = re.compile(r"[^a-z0-9]+")
+_PREFIX = re.compile(r"\A(?:x_|cs)(?=[a-z])")
 _PARAMETER = re.compile(r"[;\s]*+([^\s=;\"]++)\s*+=\s*+(\"(?:[^\"\\]|\\.)*+\"?|[^;]*+)|[;\s]*+[^;\s]++|[;\s]++", re.DOTALL)
 _SECTION = re.compile(r"([^*]++)(?:\*(\d{1,4}))?(\*)?")
 
@@ -23,7 +25,15 @@ _SECTION = re.compile(r"([^*]++)(?:\*(\d{1,4}))?(\*)?")
 _NOT_TEXT = frozenset(
     ("base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec", "zlib_codec", "idna", "punycode", "mbcs")
 )
-_CODECS = (frozenset(aliases.values()) | {"utf_8", "latin_1", "ascii", "utf_16", "utf_32", "utf_7"}) - _NOT_TEXT
+_MORE = {
+    "windows_874": "cp874",
+    "iso_8859_8_i": "iso8859_8",
+    "iso_8859_8_e": "iso8859_8",
+    "unicode": "utf_16",
+    "utf_8_sig": "utf_8",
+}
+"""Names of charsets that Python does not have."""
+_CODECS = (frozenset(aliases.values()) | {"cp874", "utf_8", "latin_1", "ascii", "utf_16", "utf_32", "utf_7"}) - _NOT_TEXT
 _MAX_PARAMETERS = 200
 
 
@@ -40,12 +50,19 @@ def decode_octets(octets: bytes) -> str:
         return octets.decode("latin-1")
 
 
+def codec_of(charset: str) -> str:
+    """The name of the codec for a charset, or `` for one that cannot be read."""
+    # codecs.lookup remembers every name it was asked: only names known beforehand get there.
+    name = _NO_LETTERS.sub("_", charset.lower().partition("*")[0]).strip("_")
+    name = _PREFIX.sub("", name)
+    codec = aliases.get(name) or _MORE.get(name, name)
+    return codec if codec in _CODECS else ""
+
+
 def decode_charset(octets: bytes, charset: str) -> str:
     """Text of a named charset; an unknown one is read as `decode_octets` does. Never raises."""
-    # codecs.lookup remembers every name it was asked: only names known beforehand get there.
-    name = re.sub(r"[^a-z0-9]+", "_", charset.lower().partition("*")[0]).strip("_")
-    codec = aliases.get(name, name)
-    if codec in {"utf_8", "ascii"} or codec not in _CODECS:
+    codec = codec_of(charset)
+    if codec in {"", "utf_8", "ascii"}:
         return decode_octets(octets)
     try:
         text = octets.decode(codec, "replace")

@@ -103,6 +103,7 @@ def _of_recipient(prefix: str, own: Callable[[Any], Recipient]) -> tuple[FactRow
 _RECIPIENTS = list_of(record("recipients"))
 _ATTACHMENTS = list_of(record("attachments"))
 _ADDRESSES = list_of(record("addresses"))
+_LINKS = list_of(record("links"))
 _NESTED = list_of(record("nested"))
 _RESULTS = list_of(record("auth_results"))
 _SCORES = list_of(record("scores"))
@@ -183,7 +184,24 @@ FACTS: tuple[FactRow, ...] = (
         lambda s: [f.name.lower() for f in s.message.fields],
     ),
     FactRow("message.text", STRING, "Text of the text parts; of HTML without its tags", lambda s: s.message.text, heavy=True),
-    FactRow("message.urls", STRINGS, "Links of HTML parts and URLs in the text", lambda s: s.message.urls, heavy=True),
+    FactRow("message.hidden_text", STRING, "What of `message.text` HTML hides", lambda s: s.message.hidden_text, heavy=True),
+    FactRow(
+        "message.charsets",
+        STRINGS,
+        "Charsets that text parts declare, in lower case: `utf-8`",
+        lambda s: s.message.charsets,
+        heavy=True,
+    ),
+    FactRow(
+        "message.urls",
+        STRINGS,
+        "Links of HTML parts, URLs in the text, and what redirectors wrap",
+        lambda s: s.message.urls,
+        heavy=True,
+    ),
+    FactRow(
+        "links", _LINKS, "Links of HTML parts and URLs in the text, with what they show", lambda s: s.message.links, heavy=True
+    ),
     FactRow(
         "message.limits_hit",
         STRINGS,
@@ -248,6 +266,31 @@ ELEMENTS: tuple[FactRow, ...] = (
     FactRow("addresses.name", STRING, "Display name, decoded, or ``", lambda one: one.address.name),
     FactRow("addresses.address", STRING, "As written", lambda one: one.address.address),
     FactRow("addresses.domain", STRING, "Its domain in lower case", lambda one: one.address.domain),
+    FactRow("links.url", STRING, "As the message has it", lambda link: link.url),
+    FactRow(
+        "links.host", STRING, "Host of the URL in lower case, with A-labels, as a browser reads it; or ``", lambda link: link.host
+    ),
+    FactRow("links.shown", STRING, "The text of a link in HTML", lambda link: link.shown),
+    FactRow(
+        "links.shown_host",
+        STRING,
+        "The host that this text names, where it reads like an address; or ``",
+        lambda link: link.shown_host,
+    ),
+    FactRow("links.is_html", BOOL, "False for an address in plain text", lambda link: link.is_html),
+    FactRow("links.target", STRING, "Where it leads to: what redirectors wrap, else the URL", lambda link: link.target),
+    FactRow("links.target_host", STRING, "Host of the target", lambda link: link.target_host),
+    FactRow("links.display_host", STRING, "The same with its A-labels decoded", lambda link: link.display_host),
+    FactRow(
+        "links.skeleton", STRING, "What the target's host looks like, in ASCII where it looks so", lambda link: link.skeleton
+    ),
+    FactRow("links.is_wrapped", BOOL, "True where a redirector wraps the target", lambda link: link.is_wrapped),
+    FactRow(
+        "links.is_deceptive", BOOL, "True where it shows one site's address and leads to another", lambda link: link.is_deceptive
+    ),
+    FactRow(
+        "links.is_mixed_script", BOOL, "True where a label of the target's host mixes scripts", lambda link: link.is_mixed_script
+    ),
     FactRow("nested.subject", STRING, "Subject, decoded", lambda one: one.subject),
     FactRow("nested.message_id", STRING, "Message-ID with its angle brackets, or ``", lambda one: one.message_id),
     FactRow("nested.author_addresses", STRINGS, "Each address in From, as written", lambda one: one.author_addresses),

@@ -13,7 +13,7 @@ from typing import Any
 
 import re2
 
-from gateway import AuthResult, Fact
+from gateway import AuthResult, Fact, looks_like
 from gateway.plugins.rules.facts import Subject, clean
 from gateway.plugins.rules.kinds import ANY, BOOL, STRING, STRINGS, Kind
 
@@ -103,6 +103,10 @@ def in_domain(name: str, domains: str | list[str]) -> bool:
     return any(own == domain or own.endswith(f".{domain}") for domain in (text.lower().strip(".") for text in wanted))
 
 
+def _looks_like(name: str, domains: str | list[str]) -> bool:
+    return bool(looks_like(name, [domains] if isinstance(domains, str) else domains))
+
+
 def url_host(url: str) -> str:
     """The host of a URL in lower case, or ``."""
     _, slashes, rest = url.partition("//")
@@ -182,6 +186,13 @@ FUNCTIONS: tuple[FunctionRow, ...] = (
         lambda _: lambda text: text.rpartition("@")[2].lower(),
     ),
     FunctionRow("url_host", (STRING,), STRING, "Host of a URL in lower case", lambda _: url_host),
+    FunctionRow(
+        "looks_like",
+        (STRING, ANY),
+        BOOL,
+        "True for a domain that looks like another one, or one of a list, and is neither it nor below it",
+        lambda _: _looks_like,
+    ),
     FunctionRow("lower", (STRING,), STRING, "In lower case", lambda _: lambda text: text.lower()),
     FunctionRow(
         "matches_any",

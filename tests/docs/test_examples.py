@@ -50,5 +50,5 @@ def test_an_example_that_is_wrong_is_seen() -> None:
 
 
 def test_a_name_without_an_example_is_seen() -> None:
-    assert not examples.examples(examples.docstring(gateway.message, "parsedate_to_datetime"))
+    assert not examples.examples(examples.docstring(gateway.header_facts, "parsedate_to_datetime"))
     assert examples.docstring(gateway.units, "_DURATION") == ""

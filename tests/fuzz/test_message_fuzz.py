@@ -184,6 +184,7 @@ _CALLS = {
     "in_domain": 'message.author_domains.exists(e, in_domain(e, "nowhere.test"))',
     "domain_of": 'domain_of(header("From")) == "x"',
     "url_host": 'message.urls.exists(e, url_host(e) == "nowhere.test")',
+    "looks_like": 'links.exists(e, looks_like(e.host, ["nowhere.test", "paypal.com"]))',
     "lower": 'lower(header("Subject")) == "x"',
     "matches_any": 'matches_any(message.text, ["(a|b)*c{5}never"])',
 }
