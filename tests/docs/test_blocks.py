@@ -86,6 +86,10 @@ def test_every_configuration_loads_with_its_plugins(
         make_signing_key(tmp_path / key, require("openssl"))
     file.write_text(text.replace("/etc/mailgateway/", f"{tmp_path}/"), encoding="utf-8")
     (tmp_path / "routes.txt").write_text("")
+    for beside in of_page(block.page):
+        if beside.language == "text" and beside.name:
+            (tmp_path / beside.name).parent.mkdir(exist_ok=True)
+            (tmp_path / beside.name).write_text(beside.text, encoding="utf-8")
     loaded = load_all(file)
     assert loaded.config.route
     assert set(tomllib.loads(block.text)) <= set(type(loaded.config).model_fields)

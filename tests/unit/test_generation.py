@@ -194,6 +194,8 @@ async def test_bundled_plugins_are_found_as_any_other(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text(base64.b64encode(bytes(range(32))).decode())
     key.chmod(0o600)
+    (tmp_path / "yara").mkdir()
+    (tmp_path / "yara" / "one.yar").write_text("rule One { condition: true }\n")
     signs = 'domain = "example.org"\nselector = "s"\nfile = "key"\n'
     needed = f"[[plugin.dkim_sign.key]]\n{signs}[plugin.arc_seal]\n{signs}"
     needed += "".join(example(name) for name in names - {"dkim_sign", "arc_seal", "rules"})
