@@ -17,6 +17,7 @@ BUNDLED: dict[str, str] = PROJECT["entry-points"]["mailgateway.plugins"]
 KEYS_OF_TABLES = {
     "clamav": {"name", "then", "score", "box"},
     "rules": {"name", "when", "then", "mode", "at", "test"},
+    "ratelimit": {"name", "of", "count", "rate", "burst", "then", "weight", "clients"},
     "uribl": {"zone", "symbol", "weight", "weights", "faults", "explain", "of", "level", "hash"},
     "dnsbl": {"zone", "symbol", "weight", "weights", "faults", "explain", "of", "ipv6", "registrable"},
     "dkim_sign": {"domain", "selector", "file", "authors", "by", "identity"},
