@@ -28,6 +28,7 @@ from gateway.errors import ConfigError, ConfigProblem, DnsError, LookupFailedErr
 from gateway.fields import HeaderField
 from gateway.files import File, Opened, Unopened
 from gateway.findings import AuthResult, Fact, Finding, Findings, Label, Score
+from gateway.footer import Footer
 from gateway.idn import a_labels
 from gateway.links import Link
 from gateway.lookalikes import is_mixed_script, looks_like, skeleton, u_labels
@@ -96,6 +97,7 @@ __all__ = [
     "File",
     "Finding",
     "Findings",
+    "Footer",
     "Forwarded",
     "HeaderAddress",
     "HeaderField",

@@ -226,18 +226,15 @@ def replace_part(part: Part, body: bytes, *, headers: Sequence[tuple[str, str]] 
         Traceback (most recent call last):
         ValueError: the message itself is no part of a multipart
     """
-    _check_part(part)
+    check_part(part)
     lines = []
     for name, value in headers:
         _check_name(name)
         _check_body(name, value)
         lines.append(f"{name}: {encode_words(value)}\r\n".encode())
     octets = b"".join(lines) + b"\r\n" + body
-    for line in octets.split(b"\r\n"):
-        if line.startswith(b"--") and any(
-            one.boundary and decode_octets(line)[2:].startswith(one.boundary) for one in part.within
-        ):
-            raise ValueError("the new part has a line that begins as a boundary of the message does")
+    if has_boundary(part, octets):
+        raise ValueError("the new part has a line that begins as a boundary of the message does")
     start, end = part.start, part.end
     if part.delimiter == part.body_start:  # an empty part: the line end in front of the delimiter is that of its header section
         end = part.delimiter
@@ -258,7 +255,14 @@ def remove_part(part: Part, *, note: str = "") -> ReplacePart:
     return replace_part(part, b"", headers=(("Content-Type", "text/plain"),), note=note)
 
 
-def _check_part(part: Part) -> None:
+def has_boundary(part: Part, octets: bytes) -> bool:
+    """Whether a line would end this part before its end (RFC 2046 5.1.1)."""
+    boundaries = [one.boundary for one in part.within if one.boundary]
+    lines = octets.split(b"\r\n") if boundaries and b"--" in octets else []
+    return any(line.startswith(b"--") and decode_octets(line)[2:].startswith(tuple(boundaries)) for line in lines)
+
+
+def check_part(part: Part) -> None:
     """ValueError with why this part cannot be replaced."""
     if not part.within:
         raise ValueError("the message itself is no part of a multipart")

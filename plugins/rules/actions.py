@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from gateway import PluginOptions, Verdict, accept, defer, discard, quarantine, redirect, reject
 from gateway.plugins.rules.attachments import StripAttachments
+from gateway.plugins.rules.disclaimer import Disclaimer
 from gateway.plugins.rules.envelope import AddTheRecipient, RemoveTheRecipient, UseTheRecipient
 from gateway.plugins.rules.header import AddTheHeader, Junk, RemoveTheHeader, ReplaceTheHeader, TagTheSubject
 
@@ -130,7 +131,7 @@ Deciding: TypeAlias = Accept | Reject | Defer | Quarantine | Discard | RedirectT
 """Actions that decide a recipient; a rule has at most one."""
 Editing: TypeAlias = TagTheSubject | AddTheHeader | ReplaceTheHeader | RemoveTheHeader
 """Actions that are edits of the header section."""
-Changing: TypeAlias = StripAttachments
+Changing: TypeAlias = StripAttachments | Disclaimer
 """Actions that change the body, and may have to leave it as it is."""
 
 ACTIONS: dict[str, type[PluginOptions]] = {
@@ -146,6 +147,7 @@ ACTIONS: dict[str, type[PluginOptions]] = {
     "replace_header": ReplaceTheHeader,
     "remove_header": RemoveTheHeader,
     "strip": StripAttachments,
+    "disclaimer": Disclaimer,
     "junk": Junk,
     "score": GiveScore,
     "label": PutLabel,
@@ -206,6 +208,7 @@ Action = Annotated[
     | Annotated[ReplaceTheHeader, Tag("replace_header")]
     | Annotated[RemoveTheHeader, Tag("remove_header")]
     | Annotated[StripAttachments, Tag("strip")]
+    | Annotated[Disclaimer, Tag("disclaimer")]
     | Annotated[Junk, Tag("junk")]
     | Annotated[GiveScore, Tag("score")]
     | Annotated[PutLabel, Tag("label")]
