@@ -4,7 +4,9 @@ from gateway.reputation.codes import Weight
 from gateway.reputation.generic import generic_name
 from gateway.reputation.hosts import mailto_addresses, url_host
 from gateway.reputation.keys import PRIVATE, Address, Key, Kind, address_key, domain_key, parse_address, plain_domain
+from gateway.reputation.likeness import KnownDomains, Person, addresses_within, bears_name, person
 from gateway.reputation.lists import Answer, DnsList, ListOptions, ask_all, shown, watch
+from gateway.reputation.seen import Seen
 from gateway.reputation.signs import Cost, Sign, SignsFinding, decide_signs, findings_of_signs
 from gateway.reputation.suffixes import Suffixes, suffix_library
 from gateway.reputation.weighing import Decided, ListFinding, Step, Thresholds, decide, findings_of, weigh
@@ -18,8 +20,11 @@ __all__ = [
     "DnsList",
     "Key",
     "Kind",
+    "KnownDomains",
     "ListFinding",
     "ListOptions",
+    "Person",
+    "Seen",
     "Sign",
     "SignsFinding",
     "Step",
@@ -27,7 +32,9 @@ __all__ = [
     "Thresholds",
     "Weight",
     "address_key",
+    "addresses_within",
     "ask_all",
+    "bears_name",
     "decide",
     "decide_signs",
     "domain_key",
@@ -36,6 +43,7 @@ __all__ = [
     "generic_name",
     "mailto_addresses",
     "parse_address",
+    "person",
     "plain_domain",
     "shown",
     "suffix_library",

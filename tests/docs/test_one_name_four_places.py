@@ -18,6 +18,7 @@ KEYS_OF_TABLES = {
     "clamav": {"name", "then", "score", "box"},
     "rules": {"name", "when", "then", "mode", "at", "test"},
     "ratelimit": {"name", "of", "count", "rate", "burst", "then", "weight", "clients"},
+    "impersonation": {"names", "addresses"},
     "uribl": {"zone", "symbol", "weight", "weights", "faults", "explain", "of", "level", "hash"},
     "dnsbl": {"zone", "symbol", "weight", "weights", "faults", "explain", "of", "ipv6", "registrable"},
     "dkim_sign": {"domain", "selector", "file", "authors", "by", "identity"},
