@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
+from urllib.parse import unquote
 
 from pydantic import Field, field_validator, model_validator
 
@@ -41,10 +43,9 @@ from gateway.reputation import (
     decide,
     domain_key,
     findings_of,
-    mailto_addresses,
+    parse_address,
     plain_domain,
     suffix_library,
-    url_host,
     watch,
 )
 
@@ -52,6 +53,8 @@ MAX_LISTS = 20
 _SMALL = 4_096
 """Octets of a message whose URLs are read without a thread."""
 
+_MAILTO = re.compile(r"\s*mailto:([^?]{1,1000})", re.IGNORECASE)
+"""RFC 6068 2: addresses with commas between them."""
 T = TypeVar("T")
 What = Literal["domain", "address", "mailbox"]
 
@@ -105,6 +108,8 @@ class Names:
     """What a message links to, each once, in order."""
 
     domains: tuple[str, ...]
+    """Whole."""
+    registrable: tuple[str, ...]
     addresses: tuple[Address, ...]
     mailboxes: tuple[str, ...]
 
@@ -138,13 +143,9 @@ class Uribl(Plugin[Options]):
         if not self._lists or (is_own and not self.options.all_clients):
             return None
         names = self._read(message) if message.size <= _SMALL else await asyncio.to_thread(self._read, message)
-        most = self.options.max_names
-        asked = Names(_ends(names.domains, most), _ends(names.addresses, most), _ends(names.mailboxes, most))
         limit = min(self.options.time_limit, 0.9 * self.hook_limit)
-        answers = await ask_all(self._questions(asked), self.context.resolver, limit)
-        found = findings_of(_heaviest(answers), self.name)
-        count = len(names.domains) + len(names.addresses) + len(names.mailboxes)
-        left = count - len(asked.domains) - len(asked.addresses) - len(asked.mailboxes)
+        questions, left = self._questions(names)
+        found = findings_of(_heaviest(await ask_all(questions, self.context.resolver, limit)), self.name)
         return [*found, Fact(name=f"{self.name}.not_asked", value=left)] if left else found
 
     @hook(cheap=True)
@@ -174,31 +175,44 @@ class Uribl(Plugin[Options]):
         domains: dict[str, None] = {}
         addresses: dict[Address, None] = {}
         mailboxes = dict.fromkeys(_mailbox(one) for one in _writers(message))
-        for url in message.urls:
-            host = url_host(url)
-            if isinstance(host, str):
-                if host and not self._is_exempt(host):
-                    domains[host] = None
-            elif not (host.is_loopback or host.is_unspecified):
-                addresses[host] = None
-            mailboxes.update(dict.fromkeys(_mailbox(one) for one in mailto_addresses(url)))
+        for link in message.links:
+            if found := _MAILTO.match(link.url):
+                mailboxes.update(dict.fromkeys(_mailbox(unquote(one, errors="replace")) for one in found[1].split(",")[:10]))
+                continue
+            for host in dict.fromkeys((link.host, link.target_host)):
+                address = parse_address(host.strip("[]"))
+                if address is None:
+                    domain = plain_domain(host)
+                    if domain and not self._is_exempt(domain):
+                        domains[domain] = None
+                elif not (address.is_loopback or address.is_unspecified):
+                    addresses[address] = None
         mailboxes.pop("", None)
-        return Names(tuple(domains), tuple(addresses), tuple(mailboxes))
+        registrable = dict.fromkeys(domains if self._suffixes is None else map(self._suffixes.registrable, domains))
+        return Names(tuple(domains), tuple(registrable), tuple(addresses), tuple(mailboxes))
 
     def _is_exempt(self, domain: str) -> bool:
         labels = domain.split(".")
         return any(".".join(labels[place:]) in self._exempt for place in range(len(labels) - 1))
 
-    def _questions(self, names: Names) -> Iterator[tuple[DnsList, Key]]:
-        registrable = [domain if self._suffixes is None else self._suffixes.registrable(domain) for domain in names.domains]
+    def _questions(self, names: Names) -> tuple[list[tuple[DnsList, Key]], int]:
+        """What is asked, and how many names are not."""
+        found: list[tuple[DnsList, Key]] = []
+        left: dict[str, int] = {}
         for options, one in self._lists:
+            keys: dict[str, list[Key]] = {}
             if "domain" in options.of:
-                domains = registrable if options.level == "registrable" else names.domains
-                yield from ((one, domain_key(domain)) for domain in domains)
+                whole = options.level == "whole"
+                keys[options.level] = [domain_key(domain) for domain in (names.domains if whole else names.registrable)]
             if "address" in options.of:
-                yield from ((one, address_key(address)) for address in names.addresses)
+                keys["address"] = [address_key(address) for address in names.addresses]
             if "mailbox" in options.of:
-                yield from ((one, _hashed(mailbox, options.hash)) for mailbox in names.mailboxes)
+                keys["mailbox"] = [_hashed(mailbox, options.hash) for mailbox in names.mailboxes]
+            for what, all_keys in keys.items():
+                asked = _ends(all_keys, self.options.max_names)
+                found += [(one, key) for key in asked]
+                left[what] = len(all_keys) - len(asked)
+        return found, sum(left.values())
 
 
 def _kinds(options: UrlList) -> Iterator[Kind]:

@@ -2,7 +2,6 @@
 
 from gateway.reputation.codes import Weight
 from gateway.reputation.generic import generic_name
-from gateway.reputation.hosts import mailto_addresses, url_host
 from gateway.reputation.keys import PRIVATE, Address, Key, Kind, address_key, domain_key, parse_address, plain_domain
 from gateway.reputation.likeness import KnownDomains, Person, addresses_within, bears_name, person
 from gateway.reputation.lists import Answer, DnsList, ListOptions, ask_all, shown, watch
@@ -41,13 +40,11 @@ __all__ = [
     "findings_of",
     "findings_of_signs",
     "generic_name",
-    "mailto_addresses",
     "parse_address",
     "person",
     "plain_domain",
     "shown",
     "suffix_library",
-    "url_host",
     "watch",
     "weigh",
 ]

@@ -77,6 +77,8 @@ def fact(result: Result, name: str) -> str:
         ("http://[2001:db8::1]/", {"URIBL_IPS_EXAMPLE": 2.0}),
         ("http://127.0.0.1/ http://[::1]/", {}),
         ("http://www.w3.org/TR/", {}),
+        ("http://good.test@shop.test/ http:\\\\www.other.test\\x", {"MULTI": 5.0}),
+        ("https://www.google.com/url?q=https%3A%2F%2Fshop.test%2Fx", {"MULTI": 5.0}),
         ("http://quota.test/", {}),
         ("http://broken.test/", {}),
     ],
