@@ -44,7 +44,7 @@ def encryption_of(part: Part) -> str:
     if head.startswith(_RIGHTS) or kind == "application/x-microsoft-rpmsg-message":
         return "rights"
     if b"%PDF-" in head:
-        return "pdf" if _PDF.search(part.content(LARGEST)) else ""
+        return "pdf" if is_encrypted_pdf(part.content(LARGEST)) else ""
     is_text = kind.startswith("text/") or kind == "application/octet-stream"
     if any(one in _PGP_NAMES for one in part.extensions):
         is_text = True
@@ -53,6 +53,11 @@ def encryption_of(part: Part) -> str:
     if is_text and _ARMOR.search(part.content(1_000_000)):
         return "pgp" if part.is_attachment else "pgp-inline"
     return ""
+
+
+def is_encrypted_pdf(octets: bytes) -> bool:
+    """A trailer names an encryption dictionary (ISO 32000 7.6.1)."""
+    return _PDF.search(octets) is not None
 
 
 def _smime(part: Part, head: bytes) -> str:

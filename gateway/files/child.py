@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from gateway.files.job import Wanted, given
+from gateway.files.parts import Wanted, given
 from gateway.files.values import FileBounds
 from gateway.files.walking import Walk
 from gateway.files.wire import GoneError, receive, send

@@ -31,6 +31,21 @@ class MalformedError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """One attachment, decoded."""
+
+    names: tuple[str, ...]
+    content: Octets
+    declared_type: str
+    part: int
+    within: tuple[str, ...] = ()
+    """Names of the attached messages that it lies in."""
+    signs: tuple[str, ...] = ()
+    is_open: bool = True
+    """False: what is in it is given beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """A file within a file."""
 
@@ -43,6 +58,7 @@ class Member:
     declared_type: str = ""
     is_encrypted: bool = False
     signs: tuple[str, ...] = ()
+    target: str = ""
     trouble: LimitError | None = None
     """Why there is no content."""
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from gateway.content import Content
 from gateway.errors import PluginError
-from gateway.files.job import Wanted
+from gateway.files.parts import Wanted
 from gateway.files.values import FileBounds, Opened, Unopened
 from gateway.files.wire import GoneError, receive, send
 from gateway.isolation.facts import share
@@ -33,6 +33,8 @@ _START_LIMIT = 30.0
 _PATIENCE = 5.0
 """Seconds beside the CPU limit that a process gets, times five, before it is ended."""
 _ATTEMPTS = 2
+_NO_PATH = "/nonexistent"
+"""No library finds a program to run there."""
 
 
 class _Process:
@@ -44,7 +46,7 @@ class _Process:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
                 [sys.executable, "-P", "-m", "gateway.files.child", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                env=environment(),
+                env={**environment(), "PATH": _NO_PATH},
             )  # fmt: skip
         except BaseException:
             ours.close()

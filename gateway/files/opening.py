@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gateway.files.job import Wanted, given, open_here, wanted
+from gateway.content import Content
+from gateway.files.parts import Wanted, given, wanted
 from gateway.files.readers import holds_nothing
 from gateway.files.values import FileBounds, Opened
+from gateway.files.walking import open_all
 from gateway.message import Message
 
 INLINE = 64 * 1024
@@ -45,6 +47,11 @@ async def open_files(message: Message, bounds: FileBounds, elsewhere: Elsewhere)
         shared.task = asyncio.get_running_loop().create_task(_compute(shared, parts, elsewhere))
         shared.task.add_done_callback(_seen)
     return await asyncio.shield(shared.task)
+
+
+def open_here(content: Content, parts: Sequence[Wanted], bounds: FileBounds) -> Opened:
+    """In this process: without a limit on what a library allocates."""
+    return open_all(given(content.octets, parts), bounds)
 
 
 def known_files(message: Message) -> Opened | None:

@@ -13,6 +13,7 @@ from gateway.files.found import PIECE, Budget, Found, LimitError, MalformedError
 
 _MOST_STREAMS = 1_000
 """Streams behind one another in a file."""
+ZSTD_MODULES = ("compression.zstd", "backports.zstd")
 _WINDOW = 64_000_000
 """Octets that a decompressor may remember."""
 
@@ -29,7 +30,7 @@ class Decompressor(Protocol):
 
 def zstd() -> Decompressor:
     """Of the standard library, or of the extra `archives`. LimitError where there is none."""
-    for name in ("compression.zstd", "backports.zstd"):
+    for name in ZSTD_MODULES:
         try:
             module = importlib.import_module(name)
         except ImportError:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from gateway.files.found import Budget, Found, LimitError, MalformedError, Member, Octets, Sign, Trouble
+from gateway.files.found import Budget, Found, Given, LimitError, MalformedError, Member, Sign, Trouble
 from gateway.files.kinds import closer_type
 from gateway.files.readers import reader_for
 from gateway.files.values import File, FileBounds, Opened, Unopened
@@ -14,23 +14,9 @@ from gateway.files.values import File, FileBounds, Opened, Unopened
 MOST_NAMES = 8
 _NAME = 255
 _PATH = 1_000
+_SHORT_TAR = frozenset(("tgz", "tbz", "tbz2", "txz", "tlz", "tzst"))
 _NOTES = 200
 """Files that are named in `Opened.unopened`; the words of the rest are kept all the same."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """One attachment, decoded."""
-
-    names: tuple[str, ...]
-    content: Octets
-    declared_type: str
-    part: int
-    within: tuple[str, ...] = ()
-    """Names of the attached messages that it lies in."""
-    signs: tuple[str, ...] = ()
-    is_open: bool = True
-    """False: what is in it is given beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +96,7 @@ class Walk:
             depth=place.depth,
             part=place.part,
             signs=member.signs,
+            target=_shown(member.target, 2_000),
         )
         self._files.append(file)
         if member.trouble is not None:
@@ -157,7 +144,7 @@ class Walk:
             for one in found:
                 match one:
                     case Member():
-                        self._inner(one, inner, path)
+                        self._inner(one if one.names else replace(one, names=_without_ending(path)), inner, path)
                         if one.is_encrypted:
                             self._files[at] = replace(self._files[at], is_encrypted=True)
                     case Sign():
@@ -198,6 +185,14 @@ def _signed(file: File, sign: Sign) -> File:
 def _shown(name: str, most: int = 4 * _NAME) -> str:
     """On one line, without what a terminal or page would obey."""
     return "".join(c if c.isprintable() else "\ufffd" for c in name[:most])
+
+
+def _without_ending(path: str) -> tuple[str, ...]:
+    """The name of what a compressed stream holds, as the programs that unpack it make it."""
+    stem, dot, ending = _last(path).rpartition(".")
+    if not dot or not stem:
+        return ()
+    return (stem + ".tar" if ending.lower() in _SHORT_TAR else stem,)
 
 
 def _last(name: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from gateway import bucket
 from gateway.context import Resolver
-from gateway.files.job import Wanted, open_here
-from gateway.files.opening import open_files
+from gateway.files.opening import open_files, open_here
+from gateway.files.parts import Wanted
 from gateway.files.values import FileBounds, Opened
 from gateway.message import Message
 from gateway.testing.dns import FakeResolver

@@ -15,8 +15,8 @@ from gateway.config.models import Config
 from gateway.content import Content
 from gateway.files import openers
 from gateway.files.child import _limit_memory  # what a process does to itself
-from gateway.files.job import wanted
 from gateway.files.openers import Openers
+from gateway.files.parts import wanted
 from gateway.files.values import FileBounds, Opened
 from gateway.plugin_context import PluginContexts
 from gateway.testing import a_message

@@ -12,8 +12,8 @@ import pytest
 from gateway import Message, PluginError
 from gateway.content import Content
 from gateway.files import FileBounds, Opened
-from gateway.files.job import Wanted, wanted
 from gateway.files.opening import known_files, open_files
+from gateway.files.parts import Wanted, wanted
 from gateway.testing import FakeContext, a_message
 from tests.archives import EICAR, EICAR_SHA256, a_zip
 
@@ -207,7 +207,7 @@ async def test_what_holds_nothing_goes_to_no_other_process(message: Message) -> 
 def test_opened_survives_json() -> None:
     import json
 
-    from gateway.files.job import open_here
+    from gateway.files.opening import open_here
 
     message = a_message(attach=("a.zip", a_zip({"eicar.com": EICAR}) + b"PK\x03\x04"))
     found = open_here(message.content, wanted(message), FileBounds())

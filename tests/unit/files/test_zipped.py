@@ -12,7 +12,8 @@ import zlib
 import pytest
 
 from gateway.files import FileBounds, Opened
-from gateway.files.walking import Given, open_all
+from gateway.files.found import Given
+from gateway.files.walking import open_all
 from tests.archives import (
     EICAR,
     EICAR_SHA256,

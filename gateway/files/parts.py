@@ -1,4 +1,4 @@
-"""What of a message is to be opened: its attachments by offsets, for a process that maps the same octets."""
+"""Which parts of a message are files: by offsets, for a process that maps the same octets, and decoded there in every way."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from gateway.content import Content, Octets
+from gateway.content import Octets
+from gateway.files.found import Given
 from gateway.files.transfer import has_uuencoded, readings, uuencoded
-from gateway.files.values import FileBounds, Opened
-from gateway.files.walking import Given, Walk
 from gateway.message import Message
 from gateway.mime import Part
 
@@ -88,10 +87,3 @@ def given(octets: Octets, parts: Sequence[Wanted]) -> Iterator[Given]:
         yield replace(base, content=first)
         for content in others:
             yield replace(base, content=content, signs=("broken-encoding",))
-
-
-def open_here(content: Content, parts: Sequence[Wanted], bounds: FileBounds) -> Opened:
-    """In this process: without a limit on what a library allocates."""
-    walk = Walk(bounds)
-    walk.run(given(content.octets, parts))
-    return walk.opened()
