@@ -124,7 +124,8 @@ class Chain:
                 continue
             for answer in run.values:
                 if isinstance(answer, UseForwardPath):
-                    forward_path = forward_path or answer
+                    if forward_path is None:  # the plugins that follow see where it goes on to
+                        forward_path, recipient.sent_path = answer, f"<{answer.path}>".encode()
                 elif isinstance(answer, AddRecipient):
                     added.append(answer)
                 elif decision is None and not isinstance(answer, Would):

@@ -163,7 +163,8 @@ def rcpt(
     When: at each RCPT, after the relay rule and before the next hop is asked.
     Reads: `transaction` with the recipients accepted so far; `recipient`, the one asked about.
     Answer: the first verdict decides this recipient. `accept` spares it the judges and never overrides the relay rule or
-    the next hop. The first `use_forward_path` counts; every `add_recipient` does. `would(verdict)` is written down only.
+    the next hop. The first `use_forward_path` counts, and the plugins that follow see it (`recipient.onward_path`); every
+    `add_recipient` does. `would(verdict)` is written down only.
     Error or time-out: `on_error = "defer"` makes the reply 451, `"ignore"` goes on.
     RFC: 5321 3.3, 4.1.1.3.
 

@@ -43,6 +43,14 @@ class Recipient:
     """The first verdict on this recipient, with its author."""
 
     @property
+    def onward_path(self) -> Path:
+        """The forward-path as it goes on: that of the client, unless a plugin before has said another one."""
+        if not self.sent_path or self.sent_path == self.forward_path.octets:
+            return self.forward_path
+        local_part, _, domain = self.sent_path[1:-1].decode("utf-8", "replace").rpartition("@")
+        return Path(self.sent_path, local_part, domain)
+
+    @property
     def mailbox(self) -> str:
         """`local-part@domain` as the client named it."""
         return self.forward_path.mailbox

@@ -96,7 +96,7 @@ class CallAhead(Plugin[Options]):
     @hook
     async def rcpt(self, recipient: Recipient) -> Reject | None:
         """550 5.1.1 for a recipient that the server refuses as unknown."""
-        path = recipient.forward_path
+        path = recipient.onward_path
         key = mailbox_key(path, case_sensitive=True)
         if key.domain not in self._domains or key.is_postmaster or not path.mailbox.isascii():
             return None

@@ -135,8 +135,8 @@ class Recipients(Plugin[Options]):
                 evidence=f"{unknown} in session {transaction.session.id}",
             )
         self._look()
-        listed = self._table.lists(_domain(recipient.domain) or "")
-        if listed is None or self._is_known(_unquoted(recipient.forward_path.local_part), listed):
+        listed = self._table.lists(_domain(recipient.onward_path.domain) or "")
+        if listed is None or self._is_known(_unquoted(recipient.onward_path.local_part), listed):
             return None
         return reject("No such recipient here", code=550, enhanced="5.1.1", reason="unknown-recipient")
 

@@ -120,10 +120,10 @@ class RecipientsHttp(Plugin[Options]):
     async def rcpt(self, recipient: Recipient) -> Reject | None:
         """550 5.1.1 for a recipient that the service does not know."""
         sensitive = self.options.case_sensitive
-        key = mailbox_key(recipient.forward_path, case_sensitive=sensitive)
+        key = mailbox_key(recipient.onward_path, case_sensitive=sensitive)
         if key.domain not in self._domains or key.is_postmaster or (await self._answer(key)).known:
             return None
-        plain = mailbox_key(recipient.forward_path, case_sensitive=sensitive, subaddress=self.options.subaddress)
+        plain = mailbox_key(recipient.onward_path, case_sensitive=sensitive, subaddress=self.options.subaddress)
         if plain != key and (await self._answer(plain)).known:
             return None
         return reject("No such recipient here", code=550, enhanced="5.1.1", reason="unknown-recipient")

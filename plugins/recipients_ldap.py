@@ -141,7 +141,7 @@ class RecipientsLdap(Plugin[Options]):
     @hook
     async def rcpt(self, recipient: Recipient) -> Reject | UseForwardPath | None:
         """550 5.1.1 for a recipient that the directory does not know; another forward-path for an alias."""
-        path, sensitive = recipient.forward_path, self.options.case_sensitive
+        path, sensitive = recipient.onward_path, self.options.case_sensitive
         key = mailbox_key(path, case_sensitive=sensitive)
         if key.domain not in self._domains or key.is_postmaster:
             return None

@@ -108,12 +108,10 @@ class RecipientsSql(Plugin[Options]):
     @hook
     async def rcpt(self, recipient: Recipient) -> Reject | None:
         """550 5.1.1 for a recipient that the query does not know."""
-        key = mailbox_key(recipient.forward_path, case_sensitive=self.options.case_sensitive)
+        key = mailbox_key(recipient.onward_path, case_sensitive=self.options.case_sensitive)
         if key.domain not in self._domains or key.is_postmaster or await self._known(key):
             return None
-        plain = mailbox_key(
-            recipient.forward_path, case_sensitive=self.options.case_sensitive, subaddress=self.options.subaddress
-        )
+        plain = mailbox_key(recipient.onward_path, case_sensitive=self.options.case_sensitive, subaddress=self.options.subaddress)
         if plain != key and await self._known(plain):
             return None
         return reject("No such recipient here", code=550, enhanced="5.1.1", reason="unknown-recipient")

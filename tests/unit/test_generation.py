@@ -196,6 +196,9 @@ async def test_bundled_plugins_are_found_as_any_other(tmp_path: Path) -> None:
     key.chmod(0o600)
     (tmp_path / "yara").mkdir()
     (tmp_path / "yara" / "one.yar").write_text("rule One { condition: true }\n")
+    (tmp_path / "secrets").mkdir()
+    for number in range(2):
+        (tmp_path / "secrets" / f"batv-{number}").write_text("a secret of some length")
     signs = 'domain = "example.org"\nselector = "s"\nfile = "key"\n'
     needed = f"[[plugin.dkim_sign.key]]\n{signs}[plugin.arc_seal]\n{signs}"
     needed += "".join(example(name) for name in names - {"dkim_sign", "arc_seal", "rules"})
