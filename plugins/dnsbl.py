@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from gateway import (
+    AuthResult,
     ClientClass,
     Context,
     Defer,
@@ -99,7 +100,9 @@ class Options(Thresholds):
 
 
 class Dnsbl(Plugin[Options]):
-    """Gives scores."""
+    """Gives scores, and `auth.dnswl` where a list speaks for the client."""
+
+    gives: ClassVar[tuple[str, ...]] = ("auth.dnswl",)
 
     def __init__(self, options: Options | None = None, *, name: str = "", context: Context | None = None) -> None:
         """OptionError without the library, where a list asks about registrable domains."""
@@ -154,8 +157,7 @@ class Dnsbl(Plugin[Options]):
         if not self._lists or not self._is_concerned(transaction.session):
             return None
         authors, answers = await asyncio.gather(self._ask(self._of_authors(message)), self._of_envelope(transaction))
-        together = [*answers, *authors]
-        return findings_of(together, self.name)
+        return [*findings_of([*answers, *authors], self.name), *map(_dnswl, filter(_speaks_for, answers))]
 
     @hook(cheap=True)
     def judge(self, transaction: Transaction) -> Verdict | None:
@@ -252,6 +254,18 @@ def _kinds(options: AskedList) -> Iterator[Kind]:
         yield "ipv4"
     if set(options.of) - {"client"}:
         yield "domain"
+
+
+def _speaks_for(answer: Answer) -> bool:
+    return bool(answer.codes) and answer.kind in {"ipv4", "ipv6"} and (answer.is_allowed or answer.weight < 0)
+
+
+def _dnswl(answer: Answer) -> AuthResult:
+    # RFC 8904 3.2: the properties of the method dnswl
+    properties = [("dns.zone", answer.zone), ("policy.ip", answer.codes[0])]
+    if answer.text:
+        properties.append(("policy.txt", answer.text))
+    return AuthResult(method="dnswl", result="pass", properties=tuple(properties))
 
 
 def _evidence(answers: Sequence[Answer]) -> str:

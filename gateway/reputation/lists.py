@@ -78,6 +78,7 @@ class Answer:
     zone: str
     symbol: str
     value: str
+    kind: Kind = "domain"
     codes: tuple[str, ...] = ()
     """None: it is not listed, or with a code that counts nothing."""
     weight: float = 0.0
@@ -115,7 +116,7 @@ class DnsList:
     async def ask(self, resolver: Resolver, key: Key, limit: float) -> Answer:
         """Within so many seconds."""
         if len(key.labels) + 1 + len(self.zone) > _MAX_NAME:
-            return Answer(zone=self.zone, symbol=self.symbol, value=key.value)
+            return Answer(zone=self.zone, symbol=self.symbol, value=key.value, kind=key.kind)
         now = self._clock()
         if now < self._rests_until:
             return self._failed(key, f"not asked for {self._rests_until - now:.0f} s after {FAILURES} failures: {self._problem}")
@@ -150,13 +151,14 @@ class DnsList:
         if reading.fault:
             return self._failed(key, reading.fault)
         if not reading.counted:
-            return Answer(zone=self.zone, symbol=self.symbol, value=key.value)
+            return Answer(zone=self.zone, symbol=self.symbol, value=key.value, kind=key.kind)
         if await self._lists_everything(resolver, key.kind):
             return self._failed(key, f"not believed: it lists {NOT_LISTED[key.kind]} too, so it lists everything")
         return Answer(
             zone=self.zone,
             symbol=self.symbol,
             value=key.value,
+            kind=key.kind,
             codes=reading.counted,
             weight=reading.weight,
             is_allowed=reading.is_allowed,
@@ -184,6 +186,7 @@ class DnsList:
             zone=self.zone,
             symbol=self.symbol,
             value=key.value,
+            kind=key.kind,
             fault=shown(fault),
             may_allow=self.codes.may_allow,
             possible=self.codes.most,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway import ClientClass, Defer, DnsAnswer, DnsError, Fact, PluginError, Quarantine, Reject, Score
+from gateway import AuthResult, ClientClass, Defer, DnsAnswer, DnsError, Fact, PluginError, Quarantine, Reject, Score
 from gateway.config.models import DnsConfig
 from gateway.dns import CachingResolver
 from gateway.plugins.dnsbl import Dnsbl, Options
@@ -160,6 +160,19 @@ async def test_a_list_that_allows_wins() -> None:
     result = await checked("192.0.2.3", helo="spam.example", options={"reject_at": 0.1})
     assert (result.verdict, fact(result, "allowed")) == (None, GOOD)
     assert sum(scores(result).values()) == 0.0
+
+
+@pytest.mark.parametrize(("address", "codes"), [("192.0.2.3", "127.0.9.3"), ("192.0.2.7", "127.0.9.1")])
+async def test_a_list_that_speaks_for_the_client_is_a_result_of_authentication(address: str, codes: str) -> None:
+    """RFC 8904 3.2."""
+    result = await checked(address)
+    [found] = [one for one in result.findings if isinstance(one, AuthResult)]
+    assert (found.method, found.result, found.properties) == ("dnswl", "pass", (("dns.zone", GOOD), ("policy.ip", codes)))
+    zones = {**ZONES, f"3.2.0.192.{GOOD}": {"A": ["127.0.9.3"], "TXT": ["good.example 3"]}}
+    told = await checked("192.0.2.3", zones, options={"lists": [{"zone": GOOD, "weight": "allow", "explain": True}]})
+    [found] = [one for one in told.findings if isinstance(one, AuthResult)]
+    assert found.property("policy.txt") == "good.example 3"
+    assert not [one for one in (await checked("192.0.2.1")).findings if isinstance(one, AuthResult)]
 
 
 @pytest.mark.parametrize("at", ["rcpt", "connect"])
