@@ -20,7 +20,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo core uncore compiler test test-core difference reloads fuzz servers lint types fmt docs site api bench count growth valgrind soak clean
+.PHONY: help run demo core uncore compiler test test-core difference reloads fuzz trouble servers lint types fmt docs site api bench count growth valgrind soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ reloads: .venv/installed-tests ## 10,000 reloads of a worker, and nothing left o
 
 fuzz: .venv/installed-tests ## generated and hostile input, FUZZ=100 times as much as the suite has (ARGS='-k dkim' for some of it)
 	@MAILGATEWAY_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q -rP --show-capture=stdout --reruns 0 --timeout 0 tests/fuzz $(ARGS)
+
+trouble: .venv/installed-tests ## scanners that are killed, stopped, slow or mad while mail flows, with figures
+	@MAILGATEWAY_TROUBLE=1 $(BIN)/python -m pytest -q -s --reruns 0 --timeout 0 tests/integration/test_scanners_in_trouble.py $(ARGS)
 
 servers: ## install the real mail servers that the tests talk to, and fetch the mail they send (root on Debian; otherwise those tests are skipped)
 	@tests/install-servers

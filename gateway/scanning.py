@@ -7,9 +7,9 @@ for what asks servers. What is said to a server, and what its answer comes to, i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
-from typing import Annotated, Generic, Literal, TypeAlias
+from typing import Annotated, Any, Generic, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypeVar
@@ -34,7 +34,7 @@ PING_WHILE_AWAY = 1.0
 """Seconds between two pings of a server that does not answer."""
 TOO_LARGE = "too_large"
 """Behind the plugin's name: the label of a message that was not scanned because of its size."""
-Question: TypeAlias = Callable[[Service], Awaitable[T]]
+Question: TypeAlias = Callable[[Service], Coroutine[Any, Any, T]]
 
 
 def shown(text: str | bytes, limit: int = 200) -> str:

@@ -7,10 +7,10 @@ within a turn (`turn`), several servers one after the other: `gateway.scanning`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator
 
@@ -121,6 +121,7 @@ class Service:
         self._idle_limit = idle
         self._max_uses = max_uses
         self._idle: list[Wire] = []
+        self._asking: set[asyncio.Task[Any]] = set()
         self._was_away = False
         """It could not be reached, and has not been since."""
         self._meter = metrics.ServiceMeter(plugin, str(address)) if plugin else None
@@ -142,7 +143,7 @@ class Service:
 
     # One question
 
-    async def turn(self, question: Callable[[Service], Awaitable[T]], limit: float) -> T:
+    async def turn(self, question: Callable[[Service], Coroutine[Any, Any, T]], limit: float) -> T:
         """The answer to one question, which has the limit in seconds, its wait for a free place included. ServiceError.
 
         Whatever of OSError, EOFError, TimeoutError and BadAnswerError the question raises is the server's failure.
@@ -153,7 +154,7 @@ class Service:
         try:
             async with asyncio.timeout(limit), self._seats:
                 asked = loop.time()
-                answer = await question(self)
+                answer = await self._apart(question(self))
         except TimeoutError:
             if not asked:
                 raise self._busy(tries=tries) from None
@@ -185,6 +186,20 @@ class Service:
             yield wire
         finally:
             wire.close()
+
+    async def _apart(self, question: Coroutine[Any, Any, T]) -> T:
+        """In a task of its own: what a library does when it is cancelled (anyio's scopes in HTTP clients cancel the task that they
+        know) must not reach the transaction's task, which goes on.
+        """
+        task = asyncio.get_running_loop().create_task(question, name=f"ask {self.address}")
+        self._asking.add(task)
+        task.add_done_callback(self._asked)
+        return await task
+
+    def _asked(self, task: asyncio.Task[Any]) -> None:
+        self._asking.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may have gone: nobody else looks at it
 
     # Connections that are lent
 
@@ -234,7 +249,7 @@ class Service:
             self._meter.failed(cause, rests=self.is_resting)
         return ServiceError(f"{self.address}: {problem}")
 
-    async def ping(self, question: Callable[[Service], Awaitable[None]], limit: float) -> bool:
+    async def ping(self, question: Callable[[Service], Coroutine[Any, Any, None]], limit: float) -> bool:
         """Ask whether it is there, outside of the turns of mail. Once one that was away is back, a question tries it at once.
 
         It does not close the circuit: a server that answers this may fail at everything else.

@@ -174,13 +174,12 @@ async def test_other_answers_are_faults(answer: str | bytes, told: str) -> None:
 async def test_servers_that_hang_drop_or_refuse() -> None:
     async with FakeScanner("clamd") as scanner:
         plugin = asking(scanner)
-        for misbehave, told in (
-            (scanner.hangs, "no answer within 0.09 s"),
-            (scanner.drops, "the connection was closed before the answer"),
-        ):
-            misbehave()
-            result = await run_plugin(plugin, timeout=0.1, on_error="defer")
-            assert told in " ".join(step["evidence"] for step in result.trace)
+        scanner.hangs()
+        result = await run_plugin(plugin, timeout=0.1, on_error="defer")
+        assert "no answer within 0.09 s" in " ".join(step["evidence"] for step in result.trace)
+        scanner.drops()
+        result = await run_plugin(plugin, on_error="defer")
+        assert "the connection was closed before the answer" in " ".join(step["evidence"] for step in result.trace)
         await scanner.refuses()
         result = await run_plugin(plugin, on_error="defer")
         assert "cannot connect" in " ".join(step["evidence"] for step in result.trace)

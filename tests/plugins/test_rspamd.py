@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import tempfile
@@ -346,7 +347,7 @@ async def test_what_is_no_answer_is_a_fault(answer: str | bytes, status: int, to
     for on_error, has_verdict in (("defer", True), ("ignore", False)):
         async with FakeScanner("http") as scanner:
             scanner.answers(answer, status=status)
-            result = await run_plugin(asking(scanner), on_error=on_error, timeout=2.0 if "within" not in told else 0.1)
+            result = await run_plugin(asking(scanner), on_error=on_error, timeout=10.0 if "within" not in told else 0.1)
         assert (result.verdict is not None) is has_verdict
         assert any(told in step["evidence"] for step in result.trace), [step["evidence"] for step in result.trace]
         assert result.edits == ()
@@ -355,19 +356,41 @@ async def test_what_is_no_answer_is_a_fault(answer: str | bytes, status: int, to
 async def test_servers_that_hang_drop_or_refuse() -> None:
     async with FakeScanner("http") as scanner:
         plugin = asking(scanner)
-        for misbehave, told in (
-            (scanner.hangs, "no answer within 0.09 s"),
-            (scanner.drops, "the connection was closed before the answer"),
-            (
-                lambda: scanner.drops(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{"),
-                "the connection was closed before the answer",
-            ),
-        ):
-            misbehave()
-            result = await run_plugin(plugin, timeout=0.1, on_error="defer")
-            assert told in " ".join(step["evidence"] for step in result.trace)
+        scanner.hangs()
+        result = await run_plugin(plugin, timeout=0.1, on_error="defer")
+        assert "no answer within 0.09 s" in " ".join(step["evidence"] for step in result.trace)
+        for after_octets in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{"):
+            scanner.drops(after_octets)
+            result = await run_plugin(plugin, on_error="defer")
+            assert "the connection was closed before the answer" in " ".join(step["evidence"] for step in result.trace)
         await scanner.refuses()
         assert "cannot connect" in " ".join(step["evidence"] for step in (await run_plugin(plugin, on_error="defer")).trace)
+
+
+async def test_a_session_outlives_a_question_that_the_chain_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The HTTP library cancels the task that it was called in, even where that has gone on to something else."""
+    monkeypatch.setattr("gateway.scanning.SHARE", 1.5)
+    async with FakeScanner("http") as scanner:
+        scanner.hangs()
+        options = {"server": scanner.address, "ping": 0, "client_names": False, "timeout": "50ms", "failures": 0}
+
+        async def session() -> list[str]:
+            async with mail.client() as client:
+                await client.reply()
+                lines = (
+                    "EHLO c.example",
+                    "MAIL FROM:<a@c.example>",
+                    "RCPT TO:<bob@example.org>",
+                    "DATA",
+                    "Subject: x\r\n\r\nx\r\n.",
+                    "NOOP",
+                )
+                return [(await client.ask(line))[:3] for line in lines]
+
+        async with EndToEnd(plugins=["rspamd"], options={"rspamd": options}) as mail:
+            for _ in range(3):
+                found = await asyncio.gather(*(session() for _ in range(20)))
+                assert found == [["250", "250", "250", "354", "451", "250"]] * 20
 
 
 async def test_it_is_pinged() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ def service(address: ServiceAddress | str = "it", **options: Any) -> Service:
     return Service(address, **{"connections": 2, "connect_timeout": 0.05, "failures": 2, "rest": 3600.0, **options})
 
 
-def raising(error: BaseException) -> Callable[[Service], Awaitable[None]]:
+def raising(error: BaseException) -> Callable[[Service], Coroutine[Any, Any, None]]:
     async def question(_: Service) -> None:
         raise error
 
@@ -33,7 +33,7 @@ async def hang(_: Service) -> None:
     await asyncio.sleep(3600)
 
 
-async def trouble(one: Service, question: Callable[[Service], Awaitable[object]], limit: float = 10.0) -> str:
+async def trouble(one: Service, question: Callable[[Service], Coroutine[Any, Any, object]], limit: float = 10.0) -> str:
     with pytest.raises(ServiceError) as raised:
         await one.turn(question, limit)
     return str(raised.value)
@@ -170,7 +170,7 @@ async def test_a_server_that_answers_pings_and_nothing_else_stays_left_alone() -
         (raising(BadAnswerError("PANG")), "to a ping: PANG"),
     ],
 )
-async def test_pings_that_fail(question: Callable[[Service], Awaitable[None]], problem: str) -> None:
+async def test_pings_that_fail(question: Callable[[Service], Coroutine[Any, Any, None]], problem: str) -> None:
     one = service()
     assert not await one.ping(question, 0.01)
     assert one.breaker.problem == problem
