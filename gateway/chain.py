@@ -176,8 +176,13 @@ class Chain:
         """
         if self.steps["check"]:
             await self._check(transaction, message, begun)
-        if not self.steps["judge"]:
-            return
+            judging.tell_limits(transaction, message)
+        if self.steps["judge"]:
+            await self._judge(transaction, message)
+            judging.tell_limits(transaction, message)
+
+    async def _judge(self, transaction: Transaction, message: Message) -> None:
+        """Ask in order until no recipient is undecided."""
         end = self._end(self._check_budget, transaction)
         steps = self.steps["judge"]
         skipped: dict[str, str] = {}
@@ -200,7 +205,9 @@ class Chain:
 
     async def rewrite(self, transaction: Transaction, message: Message) -> tuple[Edit, ...]:
         """All edits, in order. StageDeferredError when a plugin failed and its `on_error` is `defer`."""
-        return cast("tuple[Edit, ...]", await self._collect("rewrite", transaction, message))
+        edits = await self._collect("rewrite", transaction, message)
+        judging.tell_limits(transaction, message)
+        return cast("tuple[Edit, ...]", edits)
 
     async def sign(self, transaction: Transaction, message: Message) -> tuple[AddHeader, ...]:
         """Fields to put on top, the first below the second. StageDeferredError as for `rewrite`."""

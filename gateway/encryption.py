@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gateway.mime import Part
 
-LARGEST = 20_000_000
-"""Octets of a PDF, or of a text, that are searched."""
-_ARMOR = re.compile(rb"(?:\A|[\r\n])[ \t>]{0,20}-----BEGIN PGP MESSAGE(?:, PART [0-9/]{1,9})?-----")
+TEXT = 1_000_000
+"""Octets of a text that are searched for armor."""
+_BEGIN = b"-----BEGIN PGP MESSAGE"
+_ARMOR = re.compile(rb"-----BEGIN PGP MESSAGE(?:, PART [0-9/]{1,9})?-----")
+_INDENT = b" \t>"
+_ESCAPED = re.compile(rb"#(?:45|6[eE]|63|72|79|70|74)")
+_LONGEST = 256
+"""Octets that `_PDF` may need."""
 _PDF = re.compile(
-    rb"/(?:E|#45)(?:n|#6[eE])(?:c|#63)(?:r|#72)(?:y|#79)(?:p|#70)(?:t|#74)[\0\t\n\f\r ]{0,100}(?:[0-9]{1,10}[\0\t\n\f\r ]{1,20}[0-9]{1,5}|<<)"
+    rb"/(?:E|#45)(?:n|#6[eE])(?:c|#63)(?:r|#72)(?:y|#79)(?:p|#70)(?:t|#74)[\0\t\n\f\r ]{0,100}+(?:[0-9]{1,10}+[\0\t\n\f\r ]{1,20}+[0-9]|<<)"
 )
 _ENCRYPTED_DATA = (
     bytes.fromhex("06092a864886f70d010703"),  # RFC 5652 6.1: enveloped-data
@@ -44,20 +49,43 @@ def encryption_of(part: Part) -> str:
     if head.startswith(_RIGHTS) or kind == "application/x-microsoft-rpmsg-message":
         return "rights"
     if b"%PDF-" in head:
-        return "pdf" if is_encrypted_pdf(part.content(LARGEST)) else ""
+        return "pdf" if _is_sealed_pdf(part) else ""
     is_text = kind.startswith("text/") or kind == "application/octet-stream"
     if any(one in _PGP_NAMES for one in part.extensions):
         is_text = True
         if head[:1] and head[0] in _PGP_PACKETS:
             return "pgp"
-    if is_text and _ARMOR.search(part.content(1_000_000)):
+    if is_text and _has_armor(part.head(TEXT)):
         return "pgp" if part.is_attachment else "pgp-inline"
     return ""
 
 
 def is_encrypted_pdf(octets: bytes) -> bool:
     """A trailer names an encryption dictionary (ISO 32000 7.6.1)."""
-    return _PDF.search(octets) is not None
+    return (b"/Encrypt" in octets or _ESCAPED.search(octets) is not None) and _PDF.search(octets) is not None
+
+
+def _is_sealed_pdf(part: Part) -> bool:
+    """By pieces, so that no search holds other threads for long."""
+    tail = b""
+    for piece in part.pieces():
+        octets = tail + piece
+        if is_encrypted_pdf(octets):
+            return True
+        tail = octets[-_LONGEST:]
+    return False
+
+
+def _has_armor(octets: bytes) -> bool:
+    """RFC 9580 6.2: at the beginning of a line, which an answer may have quoted."""
+    at = octets.find(_BEGIN)
+    while at >= 0:
+        front = octets[max(at - 20, 0) : at].rstrip(_INDENT)
+        is_start = front[-1:] in {b"\n", b"\r"} or (not front and at <= 20)
+        if is_start and _ARMOR.match(octets, at):
+            return True
+        at = octets.find(_BEGIN, at + 1)
+    return False
 
 
 def _smime(part: Part, head: bytes) -> str:

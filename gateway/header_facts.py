@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,998}>")
 
+ADDRESSES_CUT = "_addresses_cut"
+"""What an object has where some field had more addresses than are read."""
+
 
 class HeaderFacts:
     """Facts of one header section; whoever derives from it has its `fields` and `bounds`."""
@@ -104,15 +107,18 @@ class HeaderFacts:
         return tuple(dict.fromkeys(filter(None, map(domain_of, self.author_addresses))))
 
     def addresses_in(self, name: str) -> tuple[HeaderAddress, ...]:
-        """Each address of each field of this name, in order, within the bounds of `author_addresses`."""
+        """Each address of each field of this name, in order: at most 1,000, of those in From 100, and of 64 KiB."""
+        limit = self.bounds.addresses if name.lower() == "from" else self.bounds.header_addresses
         result: dict[str, HeaderAddress] = {}
         size = 0
         for one in self.fields_named(name):
-            for found in named_addresses(one.unfolded, limit=self.bounds.addresses - len(result)):
+            for found in named_addresses(one.unfolded, limit=limit - len(result)):
                 result.setdefault(found.address, found)
             size += one.end - one.colon
             if size > MAX_VALUE:
                 break
+        if len(result) >= limit or size > MAX_VALUE:
+            self.__dict__[ADDRESSES_CUT] = True
         return tuple(result.values())
 
     @cached_property

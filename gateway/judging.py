@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gateway.findings import Finding, Label, Score
+from gateway.findings import Fact, Finding, Label, Score
 from gateway.trace import Trace
 from gateway.verdict import (
     Accept,
@@ -25,11 +25,14 @@ from gateway.verdict import (
 
 if TYPE_CHECKING:
     from gateway.dns_account import DnsAccount
+    from gateway.message import Message
     from gateway.runner import Run
     from gateway.session import Session
     from gateway.steps import Step
     from gateway.transaction import Recipient, Transaction
 
+LIMITS = "message.limits"
+"""Name of the fact that says what was too much or malformed in a message."""
 _VERDICTS = (Accept, Reject, Defer, Quarantine, Discard, Redirect)
 
 
@@ -137,6 +140,19 @@ def tell_budget(trace: Trace, account: DnsAccount) -> None:
     if not account.told:
         account.told = True
         trace.step(stage="dns", plugin="", outcome="budget", evidence=str(account))
+
+
+def tell_limits(transaction: Transaction, message: Message) -> None:
+    """A finding of what was too much or malformed, as far as somebody has looked: once, and again where more has shown itself."""
+    words = message.limits_known
+    if not words:
+        return
+    found = Fact(name=LIMITS, value=", ".join(words))
+    if found in transaction.findings.of(Fact):
+        return
+    transaction.findings.add("", found)
+    trace = trace_of(transaction.session, transaction)
+    trace.step(stage="content", plugin="", outcome="finding", findings=(found,))
 
 
 def record_run(trace: Trace, step: Step, run: Run, about: str) -> str:

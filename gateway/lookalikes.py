@@ -142,12 +142,13 @@ def _u_label(label: str) -> str:
     if label[:4].lower() != "xn--" or not label.isascii() or len(label) > 63:
         return label
     try:
-        return idna.ulabel(label)
+        found = idna.ulabel(label)
     except UnicodeError:  # IDNAError is one; IDNA 2003 had room for more
         try:
-            return label[4:].encode("ascii").decode("punycode")
+            found = label[4:].encode("ascii").decode("punycode")
         except (UnicodeError, ValueError, OverflowError):
             return label
+    return label if found.isascii() else found
 
 
 def _is_mixed(label: str) -> bool:

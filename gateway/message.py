@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.content import Content, Octets
 from gateway.fields import MAX_VALUE, HeaderField, HeaderSection, scan
-from gateway.header_facts import HeaderFacts
+from gateway.header_facts import ADDRESSES_CUT, HeaderFacts
 from gateway.links import Link, links_of
 from gateway.mime import Bounds, Part, Structure, walk
 from gateway.reading import Reading, read
@@ -153,13 +153,31 @@ class Message(HeaderFacts):
     @cached_property
     def limits_hit(self) -> tuple[str, ...]:
         """What was too much or malformed, as words: `header-fields`, `mime-depth`, `mime-parts`, `text`, …"""
-        hit = set(self._structure.limits_hit) | self._reading.limits_hit
-        if self.header.is_cut:
+        _ = self.header, self._structure, self._reading, self.author_addresses, self.sender, self.reply_to, self.to, self.cc
+        return self.limits_known
+
+    @property
+    def limits_known(self) -> tuple[str, ...]:
+        """What of `limits_hit` has shown itself, because somebody looked there; nothing is read for it."""
+        header = self._header
+        if header is None:
+            return ()
+        hit: set[str] = set()
+        if header.is_cut:
             hit.add("header-fields")
-        if not self.header.has_blank_line and self.header.end < self.size:
+        if not header.has_blank_line and header.end < self.size:
             hit.add("header-malformed")
-        if any(one.end - one.colon > MAX_VALUE for one in self.fields):
+        if header.end > MAX_VALUE and any(one.end - one.colon > MAX_VALUE for one in header.fields):
             hit.add("field-size")
-        if len(self.author_addresses) >= self.bounds.addresses or self.author_octets > MAX_VALUE:
+        read = self.__dict__
+        if "author_addresses" in read and (
+            len(self.author_addresses) >= self.bounds.addresses or (header.end > MAX_VALUE and self.author_octets > MAX_VALUE)
+        ):
             hit.add("author-addresses")
+        if ADDRESSES_CUT in read:
+            hit.add("addresses")
+        if "_structure" in read:
+            hit |= self._structure.limits_hit
+        if "_reading" in read:
+            hit |= self._reading.limits_hit
         return tuple(sorted(hit))

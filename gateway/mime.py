@@ -22,6 +22,9 @@ from gateway.words import base64_pieces, decode_base64, decode_octets, parameter
 _DELIMITER = re.compile(rb"--([^\r\n]{1,200})")  # RFC 2046 5.1.1: 70 characters; more are seen
 _MAX_BOUNDARY = 200
 _MAX_DELIMITERS = 200_000
+_MAX_PART_HEADER = 262_144
+_WINDOW = 4 << 20
+"""Octets that are searched at once: a search holds all threads."""
 _HEAD = 4_096
 _PIECE = 256 * 1024
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}")
@@ -42,7 +45,9 @@ class Bounds:
     """Octets of text that are read for `text` and `urls`."""
     urls: int = 1_000
     addresses: int = 100
-    """Author addresses, and those of one other kind of field."""
+    """Author addresses."""
+    header_addresses: int = 1_000
+    """Addresses in one other kind of field."""
 
 
 class Part:
@@ -228,11 +233,16 @@ def _delimiters(octets: Octets, start: int) -> Iterator[re.Match[bytes]]:
     """Lines from here on that begin with `--`. By a search for octets: a pattern that is tried at each of them takes a hundred times as long."""
     if start == 0 and (found := _DELIMITER.match(octets)) is not None:
         yield found
-    at = octets.find(b"\n--", max(start - 1, 0))
-    while at >= 0:
-        if (found := _DELIMITER.match(octets, at + 1)) is not None:
+    at, size = max(start - 1, 0), len(octets)
+    while at < size:
+        upto = min(at + _WINDOW, size)
+        line = octets.find(b"\n--", at, upto)
+        if line < 0:
+            at = size if upto == size else upto - 2
+            continue
+        if (found := _DELIMITER.match(octets, line + 1)) is not None:
             yield found
-        at = octets.find(b"\n--", at + 1)
+        at = line + 1
 
 
 def _value(fields: tuple[HeaderField, ...], name: str) -> str:
@@ -331,8 +341,9 @@ class _Walk:
         return None
 
     def _scan(self, at: int) -> HeaderSection:
-        section = scan(self._content, at, max_fields=self._bounds.part_fields)
-        if section.is_cut:
+        stop = min(len(self._content.octets), at + _MAX_PART_HEADER)
+        section = scan(self._content, at, stop, max_fields=self._bounds.part_fields)
+        if section.is_cut or section.body_offset - at >= _MAX_PART_HEADER:
             self._structure.limits_hit.add("part-fields")
         return section
 

@@ -57,10 +57,12 @@ def test_fields_of_addresses() -> None:
 
 
 def test_addresses_are_bounded() -> None:
-    many = message("To: " + ",".join(f"{n}@t.test" for n in range(300)) + "\n\n")
-    assert len(many.to) == 100
+    many = message("To: " + ",".join(f"{n}@t.test" for n in range(300)) + "\n\n", Bounds(header_addresses=100))
+    assert (len(many.to), many.limits_hit) == (100, ("addresses",))
     wide = message("".join(f"To: {'x' * 30_000} <{n}@t.test>\n" for n in range(10)) + "\n")
-    assert len(wide.to) == 3  # 64 KiB of all fields of a name
+    assert (len(wide.to), wide.limits_hit) == (3, ("addresses",))  # 64 KiB of all fields of a name
+    few = message("To: a@t.test, b@t.test\n\n", Bounds(header_addresses=3))
+    assert (len(few.to), few.limits_known, few.limits_hit) == (2, (), ())
 
 
 DATES = [
