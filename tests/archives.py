@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import itertools
+import lzma
 import struct
 import tarfile
 import zipfile
 import zlib
 from typing import Literal
+
+from gateway.testing import a_message
 
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 """What every scanner agrees to find (eicar.org)."""
@@ -253,3 +257,41 @@ def a_pdf(*, embedded: bytes = b"", trailer: bytes = b"", catalog: bytes = b"") 
         + trailer
         + b">>\n%%EOF\n"
     )
+
+
+RTF = b"{\\rtf1{\\object\\objemb{\\*\\objclass Package}{\\*\\objdata "
+WITH_EICAR = {
+    "tar": (a_tar({"dir/eicar.com": EICAR}), "a/dir/eicar.com"),
+    "tar.gz": (a_tar({"eicar.com": EICAR}, "w:gz"), "a.tar.gz/a.tar/eicar.com"),
+    "tar.bz2": (a_tar({"eicar.com": EICAR}, "w:bz2"), "a.tar.bz2/a.tar/eicar.com"),
+    "tgz": (a_tar({"eicar.com": EICAR}, "w:gz"), "a.tgz/a.tar/eicar.com"),
+    "tar.xz": (a_tar({"eicar.com": EICAR}, "w:xz"), "a.tar.xz/a.tar/eicar.com"),
+    "lzma": (lzma.compress(EICAR, lzma.FORMAT_ALONE), "a.lzma/a"),
+    "com.gz": (gzip.compress(EICAR), "a.com.gz/a.com"),
+    "dat": (a_tnef(("a long name.txt", b"hello"), ("eicar program.com", EICAR)), "a.dat/eicar program.com"),
+    "one": (a_onenote(EICAR), "a.one/embedded-1"),
+    "pdf": (a_pdf(embedded=EICAR), "a.pdf/eicar.com"),
+    "doc": (
+        an_ole({"WordDocument": bytes(600), "ObjectPool/_1/\x01Ole10Native": a_package("eicar.com", EICAR)}),
+        "a.doc/eicar.com",
+    ),
+    "msg": (
+        an_ole(
+            {
+                "__properties_version1.0": bytes(40),
+                "__attach_version1.0_#00000000/__substg1.0_37010102": EICAR,
+                "__attach_version1.0_#00000000/__substg1.0_3707001F": "eicar.com".encode("utf-16-le"),
+            }
+        ),
+        "a.msg/eicar.com",
+    ),
+    "rtf": (RTF + an_embedded_object("Package", a_package("eicar.com", EICAR)[4:]).hex().encode() + b"}}}", "a.rtf/eicar.com"),
+    "rar": (a_rar("dir/eicar.com", EICAR), "a.rar/dir/eicar.com"),
+    "eml": (bytes(a_message(attach=("eicar.com", EICAR)).octets), "a.eml/eicar.com"),
+    "docx": (
+        a_zip({"[Content_Types].xml": b"<Types/>", "word/document.xml": b"<w:document/>", "word/embeddings/eicar.com": EICAR}),
+        "a.docx/word/embeddings/eicar.com",
+    ),
+    "exe": (b"MZ" + bytes(500) + a_zip({"eicar.com": EICAR}), "a.exe/eicar.com"),
+}
+"""By the ending of its name: a file with EICAR in it, and the path that it then has."""

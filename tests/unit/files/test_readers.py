@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip as gzip_library
-import lzma
 
 import pytest
 
@@ -15,8 +14,8 @@ from tests.archive_samples import NAMES, sample
 from tests.archives import (
     EICAR,
     EICAR_SHA256,
-    a_onenote,
-    a_package,
+    RTF,
+    WITH_EICAR,
     a_pdf,
     a_rar,
     a_shortcut,
@@ -35,43 +34,6 @@ def opened(octets: bytes, name: str = "a", declared_type: str = "", bounds: File
 
 def eicar(found: Opened) -> File:
     return next(one for one in found.files if one.sha256 == EICAR_SHA256)
-
-
-RTF = b"{\\rtf1{\\object\\objemb{\\*\\objclass Package}{\\*\\objdata "
-WITH_EICAR = {
-    "tar": (a_tar({"dir/eicar.com": EICAR}), "a/dir/eicar.com"),
-    "tar.gz": (a_tar({"eicar.com": EICAR}, "w:gz"), "a.tar.gz/a.tar/eicar.com"),
-    "tar.bz2": (a_tar({"eicar.com": EICAR}, "w:bz2"), "a.tar.bz2/a.tar/eicar.com"),
-    "tgz": (a_tar({"eicar.com": EICAR}, "w:gz"), "a.tgz/a.tar/eicar.com"),
-    "tar.xz": (a_tar({"eicar.com": EICAR}, "w:xz"), "a.tar.xz/a.tar/eicar.com"),
-    "lzma": (lzma.compress(EICAR, lzma.FORMAT_ALONE), "a.lzma/a"),
-    "com.gz": (gzip_library.compress(EICAR), "a.com.gz/a.com"),
-    "dat": (a_tnef(("a long name.txt", b"hello"), ("eicar program.com", EICAR)), "a.dat/eicar program.com"),
-    "one": (a_onenote(EICAR), "a.one/embedded-1"),
-    "pdf": (a_pdf(embedded=EICAR), "a.pdf/eicar.com"),
-    "doc": (
-        an_ole({"WordDocument": bytes(600), "ObjectPool/_1/\x01Ole10Native": a_package("eicar.com", EICAR)}),
-        "a.doc/eicar.com",
-    ),
-    "msg": (
-        an_ole(
-            {
-                "__properties_version1.0": bytes(40),
-                "__attach_version1.0_#00000000/__substg1.0_37010102": EICAR,
-                "__attach_version1.0_#00000000/__substg1.0_3707001F": "eicar.com".encode("utf-16-le"),
-            }
-        ),
-        "a.msg/eicar.com",
-    ),
-    "rtf": (RTF + an_embedded_object("Package", a_package("eicar.com", EICAR)[4:]).hex().encode() + b"}}}", "a.rtf/eicar.com"),
-    "rar": (a_rar("dir/eicar.com", EICAR), "a.rar/dir/eicar.com"),
-    "eml": (bytes(a_message(attach=("eicar.com", EICAR)).octets), "a.eml/eicar.com"),
-    "docx": (
-        a_zip({"[Content_Types].xml": b"<Types/>", "word/document.xml": b"<w:document/>", "word/embeddings/eicar.com": EICAR}),
-        "a.docx/word/embeddings/eicar.com",
-    ),
-    "exe": (b"MZ" + bytes(500) + a_zip({"eicar.com": EICAR}), "a.exe/eicar.com"),
-}
 
 
 @pytest.mark.parametrize("ending", WITH_EICAR)
