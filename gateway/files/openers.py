@@ -30,8 +30,8 @@ PROCESSES = 2
 MAX_QUEUED = 100
 """Messages waiting for one."""
 _START_LIMIT = 30.0
-_PATIENCE = 5.0
-"""Seconds beside the CPU limit that a process gets, times five, before it is ended."""
+_PATIENCE = 10.0
+"""Seconds beside the CPU limit that a process gets, times ten, before it is ended: the host may be busy."""
 _ATTEMPTS = 2
 _NO_PATH = "/nonexistent"
 """No library finds a program to run there."""
@@ -119,7 +119,7 @@ class Openers:
                     self._drop(process)
                     continue
                 try:
-                    opened = process.result(5 * bounds.time + _PATIENCE)
+                    opened = process.result(10 * bounds.time + _PATIENCE)
                 except GoneError:
                     self._drop(process)
                     return _lost("files-process", "the process that opened its files ended")

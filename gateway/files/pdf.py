@@ -18,7 +18,7 @@ _WORDS = (
     (re.compile(rb"/XFA\b"), "xfa"),
 )
 _EMBEDDED = re.compile(rb"/Type\s{0,20}/EmbeddedFile\b")
-_STREAM = re.compile(rb"stream\r?\n")
+_STREAM = re.compile(rb"(?<!end)stream\r?\n")
 _FILE_NAME = re.compile(rb"/U?F\s{0,20}\(((?:[^()\\]|\\.){1,500})\)", re.DOTALL)
 _MOST_FILES = 200
 _NEAR = 4_096
@@ -31,7 +31,7 @@ def read(octets: Octets, budget: Budget) -> Iterator[Found]:
     plain = bytes(octets)
     if is_encrypted_pdf(plain):
         yield Sign(is_encrypted=True)
-    yield from _signs(plain)
+    yield from _signs(_without_streams(plain))
     budget.look()
     for found in list(_OBJECT_STREAM.finditer(plain))[:_MOST_OBJECT_STREAMS]:  # what they hold says the same things
         content = _content(plain, found.start(), budget)
@@ -52,6 +52,19 @@ def read(octets: Octets, budget: Budget) -> Iterator[Found]:
             yield Member(names=(name,), trouble=error)
             continue
         yield Member(names=(name,), content=content)
+
+
+def _without_streams(octets: bytes) -> bytes:
+    """The objects without their streams, in which three octets that look like a name are no surprise."""
+    found, at = [], 0
+    while (start := _STREAM.search(octets, at)) is not None:
+        end = octets.find(b"endstream", start.end())
+        if end < 0:
+            break
+        found.append(octets[at : start.start()])
+        at = end + 9
+    found.append(octets[at:])
+    return b"".join(found)
 
 
 def _signs(octets: bytes) -> Iterator[Found]:

@@ -28,6 +28,10 @@ _AES = 99
 _METHODS = {0: "stored", 8: "deflate", 9: "deflate64", 12: "bzip2", 14: "lzma", 20: "zstd", 93: "zstd", 95: "xz", _AES: "AES"}
 _UNLISTED = 100
 """Members outside of the central directory that are looked for."""
+_MOST_MARKS = 20_000
+"""Places that begin like one."""
+_NEWEST = 63
+"""Version that is needed to extract, the largest there is (APPNOTE 4.4.3)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -210,9 +214,9 @@ def _unlisted(octets: Octets, entries: list[_Entry], budget: Budget) -> Iterator
     """Members with a local header outside of all that is listed: another archiver may go by these."""
     spans = sorted((entry.at, entry.end) for entry in entries)
     count, at, number = 0, 0, 0
-    while count < _UNLISTED:
+    for _ in range(_MOST_MARKS):
         at = octets.find(_LOCAL_MARK, at)
-        if at < 0 or at + _LOCAL.size > len(octets):
+        if at < 0 or count >= _UNLISTED or at + _LOCAL.size > len(octets):
             return
         while number < len(spans) and spans[number][1] <= at:
             number += 1
@@ -220,9 +224,9 @@ def _unlisted(octets: Octets, entries: list[_Entry], budget: Budget) -> Iterator
             at = max(spans[number][1], at + 1)
             continue
         budget.look()
-        _, _, flags, method, _, _, _, packed, size, name_size, extra_size = _LOCAL.unpack_from(octets, at)
+        _, version, flags, method, _, _, _, packed, size, name_size, extra_size = _LOCAL.unpack_from(octets, at)
         front = at + _LOCAL.size
-        if method not in _METHODS or not name_size or name_size > 4_096:
+        if version & 0xFF > _NEWEST or method not in _METHODS or not name_size or name_size > 4_096:
             at += 4
             continue
         extra = bytes(octets[front + name_size : front + name_size + extra_size])

@@ -166,3 +166,8 @@ def test_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     found = opened(a_zip({"a": b"x", "b": b"x"}))
     assert found.limits_hit == ("files-time",)
     assert len(found.unopened) == 1
+
+
+def test_what_looks_like_members_and_is_none() -> None:
+    octets = local_header(b"a", b"", 0, method=0)[:20] * 100_000
+    assert opened(octets).limits_hit == ("files-malformed",)

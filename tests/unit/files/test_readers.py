@@ -184,6 +184,20 @@ def test_encrypted_documents(octets: bytes, kind: str) -> None:
     assert (file.is_encrypted, file.type) == (True, kind)
 
 
+def test_a_name_within_a_stream_of_a_pdf_is_none() -> None:
+    octets = a_pdf().replace(b"trailer", b"9 0 obj << /Length 9 >>\nstream\n/JS /AA \nendstream\nendobj\ntrailer")
+    assert opened(octets).files[0].signs == ()
+    assert opened(octets.replace(b"endstream", b"")).files[0].signs == ("javascript", "open-action")
+
+
+def test_names_within_object_streams_of_a_pdf_count() -> None:
+    import zlib
+
+    packed = zlib.compress(b"1 0 << /S /JavaScript /JS (x) >>")
+    octets = a_pdf() + b"9 0 obj << /Type /ObjStm /Filter /FlateDecode >>\nstream\n" + packed + b"\nendstream\nendobj\n"
+    assert opened(octets).files[0].signs == ("javascript",)
+
+
 def opendocument(members: dict[str, bytes]) -> bytes:
     import io
     import zipfile
