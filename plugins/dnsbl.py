@@ -37,7 +37,7 @@ from gateway.reputation import (
     DnsList,
     Key,
     Kind,
-    ListFinding,
+    Listings,
     ListOptions,
     Suffixes,
     Thresholds,
@@ -45,6 +45,7 @@ from gateway.reputation import (
     ask_all,
     decide,
     domain_key,
+    evidence_of,
     findings_of,
     parse_address,
     plain_domain,
@@ -163,8 +164,8 @@ class Dnsbl(Plugin[Options]):
     def judge(self, transaction: Transaction) -> Verdict | None:
         """By the thresholds. LookupFailedError where lists that do not answer could change it and are a fault."""
         for plugin, found in transaction.findings.attributed():
-            if plugin == self.name and isinstance(found, ListFinding):
-                return self._verdict(found, "; ".join(found.listed))
+            if plugin == self.name and isinstance(found, Listings):
+                return self._verdict(found, evidence_of(transaction.findings, self.name))
         return None
 
     @hook(cheap=True)
@@ -231,13 +232,13 @@ class Dnsbl(Plugin[Options]):
                 is_cut = options.registrable and self._suffixes is not None
                 yield one, domain_key(self._suffixes.registrable(domain) if is_cut and self._suffixes is not None else domain)
 
-    def _decide(self, whole: ListFinding) -> str:
+    def _decide(self, whole: Listings) -> str:
         decided = decide(whole, self.options)
         if decided.fault and self.options.unanswered == "fault":
             raise LookupFailedError(f"lists that could change the verdict do not answer: {decided.fault}")
         return decided.step
 
-    def _verdict(self, whole: ListFinding, evidence: str) -> Verdict | None:
+    def _verdict(self, whole: Listings, evidence: str) -> Verdict | None:
         match self._decide(whole):
             case "reject":
                 return reject(f"Refused: {whole.what}", code=550, enhanced="5.7.1", reason="dnsbl-listed", evidence=evidence)

@@ -38,12 +38,13 @@ from gateway.reputation import (
     Person,
     Seen,
     Sign,
-    SignsFinding,
+    Signs,
     Suffixes,
     Thresholds,
     addresses_within,
     bears_name,
     decide_signs,
+    evidence_of,
     findings_of_signs,
     person,
     plain_domain,
@@ -165,8 +166,8 @@ class Impersonation(Plugin[Options]):
     def judge(self, transaction: Transaction) -> Verdict | None:
         """By the signs' own verdicts and the thresholds."""
         for plugin, found in transaction.findings.attributed():
-            if plugin == self.name and isinstance(found, SignsFinding):
-                return self._verdict(found)
+            if plugin == self.name and isinstance(found, Signs):
+                return self._verdict(found, evidence_of(transaction.findings, self.name))
         return None
 
     @hook
@@ -184,7 +185,7 @@ class Impersonation(Plugin[Options]):
             for author, mark in pairs:
                 await self._seen.note(scope, author, mark)
 
-    def _verdict(self, found: SignsFinding) -> Verdict | None:
+    def _verdict(self, found: Signs, evidence: str) -> Verdict | None:
         match decide_signs(found, self.options):
             case "reject":
                 return reject(
@@ -192,13 +193,13 @@ class Impersonation(Plugin[Options]):
                     code=550,
                     enhanced="5.7.1",
                     reason="impersonation-signs",
-                    evidence=found.evidence,
+                    evidence=evidence,
                 )
             case "quarantine":
-                return quarantine("impersonation-signs", box=self.options.box, evidence=found.evidence)
+                return quarantine("impersonation-signs", box=self.options.box, evidence=evidence)
             case "defer":
                 return defer(
-                    f"Not now: {found.text}", code=451, enhanced="4.7.1", reason="impersonation-signs", evidence=found.evidence
+                    f"Not now: {found.text}", code=451, enhanced="4.7.1", reason="impersonation-signs", evidence=evidence
                 )
             case _:
                 return None

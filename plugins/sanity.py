@@ -34,9 +34,10 @@ from gateway.reputation import (
     Address,
     Cost,
     Sign,
-    SignsFinding,
+    Signs,
     Thresholds,
     decide_signs,
+    evidence_of,
     findings_of_signs,
     generic_name,
     parse_address,
@@ -123,20 +124,18 @@ class Sanity(Plugin[Options]):
     def judge(self, transaction: Transaction) -> Verdict | None:
         """By the signs' own verdicts and the thresholds."""
         for plugin, found in transaction.findings.attributed():
-            if plugin == self.name and isinstance(found, SignsFinding):
-                return self._verdict(found)
+            if plugin == self.name and isinstance(found, Signs):
+                return self._verdict(found, evidence_of(transaction.findings, self.name))
         return None
 
-    def _verdict(self, found: SignsFinding) -> Verdict | None:
+    def _verdict(self, found: Signs, evidence: str) -> Verdict | None:
         match decide_signs(found, self.options):
             case "reject":
-                return reject(
-                    f"Refused: {found.text}", code=550, enhanced="5.7.1", reason="sanity-signs", evidence=found.evidence
-                )
+                return reject(f"Refused: {found.text}", code=550, enhanced="5.7.1", reason="sanity-signs", evidence=evidence)
             case "quarantine":
-                return quarantine("sanity-signs", box=self.options.box, evidence=found.evidence)
+                return quarantine("sanity-signs", box=self.options.box, evidence=evidence)
             case "defer":
-                return defer(f"Not now: {found.text}", code=451, enhanced="4.7.1", reason="sanity-signs", evidence=found.evidence)
+                return defer(f"Not now: {found.text}", code=451, enhanced="4.7.1", reason="sanity-signs", evidence=evidence)
             case _:
                 if found.is_unsure and self.options.unanswered == "fault":
                     raise LookupFailedError("DNS failed, and nothing else decides")

@@ -34,7 +34,7 @@ from gateway.reputation import (
     DnsList,
     Key,
     Kind,
-    ListFinding,
+    Listings,
     ListOptions,
     Suffixes,
     Thresholds,
@@ -42,6 +42,7 @@ from gateway.reputation import (
     ask_all,
     decide,
     domain_key,
+    evidence_of,
     findings_of,
     parse_address,
     plain_domain,
@@ -152,15 +153,14 @@ class Uribl(Plugin[Options]):
     def judge(self, transaction: Transaction) -> Verdict | None:
         """By the thresholds. LookupFailedError where lists that do not answer could change it and are a fault."""
         for plugin, found in transaction.findings.attributed():
-            if plugin == self.name and isinstance(found, ListFinding):
-                return self._verdict(found)
+            if plugin == self.name and isinstance(found, Listings):
+                return self._verdict(found, evidence_of(transaction.findings, self.name))
         return None
 
-    def _verdict(self, whole: ListFinding) -> Verdict | None:
+    def _verdict(self, whole: Listings, evidence: str) -> Verdict | None:
         decided = decide(whole, self.options)
         if decided.fault and self.options.unanswered == "fault":
             raise LookupFailedError(f"lists that could change the verdict do not answer: {decided.fault}")
-        evidence = "; ".join(whole.listed)[:1_000]
         match decided.step:
             case "reject":
                 return reject(f"Refused: {whole.what}", code=550, enhanced="5.7.1", reason="uribl-listed", evidence=evidence)

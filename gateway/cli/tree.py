@@ -110,7 +110,8 @@ def _add_step(branch: Tree, step: StepRecord) -> None:
     if step["evidence"]:
         leaf.add(_text(step["evidence"], style="italic"))
     for finding in step["findings"]:
-        found = leaf.add(Text(_value(finding)))
+        said = str(finding.get("evidence") or "")
+        found = leaf.add(Text(_value(finding) + (safe(f" ({said})") if said and said != step["evidence"] else "")))
         details = finding.get("details")
         for line in details if isinstance(details, list) else ():
             found.add(_text(str(line), style="dim"))

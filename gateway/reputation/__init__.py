@@ -6,9 +6,9 @@ from gateway.reputation.keys import PRIVATE, Address, Key, Kind, address_key, do
 from gateway.reputation.likeness import KnownDomains, Person, addresses_within, bears_name, person
 from gateway.reputation.lists import Answer, DnsList, ListOptions, ask_all, shown, watch
 from gateway.reputation.seen import Seen
-from gateway.reputation.signs import Cost, Sign, SignsFinding, decide_signs, findings_of_signs
+from gateway.reputation.signs import Cost, Sign, Signs, decide_signs, findings_of_signs
 from gateway.reputation.suffixes import Suffixes, suffix_library
-from gateway.reputation.weighing import Decided, ListFinding, Step, Thresholds, decide, findings_of, weigh
+from gateway.reputation.weighing import Decided, Listings, Step, Thresholds, decide, evidence_of, findings_of, weigh
 
 __all__ = [
     "PRIVATE",
@@ -20,12 +20,12 @@ __all__ = [
     "Key",
     "Kind",
     "KnownDomains",
-    "ListFinding",
     "ListOptions",
+    "Listings",
     "Person",
     "Seen",
     "Sign",
-    "SignsFinding",
+    "Signs",
     "Step",
     "Suffixes",
     "Thresholds",
@@ -37,6 +37,7 @@ __all__ = [
     "decide",
     "decide_signs",
     "domain_key",
+    "evidence_of",
     "findings_of",
     "findings_of_signs",
     "generic_name",

@@ -30,7 +30,7 @@ class Sign:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignsFinding(Finding):
+class Signs(Finding):
     """All signs together."""
 
     total: float
@@ -38,7 +38,6 @@ class SignsFinding(Finding):
     """The strictest of those that cost a verdict by themselves."""
     text: str = ""
     """Of the weightiest, for a reply."""
-    evidence: str = ""
     is_unsure: bool = False
     """DNS failed: there may be more."""
 
@@ -53,16 +52,15 @@ def findings_of_signs(signs: Sequence[Sign], *, is_unsure: bool = False) -> list
     scores = [
         Score(symbol=one.symbol, weight=weight, evidence=shown(one.evidence)) for one, weight in zip(signs, weights, strict=True)
     ]
-    whole = SignsFinding(
+    whole = Signs(
         total=sum(weights),
         step=max(steps, key=_STRICT.index, default=""),
         text=worst[2].text if worst is not None else "",
-        evidence="; ".join(one.evidence for one in scores)[:1_000],
         is_unsure=is_unsure,
     )
     return [*scores, whole]
 
 
-def decide_signs(whole: SignsFinding, options: Thresholds) -> Step:
+def decide_signs(whole: Signs, options: Thresholds) -> Step:
     """The stricter of the signs' own verdicts and of what the total reaches."""
     return max(whole.step, options.step(whole.total), key=_STRICT.index)

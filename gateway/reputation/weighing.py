@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gateway.findings import Fact, Finding, Score
+from gateway.findings import Fact, Finding, Findings, Score
 from gateway.plugin import PluginOptions
 from gateway.reputation.lists import Answer
 
@@ -37,7 +37,7 @@ class Thresholds(PluginOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListFinding(Finding):
+class Listings(Finding):
     """What all lists together say."""
 
     total: float
@@ -64,12 +64,12 @@ class ListFinding(Finding):
         return "; ".join(self.unanswered)[:_MAX_FACT]
 
 
-def weigh(answers: Sequence[Answer]) -> ListFinding:
+def weigh(answers: Sequence[Answer]) -> Listings:
     """Add up."""
     allowing = next((one for one in answers if one.is_allowed), None)
     against = [one for one in answers if one.weight > 0] if allowing is None else []
     failed = [one for one in answers if one.fault]
-    return ListFinding(
+    return Listings(
         total=0.0 if allowing is not None else sum(one.weight for one in answers),
         listed=tuple(dict.fromkeys(f"{_ascii(one.value)} is listed by {one.zone}" for one in against)),
         allowed_by=allowing.zone if allowing is not None else "",
@@ -95,9 +95,15 @@ def findings_of(answers: Sequence[Answer], prefix: str) -> list[Finding]:
         found.append(Fact(name=f"{prefix}.allowed", value=whole.allowed_by))
     if whole.unanswered:
         found.append(Fact(name=f"{prefix}.unanswered", value=whole.why_unanswered))
-    if answers:
+    if found:
         found.append(whole)
     return found
+
+
+def evidence_of(findings: Findings, plugin: str) -> str:
+    """What the scores of one plugin say, for its verdict."""
+    said = (found.evidence for name, found in findings.attributed() if name == plugin and isinstance(found, Score))
+    return "; ".join(said)[:_MAX_FACT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ class Decided:
     """Lists without an answer could have changed it."""
 
 
-def decide(whole: ListFinding, options: Thresholds) -> Decided:
+def decide(whole: Listings, options: Thresholds) -> Decided:
     """By the thresholds. Lists that do not answer never cost a refusal for good that they might have spared."""
     step = options.step(whole.total)
     if not whole.unanswered:

@@ -139,6 +139,12 @@ async def test_the_words_of_a_list_are_a_strangers_text() -> None:
     assert score.evidence.endswith("(127.0.0.2, 127.0.0.4): see https://bad.example/?192.0.2.1??X-Evil: 1")
 
 
+async def test_the_trace_says_what_is_listed_where_and_clean_mail_leaves_none() -> None:
+    told = (await checked("192.0.2.1", options={"reject_at": 4})).explain()
+    assert "score symbol=BAD weight=4.5 (192.0.2.1 is listed by bad.example (127.0.0.2, 127.0.0.4))" in told
+    assert (await checked("192.0.2.9")).findings == ()
+
+
 async def test_thresholds() -> None:
     for options, kind in (
         ({"reject_at": 4.5}, Reject),

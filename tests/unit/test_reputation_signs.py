@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway import Score
 from gateway.reputation import (
     Sign,
-    SignsFinding,
+    Signs,
     Thresholds,
     decide_signs,
     findings_of_signs,
@@ -96,7 +96,7 @@ def signs(*costs: float | str) -> list[Sign]:
 def test_the_strictest_counts(costs: tuple[float | str, ...], step: str, text: str) -> None:
     found = findings_of_signs(signs(*costs))
     whole = found[-1]
-    assert isinstance(whole, SignsFinding)
+    assert isinstance(whole, Signs)
     assert decide_signs(whole, Thresholds(quarantine_at=4)) == step
     assert whole.text == text
     assert [one.symbol for one in found if isinstance(one, Score)] == [f"S{number}" for number in range(len(costs))]
@@ -106,5 +106,5 @@ def test_the_strictest_counts(costs: tuple[float | str, ...], step: str, text: s
 def test_without_signs_nothing_is_found() -> None:
     assert findings_of_signs([]) == []
     [whole] = findings_of_signs([], is_unsure=True)
-    assert isinstance(whole, SignsFinding)
+    assert isinstance(whole, Signs)
     assert (whole.total, whole.step, whole.text, whole.is_unsure) == (0, "", "", True)
