@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gateway.files.known import known_limits
 from gateway.findings import Fact, Finding, Label, Score
 from gateway.trace import Trace
 from gateway.verdict import (
@@ -144,7 +145,7 @@ def tell_budget(trace: Trace, account: DnsAccount) -> None:
 
 def tell_limits(transaction: Transaction, message: Message) -> None:
     """A finding of what was too much or malformed, as far as somebody has looked: once, and again where more has shown itself."""
-    words = message.limits_known
+    words = (*message.limits_known, *known_limits(message))
     if not words:
         return
     found = Fact(name=LIMITS, value=", ".join(words))

@@ -27,6 +27,9 @@ IDLE = 300.0
 _GRACE = 0.3
 """Seconds of CPU after which what did not look at the time is interrupted."""
 
+_NICE = 5
+"""Sessions come first."""
+
 
 class _OverError(BaseException):
     """The time is over. No Exception: a library that passes over everything does not pass over this."""
@@ -37,9 +40,19 @@ def _over(number: int, frame: FrameType | None) -> None:
     raise _OverError
 
 
+def _disarm() -> None:
+    """After this no alarm comes, not even one that has been on its way."""
+    while True:
+        try:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, signal.SIG_IGN)
+        except _OverError:
+            continue
+        return
+
+
 def serve(end: socket.socket) -> None:
     """Jobs until the worker is gone."""
-    signal.signal(signal.SIGPROF, _over)
     while True:
         end.settimeout(IDLE)
         try:
@@ -61,19 +74,19 @@ def _open(job: Any, file: int) -> Any:
     os.close(file)
     _limit_memory(bounds.memory)
     walk = Walk(bounds)
+    signal.signal(signal.SIGPROF, _over)
     try:
         signal.setitimer(signal.ITIMER_PROF, bounds.time + _GRACE, 0.05)  # again and again, should one be caught
-        try:
-            walk.run(given(octets, parts))
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
+        walk.run(given(octets, parts))
+        _disarm()
     except _OverError:
-        with contextlib.suppress(_OverError):
-            signal.setitimer(signal.ITIMER_PROF, 0)
+        _disarm()
         walk.stop("files-time", f"more than {bounds.time:g} s of CPU")
     except MemoryError:
+        _disarm()
         walk.stop("files-memory", "more memory than is allowed")
     finally:
+        _disarm()
         if isinstance(octets, mmap.mmap):
             with contextlib.suppress(BufferError):
                 octets.close()
@@ -92,6 +105,7 @@ def main() -> None:
     """Take the channel by its number."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the worker decides
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(_NICE)
     with socket.socket(fileno=int(sys.argv[1])) as end, contextlib.suppress(GoneError):
         serve(end)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.content import Content
-from gateway.files.found import Budget, Found, LimitError, Member, Octets
+from gateway.files.found import Budget, Found, LimitError, Member, Octets, Trouble
 from gateway.files.parts import given, wanted
 from gateway.message import Message
 
@@ -14,6 +14,8 @@ def read(octets: Octets, budget: Budget) -> Iterator[Found]:
     """Each attachment, and what holds no text whatever it says."""
     message = Message(Content(bytes(octets)))
     parts = wanted(message)
+    for word in message.limits_known:
+        yield Trouble(word, "of a message that is a file")
     budget.look()
     for one in given(message.octets, parts):
         front = "".join(f"{name or 'message'}/" for name in one.within)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from gateway.content import Content
+from gateway.files.known import Shared
 from gateway.files.parts import Wanted, given, wanted
 from gateway.files.readers import holds_nothing
 from gateway.files.values import FileBounds, Opened
@@ -20,19 +20,11 @@ NOTHING = Opened()
 Elsewhere: TypeAlias = Callable[[list[Wanted]], Awaitable[Opened]]
 
 
-@dataclass(slots=True)
-class _Shared:
-    """Of one message: the answer, or the task that computes it."""
-
-    opened: Opened | None = None
-    task: asyncio.Task[Opened] | None = None
-
-
 async def open_files(message: Message, bounds: FileBounds, elsewhere: Elsewhere) -> Opened:
     """The files of a message. What `elsewhere` raises is raised, and who asks later begins anew."""
-    shared: _Shared | None = message.shared.get(_Shared)
+    shared: Shared | None = message.shared.get(Shared)
     if shared is None:
-        shared = message.shared[_Shared] = _Shared()
+        shared = message.shared[Shared] = Shared()
     if shared.opened is not None:
         return shared.opened
     if shared.task is None:
@@ -54,19 +46,13 @@ def open_here(content: Content, parts: Sequence[Wanted], bounds: FileBounds) -> 
     return open_all(given(content.octets, parts), bounds)
 
 
-def known_files(message: Message) -> Opened | None:
-    """What was found, where somebody has asked for it."""
-    shared: _Shared | None = message.shared.get(_Shared)
-    return None if shared is None else shared.opened
-
-
 def _is_plain(message: Message, parts: Sequence[Wanted]) -> bool:
     if sum(one.end - one.start for one in parts) > INLINE:
         return False
     return all(holds_nothing(one.names, one.content) for one in given(message.octets, parts) if one.is_open)
 
 
-async def _compute(shared: _Shared, parts: list[Wanted], elsewhere: Elsewhere) -> Opened:
+async def _compute(shared: Shared, parts: list[Wanted], elsewhere: Elsewhere) -> Opened:
     try:
         shared.opened = await elsewhere(parts)
         return shared.opened

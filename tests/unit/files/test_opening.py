@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from gateway import Message, PluginError
+from gateway import Fact, Message, Plugin, PluginError, hook
 from gateway.content import Content
 from gateway.files import FileBounds, Opened
-from gateway.files.opening import known_files, open_files
+from gateway.files.known import known_files, known_limits
+from gateway.files.opening import open_files
 from gateway.files.parts import Wanted, wanted
-from gateway.testing import FakeContext, a_message
+from gateway.testing import FakeContext, a_message, a_transaction, run_chain
 from tests.archives import EICAR, EICAR_SHA256, a_zip
 
 
@@ -214,3 +215,29 @@ def test_opened_survives_json() -> None:
     assert Opened.from_json(json.loads(json.dumps(found.to_json()))) == found
     for one in wanted(message):
         assert Wanted.from_json(json.loads(json.dumps(one.to_json()))) == one
+
+
+class Opening(Plugin):
+    """Asks, as a rule does."""
+
+    @hook
+    async def judge(self, message: Message) -> None:
+        await self.context.open_files(message)
+
+
+async def test_what_was_too_much_is_a_finding_with_its_path() -> None:
+    transaction, message = (
+        a_transaction(),
+        a_message(attach=("a.zip", a_zip({"zeros": bytes(11_000_000), "b.zip": b"PK\x03\x04"}))),
+    )
+    assert known_limits(message) == ()
+    await run_chain([Opening()], message=message, transaction=transaction)
+    [found] = [fact for fact in transaction.findings.of(Fact) if fact.name == "message.limits"]
+    assert found.value == "files-ratio (a.zip/zeros), files-malformed (a.zip/b.zip)"
+    assert message.limits_hit == ()
+
+
+async def test_no_more_than_twenty_are_told() -> None:
+    message = a_message(attach=[(f"{n}.zip", b"PK\x03\x04") for n in range(50)])
+    assert len((await opened(message)).unopened) == 50
+    assert len(known_limits(message)) == 20

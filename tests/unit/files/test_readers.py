@@ -184,6 +184,12 @@ def test_encrypted_documents(octets: bytes, kind: str) -> None:
     assert (file.is_encrypted, file.type) == (True, kind)
 
 
+def test_the_limits_of_a_message_are_those_of_the_file() -> None:
+    octets = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\nContent-Type: a/b; name=x\r\n\r\n" * 2_000
+    found = opened(octets, "a.eml")
+    assert [(one.word, one.path) for one in found.unopened] == [("mime-parts", "a.eml")]
+
+
 def test_a_name_within_a_stream_of_a_pdf_is_none() -> None:
     octets = a_pdf().replace(b"trailer", b"9 0 obj << /Length 9 >>\nstream\n/JS /AA \nendstream\nendobj\ntrailer")
     assert opened(octets).files[0].signs == ()
