@@ -8,11 +8,15 @@ from __future__ import annotations
 import html
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urljoin
 
 MAX_SHOWN = 500
 """Characters of what is shown for a link."""
 MAX_URL = 2_048
+MAX_STYLE = 500
+"""Characters of a `style` that are looked at."""
+_DROPPED = dict.fromkeys(map(ord, "\t\r\n"))
 _TAG = re.compile(r"<(/?)([A-Za-z][^\s/>]*+)")
 _ATTRIBUTE = re.compile(r"[\s/]*+([^\s/>=][^\s/>=]*+)(?:\s*+=\s*+(\"[^\"]*+\"|'[^']*+'|[^\s>\"'][^\s>]*+|[\"']?))?")
 _TAG_END = re.compile(r"[\s/]*+>")
@@ -124,17 +128,21 @@ class _Reader:
         self._found = Html()
 
     def read(self) -> Html:
-        source, at = self._source, 0
-        while at < len(source):
-            start = source.find("<", at)
+        source, at, size = self._source, 0, len(self._source)
+        find, match, text = source.find, _TAG.match, self._text
+        while at < size:
+            start = find("<", at)
             if start < 0:
                 self._say(source[at:])
                 break
-            self._say(source[at:start])
-            tag = _TAG.match(source, start)
+            if start > at:
+                if self._hiding:
+                    self._hidden.append(source[at:start])
+                text.append(source[at:start])
+            tag = match(source, start)
             at = self._behind_markup(start) if tag is None else self._element(tag)
         self._end_anchor()
-        self._found.text = unescape("".join(self._text))
+        self._found.text = unescape("".join(text))
         self._found.hidden = unescape("".join(self._hidden)).strip()
         return self._found
 
@@ -151,7 +159,7 @@ class _Reader:
         if name in _BLOCKS:
             self._text.append("\n")
         at, attributes = _attributes(self._source, tag.end())
-        if name == "a":
+        if self._anchor is not None and name == "a":
             self._end_anchor()
         if is_end:
             if name == self._hiding:
@@ -175,15 +183,17 @@ class _Reader:
         return at
 
     def _read_attributes(self, name: str, attributes: list[tuple[str, str]]) -> None:
-        found = dict(reversed(attributes))  # of doubled ones the first counts
-        if name == "meta" and found.get("http-equiv", "").lower() == "refresh":
-            target = _REFRESH.match(found.get("content", ""))
+        if name == "meta":
+            found = dict(reversed(attributes))  # of doubled ones the first counts
+            target = _REFRESH.match(found.get("content", "")) if found.get("http-equiv", "").lower() == "refresh" else None
             if target is not None:
                 self._link(target[1])
         for key, value in attributes:
             if key not in _LINKS:
                 continue
-            link = _clean(value.split(",")[0].strip().split(" ")[0] if key == "srcset" else value)
+            link = value.translate(_DROPPED).strip()
+            if key == "srcset":
+                link = link.partition(",")[0].strip().partition(" ")[0]
             if name == "base" and key == "href":
                 self._base = self._base or link
             elif link and not link.startswith("#"):
@@ -252,24 +262,27 @@ def _attributes(source: str, at: int) -> tuple[int, list[tuple[str, str]]]:
 _READ = _LINKS | {"style", "hidden", "content", "http-equiv", "color", "bgcolor"}
 
 
-def _clean(link: str) -> str:
-    return re.sub(r"[\t\r\n]", "", link).strip()
-
-
 def _hides(attributes: list[tuple[str, str]]) -> bool:
     """True for an element whose text nobody sees: by attribute, style, or in the colour of its ground."""
+    colour = ground = ""
     for name, value in attributes:
-        if name == "hidden":
+        if name == "hidden" or (name == "style" and (_style_hides(value[:MAX_STYLE]))):
             return True
-        if name == "style":
-            style = _SPACE.sub("", value[:2_000]).lower()
-            if _HIDING.search(style):
-                return True
-            colour, ground = _COLOUR.search(style), _GROUND.search(style)
-            if colour is not None and ground is not None and _same(colour[1], ground[1]):
-                return True
-    found = dict(attributes)
-    return "color" in found and "bgcolor" in found and _same(found["color"].lower(), found["bgcolor"].lower())
+        if name == "color":
+            colour = value
+        elif name == "bgcolor":
+            ground = value
+    return bool(colour and ground) and _same(colour.lower(), ground.lower())
+
+
+@lru_cache(maxsize=1_000)
+def _style_hides(style: str) -> bool:
+    """Remembered: the elements of a document have few different ones."""
+    style = _SPACE.sub("", style).lower()
+    if _HIDING.search(style):
+        return True
+    colour, ground = _COLOUR.search(style), _GROUND.search(style)
+    return colour is not None and ground is not None and _same(colour[1], ground[1])
 
 
 _NAMED = {"white": "#ffffff", "black": "#000000"}

@@ -56,11 +56,16 @@ def find_urls(text: str) -> Iterator[str]:
         ['https://a.example/x_(y)', 'bit.ly/abc']
     """
     for piece in _pieces(text):
-        for word in piece.split():  # most words are none, which a look for two characters tells faster than a pattern
+        for word in dict.fromkeys(piece.split()):  # most are none, which a look for two characters tells faster than a pattern
+            has_scheme = False
             if ":" in word or "www." in word or "WWW." in word:
-                yield from filter(_has_host, (_trimmed(found[0]) for found in _FULL.finditer(word)))
-            if "." in word[1:-1]:
-                yield from (_trimmed(found[0]) for found in _BARE.finditer(word) if found[0][:4].lower() != "www.")
+                for found in _FULL.finditer(word):
+                    if _has_host(url := _trimmed(found[0])):
+                        has_scheme = True
+                        yield url
+            if not has_scheme and "." in word[1:-1]:
+                for found in _BARE.finditer(word):
+                    yield _trimmed(found[0])
         if "<" in piece:
             for found in _BRACKETED.finditer(piece):
                 if "\n" in found[1]:  # RFC 3986, appendix C: broken where it was too long
@@ -85,17 +90,18 @@ def _has_host(url: str) -> bool:
 
 def _trimmed(url: str) -> str:
     """Without the punctuation of the sentence around it; a bracket stays where it was opened within."""
+    url = url.rstrip(_TRAIL)
+    if url[-1:] not in _CLOSING:
+        return url
     end = len(url)
     surplus = {last: url.count(last) - url.count(first) for last, first in _CLOSING.items()}
     while end:
         last = url[end - 1]
-        if last in _TRAIL:
-            end -= 1
-        elif surplus.get(last, 0) > 0:
+        if surplus.get(last, 0) > 0:
             surplus[last] -= 1
-            end -= 1
-        else:
+        elif last not in _TRAIL:
             break
+        end -= 1
     return url[:end]
 
 

@@ -126,6 +126,16 @@ HOSTILE = [
     ),
     pytest.param(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--\n" * 2 * MEGABYTE, id="lines like delimiters"),
     pytest.param(b"Content-Type: message/rfc822\r\n\r\n" * 200_000, id="messages in messages"),
+    pytest.param(b"To: " + b"=?utf-8?q?a?= <a@b.test>, " * 200_000, id="names of addresses"),
+    pytest.param(b"Content-Type: a/b" + b'; name="%41=?a?q?' * 200_000, id="readings of a name"),
+    pytest.param(b"Content-Type: a/b; name=a" + b". " * 2 * MEGABYTE, id="end of a name"),
+    pytest.param(b"Content-Type: text/html\r\n\r\n" + b"<a href=x><p hidden>" * 200_000, id="open anchors and hidden elements"),
+    pytest.param(b"Content-Type: text/html\r\n\r\n" + b"<p style='color:#fff;" * 200_000, id="styles without an end"),
+    pytest.param(b"\r\n" + b"http://a" + b")" * 4 * MEGABYTE, id="brackets behind a URL"),
+    pytest.param(b"\r\n" + b"<http://a.test/\n" * 400_000, id="open brackets before URLs"),
+    pytest.param(b"\r\n" + b"a.a-" * MEGABYTE, id="hosts without an end"),
+    pytest.param(b"\r\n" + b"-----BEGIN PGP MESSAGE" * 200_000, id="armor"),
+    pytest.param(b"Content-Type: application/pdf\r\n\r\n%PDF-" + b"/Encrypt " * MEGABYTE, id="dictionaries of a PDF"),
 ]
 
 
@@ -136,6 +146,8 @@ def test_hostile_content_costs_little(octets: bytes) -> None:
     message = Message(Content(octets))
     _ = (message.subject, message.message_id, message.date, message.author_domains, message.attachments)
     _ = (message.text, message.urls, message.limits_hit, [part.detected_type for part in message.parts])
+    _ = (message.links, message.hidden_text, message.nested, message.encryption, message.authors, message.to, message.cc)
+    _ = [(part.extensions, part.name_tricks, part.sha256) for part in message.parts[:100]]
     _ = [part.size for part in message.parts[:100]]
     assert time.process_time() - started < 10
 
