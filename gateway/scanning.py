@@ -41,7 +41,9 @@ def shown(text: str | bytes, limit: int = 200) -> str:
     """Text of the other side for findings, logs and traces: printable ASCII, bounded."""
     if isinstance(text, bytes):
         text = text[: limit + 1].decode("latin-1")
-    plain = "".join(c if " " <= c <= "~" else "?" for c in text[: limit + 1])
+    plain = text[: limit + 1]
+    if not (plain.isascii() and plain.isprintable()):
+        plain = "".join(c if " " <= c <= "~" else "?" for c in plain)
     return plain if len(plain) <= limit else plain[: limit - 3] + "..."
 
 
@@ -153,8 +155,13 @@ class Scanner(Plugin[S], Generic[S]):
         for label in self.own_findings(transaction, Label):
             if label.name == f"{self.name}.{TOO_LARGE}":
                 if self.options.oversize == "reject":
-                    text = "Message too large to be checked"
-                    return reject(text, code=552, enhanced="5.3.4", reason="too-large-to-scan", evidence=label.evidence)
+                    return reject(
+                        "Message too large to be checked",
+                        code=552,
+                        enhanced="5.3.4",
+                        reason="too-large-to-scan",
+                        evidence=label.evidence,
+                    )
                 return quarantine("too-large-to-scan", box=self.options.box, evidence=label.evidence)
         return None
 

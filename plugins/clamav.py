@@ -120,8 +120,14 @@ class Clamav(ServerScanner[Options]):
             then: Then = self.options.found if row is None else row.then
             evidence = f"{found.symbol} by {found.evidence}"
             if then == "reject":
-                text = f"Malware found: {found.symbol}"
-                return reject(text, code=554, enhanced="5.7.1", reason="malware", keep=self.options.keep, evidence=evidence)
+                return reject(
+                    f"Malware found: {found.symbol}",
+                    code=554,
+                    enhanced="5.7.1",
+                    reason="malware",
+                    keep=self.options.keep,
+                    evidence=evidence,
+                )
             if then == "quarantine":
                 box = row.box if row is not None and row.box else self.options.box
                 return quarantine("malware", box=box, evidence=evidence)

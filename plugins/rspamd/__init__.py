@@ -6,6 +6,7 @@ large messages are `gateway.scanning`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -109,9 +110,11 @@ class Rspamd(ServerScanner[Options]):
 
     @hook
     async def startup(self, context: Context) -> None:
-        """Read the password."""
+        """Read the password, and make the clients: what their library loads when the first is made takes 100 ms."""
         if self.options.password_file:
             self._password = read_secret(self.options.password_file, context=context)
+        for service in self.services:
+            await asyncio.to_thread(self._client, service)
         await super().startup(context)
 
     @hook

@@ -80,8 +80,8 @@ async def test_what_each_of_them_did_is_told() -> None:
     async with FakeScanner("line") as first, FakeScanner("line") as second:
         first.hangs()
         second.talks_rubbish(b"\xffNO <>\n")
-        result = await run_plugin(asking(first, second), timeout=0.2, on_error="defer")
-        assert f"{first.address}: no answer within 0.09 s; {second.address}: ?NO <>?" in faults(result)
+        result = await run_plugin(asking(first, second), timeout=0.5, on_error="defer")
+        assert f"{first.address}: no answer within 0.225 s; {second.address}: ?NO <>?" in faults(result)
         assert result.verdict is not None
 
 
