@@ -113,18 +113,14 @@ class DnsList:
         self._rests_until = 0.0
         self._problem = ""
 
-    async def ask(self, resolver: Resolver, key: Key, limit: float) -> Answer:
-        """Within so many seconds."""
+    async def ask(self, resolver: Resolver, key: Key) -> Answer:
+        """For as long as the caller waits, who calls `gave_up` when it does not any more."""
         if len(key.labels) + 1 + len(self.zone) > _MAX_NAME:
-            return Answer(zone=self.zone, symbol=self.symbol, value=key.value, kind=key.kind)
-        now = self._clock()
-        if now < self._rests_until:
+            return self._not_listed(key)
+        if self._rests_until and (now := self._clock()) < self._rests_until:
             return self._failed(key, f"not asked for {self._rests_until - now:.0f} s after {FAILURES} failures: {self._problem}")
         try:
-            async with asyncio.timeout(limit):
-                answer = await self._ask(resolver, key)
-        except TimeoutError:
-            return self._failed(key, self._note(f"no answer within {limit:g} s"))
+            answer = await self._ask(resolver, key)
         except DnsError as error:
             return self._failed(key, error.what if error.cause in _NOT_THEIRS else self._note(error.what))
         if answer.fault:
@@ -132,6 +128,10 @@ class DnsList:
         else:
             self._failures = 0
         return answer
+
+    def gave_up(self, key: Key, limit: float) -> Answer:
+        """It took too long."""
+        return self._failed(key, self._note(f"no answer within {limit:g} s"))
 
     async def probe(self, resolver: Resolver, kind: Kind) -> str:
         """What is wrong with the list by its test entries (RFC 5782 5); `` when nothing is, or it does not answer now."""
@@ -147,11 +147,13 @@ class DnsList:
     async def _ask(self, resolver: Resolver, key: Key) -> Answer:
         name = f"{key.labels}.{self.zone}"
         records = [str(one) for one in (await resolver.query(name, "A")).records[:MAX_RECORDS]]
+        if not records:
+            return self._not_listed(key)
         reading = self.codes.read(records)
         if reading.fault:
             return self._failed(key, reading.fault)
         if not reading.counted:
-            return Answer(zone=self.zone, symbol=self.symbol, value=key.value, kind=key.kind)
+            return self._not_listed(key)
         if await self._lists_everything(resolver, key.kind):
             return self._failed(key, f"not believed: it lists {NOT_LISTED[key.kind]} too, so it lists everything")
         return Answer(
@@ -181,6 +183,9 @@ class DnsList:
             return ""
         return shown(b"".join(records[0]).decode("ascii", "replace")) if records else ""
 
+    def _not_listed(self, key: Key) -> Answer:
+        return Answer(zone=self.zone, symbol=self.symbol, value=key.value, kind=key.kind)
+
     def _failed(self, key: Key, fault: str) -> Answer:
         return Answer(
             zone=self.zone,
@@ -204,7 +209,19 @@ class DnsList:
 async def ask_all(questions: Iterable[tuple[DnsList, Key]], resolver: Resolver, limit: float) -> tuple[Answer, ...]:
     """Every list at once. Each question is asked once; what is beyond MAX_QUESTIONS is not asked."""
     asked = list(dict.fromkeys(questions))[:MAX_QUESTIONS]
-    return tuple(await asyncio.gather(*(one.ask(resolver, key, limit) for one, key in asked)))
+    if not asked:
+        return ()
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(one.ask(resolver, key)) for one, key in asked]
+    try:
+        await asyncio.wait(tasks, timeout=limit)
+    finally:
+        for task in tasks:
+            task.cancel()  # those that are done are left as they are
+    return tuple(
+        task.result() if task.done() and not task.cancelled() else one.gave_up(key, limit)
+        for task, (one, key) in zip(tasks, asked, strict=True)
+    )
 
 
 async def watch(lists: Sequence[tuple[DnsList, Kind]], context: Context, interval: float) -> None:
