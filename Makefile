@@ -20,7 +20,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo core uncore compiler test test-core difference reloads fuzz trouble servers lint types fmt docs site api bench count growth valgrind soak clean
+.PHONY: help run demo core uncore compiler test test-core difference reloads fuzz trouble servers lint types fmt docs site api bench count growth learning valgrind soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,10 @@ bench: .venv/installed-bench servers ## beside haproxy, Postfix, Haraka and no p
 
 count: .venv/installed-tests valgrind ## instructions of fixed scenarios against those kept in benchmarks/instructions.toml (ARGS=--keep to keep them)
 	@$(BIN)/python -m benchmarks.instructions $(ARGS)
+
+learning: .venv/installed-bench ## precision and recall of the plugin learning on held-out mail (ARGS='--ham FILE --spam FILE' for your own)
+	@benchmarks/install-spam-mail
+	@$(BIN)/python -m benchmarks.learning $(ARGS)
 
 growth: .venv/installed-bench valgrind ## instructions over message size, recipients, fields, parts, rules, connections: does the cost grow linearly?
 	@$(BIN)/python -m benchmarks.growth $(ARGS)

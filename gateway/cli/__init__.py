@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import config, dkim, dmarc, journal, plugins, quarantine
+from gateway.cli import config, dkim, dmarc, journal, learn, plugins, quarantine
 from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.dev import dev
@@ -34,6 +34,7 @@ def version(*, version: Annotated[bool, typer.Option("--version", help="Print th
 
 app.add_typer(config.app, name="config")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(learn.app, name="learn")
 app.add_typer(journal.app, name="journal")
 app.add_typer(dmarc.app, name="dmarc")
 app.add_typer(plugins.app, name="plugins")

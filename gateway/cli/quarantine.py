@@ -14,6 +14,7 @@ import typer
 
 from gateway.cli import terminal
 from gateway.cli.config import ConfigOption, load_or_exit
+from gateway.cli.learn import read_entry, teach
 from gateway.cli.next_hops import relay_of
 from gateway.cli.terminal import safe
 from gateway.errors import StorageError
@@ -131,13 +132,17 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
 
 
 @app.command()
-def release(ids: Ids, config: ConfigOption = None) -> None:
+def release(
+    ids: Ids,
+    config: ConfigOption = None,
+    learn: Annotated[bool, typer.Option(help="Teach the plugin `learning`, where it is in use, that this is no spam.")] = True,
+) -> None:
     """Send held messages on to their own envelopes. What the next hop refuses stays held: 1 is returned then."""
     loaded = load_or_exit(config, needs_route=True)
 
     async def work(quarantine: Quarantine) -> list[tuple[str, ReleaseReport]]:
         async with relay_of(loaded) as (relay, _):
-            return [(id_, await _release(loaded, quarantine, relay, id_)) for id_ in ids]
+            return [(id_, await _release(loaded, quarantine, relay, id_, learn=learn)) for id_ in ids]
 
     reports = _with_quarantine(loaded, work)
     table = terminal.table("id", "recipient", "next hop", "reply")
@@ -151,7 +156,7 @@ def release(ids: Ids, config: ConfigOption = None) -> None:
         terminal.fail("what was not released is held as before")
 
 
-async def _release(loaded: Loaded, quarantine: Quarantine, relay: Relay, id_: str) -> ReleaseReport:
+async def _release(loaded: Loaded, quarantine: Quarantine, relay: Relay, id_: str, *, learn: bool) -> ReleaseReport:
     from gateway.quarantine.release import release
     from gateway.relay.identity import ClientFacts
 
@@ -166,9 +171,11 @@ async def _release(loaded: Loaded, quarantine: Quarantine, relay: Relay, id_: st
         )
         return relay.handover(route, client)
 
+    lesson = await read_entry(loaded, quarantine, entry) if entry is not None and learn else None  # before its content is gone
     report = await release(quarantine, id_, handover, server_name=loaded.config.server.name)
     taken = [n for n, (path, _, _) in enumerate(entry.recipients) if _delivered(report, path)] if entry else []
     if entry is not None and taken:
+        await teach(loaded, lesson, "ham")
         last = next(attempt for attempt in reversed(report.attempts) if attempt.delivered)
         await _record(
             loaded,
@@ -190,16 +197,26 @@ def _delivered(report: ReleaseReport, path: bytes) -> bool:
 @app.command()
 def delete(ids: Ids, config: ConfigOption = None) -> None:
     """Remove held messages and kept copies for good. Nobody is told."""
-    loaded = load_or_exit(config)
+    _delete(ids, load_or_exit(config), "quarantine-deleted", is_spam=False)
 
+
+@app.command()
+def report(ids: Ids, config: ConfigOption = None) -> None:
+    """The same, and teach the plugin `learning`, where it is in use, that this is spam."""
+    _delete(ids, load_or_exit(config), "quarantine-reported", is_spam=True)
+
+
+def _delete(ids: list[str], loaded: Loaded, reason: str, *, is_spam: bool) -> None:
     async def work(quarantine: Quarantine) -> list[str]:
         left = []
         for id_ in ids:
             entry = await quarantine.get(id_)
+            lesson = await read_entry(loaded, quarantine, entry) if entry is not None and is_spam else None
             if entry is None or not await quarantine.delete(id_):
                 left.append(id_)
-            else:
-                await _record(loaded, entry, "discarded", "quarantine-deleted")
+                continue
+            await _record(loaded, entry, "discarded", reason)
+            await teach(loaded, lesson, "spam")
         return left
 
     left = _with_quarantine(loaded, work)
