@@ -35,7 +35,7 @@ from gateway.sqlite import Database
 Kind = Literal["ham", "spam"]
 
 MAX_TOKENS = 500_000
-"""Remembered; some 20 MB."""
+"""Remembered; some 25 MB."""
 MAX_LESSONS = 100_000
 """Digests remembered."""
 HORIZON = 20_000

@@ -17,7 +17,7 @@ from gateway import Fact, OptionError, Plugin, Reject, Score
 from gateway.plugins.batv import Batv, Options
 from gateway.plugins.recipients import Options as RecipientsOptions
 from gateway.plugins.recipients import Recipients
-from gateway.testing import Clock, FakeContext, a_message, a_session, a_transaction, run_chain
+from gateway.testing import Clock, EndToEnd, FakeContext, a_message, a_session, a_transaction, run_chain
 
 SECRET = "a secret of some length"
 OTHER = "another secret, as long"
@@ -260,3 +260,18 @@ async def test_exim_makes_and_reads_the_same(tmp_path: Path) -> None:
         assert await comes_to(plugin, theirs) == f"<{mailbox}>"
     mixed = exim(f"${{prvs{{Alice@example.org}}{{{SECRET}}}{{3}}}}")  # Exim signs the case that it sees
     assert await comes_to(plugin, mixed) == "<Alice@example.org>"
+
+
+async def test_what_both_sides_see(tmp_path: Path) -> None:
+    """Through the whole gateway: signed on the way out, without the tag on the way in, refused otherwise."""
+    (tmp_path / "batv").write_text(SECRET)
+    options = {"batv": {"domains": ["example.org"], "keys": {"0": "batv"}}}
+    config = '[[listener]]\nname = "mx"\nbind = "127.0.0.1:0"\ntrusted_networks = ["127.0.0.2/32"]\n'
+    async with EndToEnd(plugins=["batv"], options=options, config=config, base=tmp_path) as mail:
+        out = await mail.send(reverse_path="alice@example.org", recipients=["carol@example.net"], client_address="127.0.0.2")
+        tagged = out.taken[0].reverse_path.decode().strip("<>")
+        bounce = await mail.send(reverse_path="", recipients=[tagged, "alice@example.org"])
+    assert tagged.startswith("prvs=0")
+    assert tagged.endswith("=alice@example.org")
+    assert bounce.replies[2].startswith("550 5.7.1 This address has sent no message that this is a bounce of")
+    assert (bounce.code, bounce.taken[0].paths) == (250, [b"<alice@example.org>"])

@@ -16,7 +16,7 @@ from gateway import AuthResult, Defer, Fact, Label, Plugin, PluginError, Score, 
 from gateway.plugins.greylist import MAX_TRANSACTIONS, Greylist, Options
 from gateway.plugins.greylist.triplets import State, Times, Triplets
 from gateway.store import SqliteStore
-from gateway.testing import Clock, FakeContext, a_session, a_transaction, run_chain
+from gateway.testing import Clock, EndToEnd, FakeContext, a_session, a_transaction, run_chain
 from gateway.testing.context import MemoryStore
 
 DAY = 86_400.0
@@ -357,3 +357,18 @@ async def test_values_that_are_no_times() -> None:
     for value in (b"text", b"nan", b""):
         await context.store.put(waiting, value, ttl=1_000)
         assert (await triplets.see("n", "a", "b", context.clock())).state is State.EARLY
+
+
+async def test_what_a_client_sees() -> None:
+    """Through the whole gateway: the next hop is not asked about who has to come back."""
+    async with EndToEnd(
+        plugins=["greylist"], options={"greylist": {"exempt_recipients": ["postmaster@"], "delay": "100s"}}
+    ) as mail:
+        first = await mail.send(recipients=["bob@example.org", "postmaster@example.org"])
+        again = await mail.send(client_address="127.0.0.9")
+        bounce = await mail.send(reverse_path="")
+    assert first.replies[1].startswith("451 4.7.1 Greylisted, please come back in 100 seconds")
+    assert (first.code, first.taken[0].paths) == (250, [b"<postmaster@example.org>"])
+    assert again.replies[1].startswith("451 4.7.1 Greylisted, please come back in ")
+    assert again.taken == ()
+    assert [reply[:3] for reply in bounce.replies] == ["250", "250", "451"]  # at DATA

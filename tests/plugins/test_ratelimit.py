@@ -16,7 +16,7 @@ from typing_extensions import override
 from gateway import Defer, Fact, OptionError, PluginError, Reject, Score, Session
 from gateway.plugins.ratelimit import MAX_NOTED, Options, RateLimit
 from gateway.store import SqliteStore
-from gateway.testing import Clock, FakeContext, a_message, a_recipient, a_session, a_transaction, run_plugin
+from gateway.testing import Clock, EndToEnd, FakeContext, a_message, a_recipient, a_session, a_transaction, run_plugin
 from gateway.testing.context import MemoryStore
 
 
@@ -416,3 +416,23 @@ async def test_never_more_than_the_burst_and_what_came_in_since(
             passed.append(sender)
         assert passed.count(sender) <= burst + elapsed * 36 / 3_600 + 1e-6
         assert len(passed) <= other + elapsed * 72 / 3_600 + 1e-6
+
+
+async def test_what_a_client_sees() -> None:
+    """Through the whole gateway: recipients that the next hop refuses count, over sessions."""
+    limits = [
+        {"name": "guessing", "of": ["network"], "count": "refused", "rate": "2 per 1h", "then": "reject"},
+        {"name": "messages", "rate": "1 per 1h"},
+    ]
+    hop = ["RCPT TO:<eve@example.org>=550"]
+    async with EndToEnd(plugins=["ratelimit"], options={"ratelimit": {"limit": limits}}, next_hop=hop) as mail:
+        sent = await mail.send()
+        second = await mail.send(recipients=["eve@example.org", "bob@example.org"])
+        other = await mail.send(recipients=["eve@example.org"])
+        async with mail.client() as client:
+            greeting = await client.reply()
+    assert sent.code == 250
+    assert [reply[:9] for reply in second.replies[1:]] == ["550 5.1.1", "250 2.1.5", "451 4.7.1"]
+    assert second.replies[-1].startswith("451 4.7.1 Too many messages, please come back in 36")
+    assert other.replies[1].startswith("550 5.1.1")
+    assert greeting.startswith("554 5.7.1 Too many unknown recipients")
