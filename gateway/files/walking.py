@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from gateway.files.found import Budget, Found, Given, LimitError, MalformedError, Member, Sign, Trouble
+from gateway.files.found import Budget, Found, Given, LimitError, MalformedError, Member, Octets, Sign, Trouble
 from gateway.files.kinds import closer_type
 from gateway.files.readers import reader_for
 from gateway.files.values import File, FileBounds, Opened, Unopened
@@ -38,8 +38,10 @@ def open_all(given: Iterable[Given], bounds: FileBounds) -> Opened:
 class Walk:
     """One message."""
 
-    def __init__(self, bounds: FileBounds) -> None:
+    def __init__(self, bounds: FileBounds, seen: Callable[[File, Octets], None] | None = None) -> None:
+        """`seen`: called with each file whose content is known, before what is in it. An Exception of it is that file's trouble."""
         self._budget = Budget(bounds)
+        self._seen = seen
         self._files: list[File] = []
         self._words: dict[str, None] = {}
         self._notes: list[Unopened] = []
@@ -117,6 +119,8 @@ class Walk:
             return
         digest = hashlib.sha256(content).hexdigest()
         file = self._files[at] = replace(file, type=closer_type(content, file.names), sha256=digest)
+        if self._seen is not None:
+            self._seen(file, content)
         reader = reader_for(file, content)
         if reader is None:
             return

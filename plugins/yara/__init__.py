@@ -32,10 +32,11 @@ from gateway import (
     library,
 )
 from gateway.consequences import ConsequenceOptions, Then, consequence, told
+from gateway.files.values import FileBounds
 from gateway.handed import hand_over
 from gateway.plugins.yara.rule_files import compile_files
 from gateway.plugins.yara.scanning import FACTS, Match, ScanError, Work, scan
-from gateway.scanning import Scanner, shown
+from gateway.scanning import SHARE, Scanner, shown
 
 Variable: TypeAlias = bool | int | float | str
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
@@ -47,8 +48,9 @@ class Options(ConsequenceOptions):
     rules: tuple[str, ...] = Field(min_length=1)
     """Files of rules, and directories: of these every `*.yar` and `*.yara`, however deep. Relative names start at the directory of the
     configuration."""
-    scan: tuple[Literal["message", "parts"], ...] = Field(default=("message", "parts"), min_length=1)
-    """`message`: the octets as they came; `parts`: each part, decoded."""
+    scan: tuple[Literal["message", "parts", "files"], ...] = Field(default=("message", "parts", "files"), min_length=1)
+    """`message`: the octets as they came; `parts`: each part, decoded; `files`: what is in attachments, opened to the limits of
+    `[limits] files_…`."""
     verdicts: dict[str, Then] = Field(default={"*": "quarantine"})
     """What follows from a match: by the name of its rule, with `*` and `?`, or by a tag (`tag:malware`). Of one match the first entry that
     fits counts, of several matches the one whose entry stands first; `pass`: nothing but the findings."""
@@ -62,6 +64,8 @@ class Options(ConsequenceOptions):
     """Variables that rules use, beside `filename`, `filepath`, `extension` and `filetype`."""
     relaxed_syntax: bool = False
     """Take regular expressions that YARA takes and YARA-X does not: with `\\R` for R, or `{` and `}` as they are."""
+    failures: int = Field(default=0, ge=0)
+    """After so many scans in a row that did not end in time no message is scanned for `rest`; 0: each is, whatever became of others."""
     max_matches: int = Field(default=100, ge=1, le=1_000)
     """Rules that are told of; more that fit are not."""
 
@@ -138,7 +142,7 @@ class Yara(Scanner[Options]):
         await super().shutdown()
 
     async def _scan(self, message: Message) -> tuple[Match, ...]:
-        """In the process pool. What one message takes too long with is no fault of the next one: it opens no circuit."""
+        """In the process pool."""
         chosen = self.options
         try:
             with hand_over(message) as handed:
@@ -148,7 +152,8 @@ class Yara(Scanner[Options]):
                     message=handed,
                     whole="message" in chosen.scan,
                     parts="parts" in chosen.scan,
-                    limit=self.time_limit,
+                    files=FileBounds.of(self.context.limits) if "files" in chosen.scan else None,
+                    limit=SHARE * self.time_limit,  # so that what it says of its end is heard
                     max_matches=chosen.max_matches,
                 )
                 return await self.context.run_in_process(scan, work)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
-import math
+import signal
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from gateway import Message, Part
+from gateway import File, Message, Part
+from gateway.files.parts import given, wanted
+from gateway.files.values import FileBounds
+from gateway.files.walking import Walk
 from gateway.handed import Handed, taken
 
 FACTS = ("filename", "filepath", "extension", "filetype")
@@ -33,6 +39,8 @@ class Work:
     whole: bool
     """The message as it came."""
     parts: bool
+    files: FileBounds | None
+    """What is in attachments, to these limits; None: not."""
     limit: float
     """Seconds for all of it."""
     max_matches: int
@@ -47,7 +55,7 @@ class Match:
     tags: tuple[str, ...]
     meta: tuple[tuple[str, str | float | bool], ...]
     where: tuple[str, ...]
-    """`message`, or the name of a part; the first few."""
+    """`message`, the name of a part, or where a file lies in one; the first few."""
     patterns: tuple[str, ...]
     """In the first place: `$a at 17`."""
 
@@ -56,41 +64,102 @@ class ScanError(Exception):
     """The message could not be looked through to its end, in words for the operator."""
 
 
+class _OverError(BaseException):
+    """The time is over. No Exception: what passes over everything does not pass over this."""
+
+
 def scan(work: Work) -> tuple[Match, ...]:
     """Every rule that fits, each once. ScanError, OSError."""
-    import yara_x
-
-    end = time.monotonic() + work.limit
-    scanner = yara_x.Scanner(_rules(work.rules, work.digest))
-    found: dict[tuple[str, str], Match] = {}
+    scanning = _Scanning(work)
     with taken(work.message) as message:
-        for where, facts, octets in _things(message, work):
-            left = end - time.monotonic()
-            if left <= 0:
-                raise ScanError(f"not scanned to its end within {work.limit:.3g} s: {where} was next")
-            scanner.set_timeout(max(1, math.ceil(left)))  # whole seconds only
-            for name, value in zip(FACTS, facts, strict=True):
-                scanner.set_global(name, value)
-            try:
-                results = scanner.scan_file(work.message.path) if octets is None else scanner.scan(octets)
-            except yara_x.TimeoutError:
-                raise ScanError(f"not scanned to its end within {work.limit:.3g} s: {where} took too long") from None
-            except yara_x.ScanError as error:
-                raise ScanError(f"{where}: {str(error)[:200]}") from None
-            for rule in results.matching_rules:
-                _note(found, rule, where, work.max_matches)
-    return tuple(found.values())
+        if work.whole:
+            octets = message.octets
+            scanning.look("message", ("",) * len(FACTS), octets if isinstance(octets, bytes) else None)
+        if work.parts:
+            for number, part in enumerate(message.parts):
+                scanning.look(part.filename or f"part {number + 1}", _facts(part), part.content())
+        if work.files is not None:
+            _look_into_files(scanning, message, replace(work.files, time=max(scanning.left, 0.1)))
+    return tuple(scanning.found.values())
 
 
-def _things(message: Message, work: Work) -> Iterator[tuple[str, tuple[str, ...], bytes | None]]:
-    """What to scan: its name for people, values for FACTS, and octets; None: those of the file that was handed over."""
-    if work.whole:
-        octets = message.octets
-        yield "message", ("",) * len(FACTS), octets if isinstance(octets, bytes) else None
-    if work.parts:
-        for number, part in enumerate(message.parts):
-            name = part.filename or f"part {number + 1}"
-            yield name, _facts(part), part.content()
+class _Scanning:
+    """Of one message."""
+
+    def __init__(self, work: Work) -> None:
+        import yara_x
+
+        self._yara_x = yara_x
+        self._work = work
+        self._end = time.monotonic() + work.limit
+        self._scanner = yara_x.Scanner(_rules(work.rules, work.digest))
+        self.found: dict[tuple[str, str], Match] = {}
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self._end - time.monotonic()
+
+    def look(self, where: str, facts: tuple[str, ...], octets: bytes | None) -> None:
+        """One thing: its name for people, values for FACTS; None: the file that was handed over. ScanError."""
+        left = self.left
+        if left <= 0:
+            raise ScanError(f"not scanned to its end within {self._work.limit:.3g} s: {where} was next")
+        self._scanner.set_timeout(max(1, int(left)))  # whole seconds only
+        for name, value in zip(FACTS, facts, strict=True):
+            self._scanner.set_global(name, value)
+        try:
+            results = self._scanner.scan_file(self._work.message.path) if octets is None else self._scanner.scan(octets)
+        except self._yara_x.TimeoutError:
+            raise ScanError(f"not scanned to its end within {self._work.limit:.3g} s: {where} took too long") from None
+        except self._yara_x.ScanError as error:
+            raise ScanError(f"{where}: {str(error)[:200]}") from None
+        for rule in results.matching_rules:
+            _note(self.found, rule, where, self._work.max_matches)
+
+
+def _look_into_files(scanning: _Scanning, message: Message, bounds: FileBounds) -> None:
+    """What is in attachments, to the limits of `[limits] files_…`; attachments themselves are parts. ScanError."""
+    faults: list[ScanError] = []
+
+    def seen(file: File, content: bytes | bytearray) -> None:
+        if faults or (file.depth == 0 and not file.signs):
+            return
+        extension = "." + file.name.rpartition(".")[2].lower() if "." in file.name else ""
+        try:
+            scanning.look(file.path, (file.name, file.path, extension, file.type), bytes(content))
+        except ScanError as error:
+            faults.append(error)
+
+    try:
+        with _interrupted(bounds.time + 0.3):
+            Walk(bounds, seen).run(given(message.octets, wanted(message)))
+    except _OverError:
+        raise ScanError(f"attachments were not opened to their end within {bounds.time:.3g} s of CPU") from None
+    if faults:
+        raise faults[0]
+
+
+@contextmanager
+def _interrupted(seconds: float) -> Iterator[None]:
+    """_OverError after so many seconds of CPU, where a library does not look at the time. Only a main thread can, as those of the pool are."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise _OverError
+
+    before = signal.signal(signal.SIGPROF, over)
+    try:
+        signal.setitimer(signal.ITIMER_PROF, seconds, 0.05)  # again and again, should one be caught
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+    finally:
+        signal.signal(signal.SIGPROF, before)
 
 
 def _facts(part: Part) -> tuple[str, ...]:
@@ -115,14 +184,7 @@ def _note(found: dict[tuple[str, str], Match], rule: Any, where: str, most: int)
             patterns=tuple(_patterns(rule)),
         )
     elif len(known.where) < MAX_WHERE and where not in known.where:
-        found[key] = Match(
-            rule=known.rule,
-            namespace=known.namespace,
-            tags=known.tags,
-            meta=known.meta,
-            where=(*known.where, where),
-            patterns=known.patterns,
-        )
+        found[key] = replace(known, where=(*known.where, where))
 
 
 def _value(value: Any) -> str | float | bool:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.files import File, FileBounds, Opened
 from gateway.files.found import Given
-from gateway.files.walking import open_all
+from gateway.files.walking import Walk, open_all
 from gateway.testing import a_message
 from tests.archive_samples import NAMES, sample
 from tests.archives import (
@@ -265,3 +265,12 @@ def test_tnef_in_which_two_attributes_disagree_gives_both() -> None:
     octets = a_tnef(("eicar.com", EICAR), ("other.txt", b"hello"))
     found = opened(octets)
     assert [one.names for one in found.files[1:]] == [("eicar.com", "eicar.co"), ("other.txt", "other.tx")]
+
+
+def test_each_file_is_seen_with_its_content() -> None:
+    seen: list[tuple[str, bytes]] = []
+    octets = a_zip({"eicar.com": EICAR})
+    Walk(FileBounds(), lambda file, content: seen.append((file.path, bytes(content)))).run(
+        [Given(names=("a.zip",), content=octets, declared_type="", part=0)]
+    )
+    assert seen == [("a.zip", octets), ("a.zip/eicar.com", EICAR)]
