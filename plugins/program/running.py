@@ -33,6 +33,8 @@ class _Watch(asyncio.SubprocessProtocol):
     closed: asyncio.Future[None]
     has_exited: bool = False
     """And was waited for; of the future a wait that is cancelled makes an end too."""
+    left: asyncio.SubprocessTransport | None = None
+    """It was killed, and nobody waits for it any more."""
     kept: dict[int, bytearray] = field(default_factory=lambda: {1: bytearray(), 2: bytearray()})
     open: set[int] = field(default_factory=lambda: {1, 2})
 
@@ -50,6 +52,8 @@ class _Watch(asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         """Ended, and waited for."""
         self.has_exited = True
+        if self.left is not None:
+            self.left.close()
         if not self.exited.done():
             self.exited.set_result(None)
 
@@ -79,6 +83,12 @@ async def run(command: Sequence[str], *, stdin: int, environment: Mapping[str, s
         if not watch.has_exited or watch.open:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
-        transport.close()
+        if watch.has_exited:
+            transport.close()
+        else:  # closing it now would take the end of the process from the loop, which waits for it
+            watch.left = transport
+            for pipe in (1, 2):
+                if (reading := transport.get_pipe_transport(pipe)) is not None:
+                    reading.close()
     code = transport.get_returncode()
     return Ended(code=0 if code is None else code, output=bytes(watch.kept[1]), errors=bytes(watch.kept[2]))

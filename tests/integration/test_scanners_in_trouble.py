@@ -13,13 +13,17 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
 from gateway.testing import EndToEnd, FakeScanner
+from tests.integration.c_icap import RealCIcap
 from tests.integration.scanners import RealClamd, RealRspamd, RealScanner
+from tests.integration.spamd import RealSpamd
 
 pytestmark = pytest.mark.real
 
@@ -32,8 +36,17 @@ TIMES = (
     else {"timeout": "400ms", "connect_timeout": "400ms", "failures": 3, "rest": "100ms", "ping": "50ms"}
 )
 REAL: dict[str, tuple[str, Callable[[], RealScanner]]] = {"clamav": ("clamd", RealClamd), "rspamd": ("rspamd", RealRspamd)}
-SPEAKS: dict[str, Any] = {"clamav": "clamd", "rspamd": "http"}
-WELL: dict[str, Any] = {"clamav": "stream: OK", "rspamd": {"action": "no action", "score": 0.0}}
+if LONG:
+    REAL |= {"spamassassin": ("spamd", RealSpamd), "icap": ("c-icap", RealCIcap)}
+SPEAKS: dict[str, Any] = {"clamav": "clamd", "rspamd": "http", "spamassassin": "http", "icap": "http", "webhook": "http"}
+WELL: dict[str, Any] = {
+    "clamav": "stream: OK",
+    "rspamd": {"action": "no action", "score": 0.0},
+    "spamassassin": b"SPAMD/1.1 0 EX_OK\r\nContent-length: 0\r\nSpam: False ; 0.0 / 5.0\r\n\r\n",
+    # to OPTIONS; and to a message, of which then nothing came back: a finding
+    "icap": b"ICAP/1.0 200 OK\r\nMethods: RESPMOD\r\nEncapsulated: null-body=0\r\n\r\n",
+    "webhook": {"verdict": "pass"},
+}
 
 
 def tell(figures: str) -> None:
@@ -127,8 +140,13 @@ class Flow:
 
 
 @asynccontextmanager
-async def flowing(plugin: str, address: str, **options: Any) -> AsyncIterator[Flow]:
+async def flowing(plugin: str, address: str, whole: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Flow]:
+    """`whole`: all options, of what has no server."""
     chosen = {**TIMES, "server": address, **options}
+    if plugin == "webhook":
+        address = f"http://{address}"
+        chosen = {name: value for name, value in chosen.items() if name not in {"server", "ping"}} | {"url": address}
+    chosen = chosen if whole is None else whole
     async with EndToEnd(plugins=[plugin], options={plugin: chosen}) as mail:
         flow = Flow(mail, plugin, address)
         clients = [asyncio.get_running_loop().create_task(flow.client()) for _ in range(CLIENTS)]
@@ -145,6 +163,17 @@ async def flowing(plugin: str, address: str, **options: Any) -> AsyncIterator[Fl
         got = [int(one.content.partition(b"Subject: ")[2].partition(b"\r\n")[0]) for one in mail.next_hop.transactions]
         assert sorted(got) == sorted(flow.taken) == list(range(1, flow._next + 1))
         tell(f"{plugin}: {len(got)} delivered, each once; replies {dict(flow.codes)}")
+
+
+async def test_a_program_that_hangs_dies_and_fails(tmp_path: Path) -> None:
+    mood = tmp_path / "mood"
+    mood.touch()
+    script = f"read -r mood < {mood}; case $mood in hang) sleep 60;; die) kill -9 $$;; fail) exit 42;; esac; exit 0"
+    times = {name: value for name, value in TIMES.items() if name not in {"ping", "connect_timeout"}}
+    chosen = {**times, "command": ["/bin/sh", "-c", script], "connections": CLIENTS}
+    async with flowing("program", "program", chosen) as flow:
+        for name in ("hang", "die", "fail"):
+            await flow.trouble(name, partial(mood.write_text, name + "\n"), partial(mood.write_text, "\n"))
 
 
 async def _carry_out(act: Callable[[], Any]) -> None:
@@ -189,7 +218,7 @@ async def test_mail_goes_on_unscanned_where_on_error_says_so(plugin: str) -> Non
         assert set(flow.codes) == {250}
 
 
-@pytest.mark.parametrize("plugin", SPEAKS if LONG else ["rspamd"])
+@pytest.mark.parametrize("plugin", set(SPEAKS) - {"webhook"} if LONG else ["rspamd"])
 async def test_nobody_waits_or_is_deferred_where_another_server_answers(plugin: str) -> None:
     async with FakeScanner(SPEAKS[plugin]) as first, FakeScanner(SPEAKS[plugin]) as second:
         first.answers(WELL[plugin])

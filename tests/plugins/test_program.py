@@ -182,13 +182,14 @@ async def test_the_circuit_opens_and_one_tries_again(tmp_path: Path) -> None:
     assert (await run_plugin(plugin)).verdict is None
 
 
-async def test_one_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+async def test_one_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plugin = a_plugin(f"trap '' TERM; sleep 60 & echo $! $$ > {tmp_path}/pids; cat; sleep 60")
     with pytest.raises(PluginError, match=r"no answer within 0\.45 s"):
         await run_plugin(plugin, timeout=0.5)
     child, itself = map(int, (tmp_path / "pids").read_text().split())
     assert await gone(itself)
     assert await gone(child)
+    assert not [one for one in caplog.records if one.name == "asyncio"]  # the loop has seen its end
 
 
 async def test_one_whose_client_leaves_is_killed(tmp_path: Path) -> None:
