@@ -204,6 +204,11 @@ class Context(Protocol):
         """Relative file names in options start here: the directory of the configuration file."""
         ...
 
+    @property
+    def state_directory(self) -> str:
+        """What a plugin writes for itself lies below it: `[server] state_directory`. It may have to be made."""
+        ...
+
     def clock(self) -> float:
         """Seconds since the epoch."""
         ...

@@ -158,6 +158,7 @@ class PluginContexts:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.directory = directory
+        self.state_directory = directory / config.server.state_directory
         self.server_name = config.server.name
         self.authserv_id = config.server.authserv_id or config.server.name
         self.limits: Mapping[str, int] = {name: int(value) for name, value in config.limits.model_dump().items()}
@@ -270,6 +271,7 @@ class WorkerContext:
         self.authserv_id = contexts.authserv_id
         self.limits = contexts.limits
         self.base_directory = str(contexts.directory)
+        self.state_directory = str(contexts.state_directory)
 
     def clock(self) -> float:
         """Seconds since the epoch."""

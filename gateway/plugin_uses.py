@@ -99,8 +99,7 @@ class Reading:
             self.problems += error.problems
         except OptionError as error:
             for mistake in error.mistakes:
-                key = (*use.key, *mistake.key)
-                self.object_to(as_written(self.config, key) if use.name == RULES else key, mistake.found, mistake.allowed)
+                self.object_to(as_written(self.config, (*use.key, *mistake.key)), mistake.found, mistake.allowed)
         except Exception as error:  # noqa: BLE001 - a plugin's constructor may do anything
             self.object_to(
                 use.key, f"options the plugin {use.name!r} refuses: {type(error).__name__}: {error}", "options it can begin with"
@@ -112,7 +111,9 @@ class Reading:
     def object_to(self, key: Key, found: str, allowed: str, hint: str = "") -> None:
         """Note a problem at a key."""
         file, line = self.locate(key)
-        self.problems.append(ConfigProblem(file=file, line=line, key=dotted(key), found=found, allowed=allowed, hint=hint))
+        problem = ConfigProblem(file=file, line=line, key=dotted(key), found=found, allowed=allowed, hint=hint)
+        if problem not in self.problems:  # what several groups share is told once
+            self.problems.append(problem)
 
     def _chain(self, key: Key, entries: tuple[Any, ...]) -> list[str]:
         """The names of one chain; tables in it are noted."""
@@ -158,16 +159,13 @@ class Reading:
         if found is None:
             return None
         own = {one: value for one, value in table.items() if one not in _SETTINGS}
-        if name == RULES:
-            own = self._with_rules(own)
+        if target == RULES:
+            own = self._with_rules(own, is_top=name == RULES)
         try:
             options = found.kind.options_type.model_validate(own)
         except ValidationError as error:
             models: list[type[BaseModel]] = [found.kind.options_type, PluginUse]
-            is_top = name == RULES  # its rules stand at the top of the configuration
-            locate = self._locate_option if is_top else self.locate
-            found_problems = problems_from_pydantic(error, prefix=key, locate=locate, models=models)
-            self.problems += [_at_top(problem, key) for problem in found_problems] if is_top else found_problems
+            self._add(problems_from_pydantic(error, prefix=key, locate=self._locate_option, models=models), key, name, target)
             return None
         if settings is None:
             return None
@@ -176,7 +174,6 @@ class Reading:
     def _isolated(self, name: str, target: str, key: Key, table: dict[str, Any], settings: PluginUse) -> Use | None:
         """Loaded and checked in a process of its own, and never here."""
         own = {one: value for one, value in table.items() if one not in _SETTINGS}
-        is_top = name == RULES
         place = self._place_of(name, key)
         try:
             origin = choose(target, self._known)
@@ -192,7 +189,7 @@ class Reading:
             name=name,
             origin=origin,
             key=key,
-            options=self._with_rules(own) if is_top else own,
+            options=self._with_rules(own, is_top=name == RULES) if target == RULES else own,
             memory=settings.memory,
             timeout=settings.timeout,
             threads=self.config.limits.threads,
@@ -200,12 +197,12 @@ class Reading:
             surroundings=surroundings(self.config, self.directory),
         )
         try:
-            kind = isolate(start, self._locate_option if is_top else self.locate)
+            kind = isolate(start, self._locate_option if target == RULES else self.locate)
         except OSError as error:
             self.object_to(place, str(error), "a process that can be started")
             return None
         except ConfigError as error:
-            self.problems += [_at_top(problem, key) for problem in error.problems] if is_top else error.problems
+            self._add(error.problems, key, name, target)
             return None
         found = Found(origin=origin, kind=kind)
         return Use(name=name, key=key, found=found, settings=settings, options=PluginOptions(), start=start)
@@ -245,23 +242,43 @@ class Reading:
             self.object_to((*key, place), repr(unknown), ", ".join(sorted(_CLASSES)), nearest(unknown, _CLASSES))
         return settings
 
-    def _with_rules(self, own: dict[str, Any]) -> dict[str, Any]:
-        """The top-level rules are those of the use `rules`, before the ones its own table names."""
+    def _with_rules(self, own: dict[str, Any], *, is_top: bool) -> dict[str, Any]:
+        """The top-level rules are those of the use `rules`, before the ones its own table names; the lists are for all groups."""
+        lists = {"list": {**self.config.list, **own.get("list", {})}} if self.config.list else {}
+        if not is_top:
+            return {**own, **lists}
         return {
             **own,
+            **lists,
             "rule": (*self.config.rule, *own.get("rule", ())),
             "files": (*self.config.rule_files, *own.get("files", ())),
         }
+
+    def _add(self, problems: list[ConfigProblem], key: Key, name: str, target: str) -> None:
+        """Problems of options, with the keys of rules and lists as they stand in the file; those of a list once for all groups."""
+        for problem in problems:
+            fronts = [*(["rule["] if name == RULES else []), *(f"list.{one}" for one in self.config.list)]
+            moved = _at_top(problem, key, fronts) if target == RULES else problem
+            if moved not in self.problems:
+                self.problems.append(moved)
 
     def _locate_option(self, key: Key) -> tuple[str, int | None]:
         return self.locate(as_written(self.config, key))
 
 
 def as_written(config: Config, key: Key) -> Key:
-    """The key of an option of the use `rules` as it stands in the configuration: its rules are at the top."""
+    """The key of an option of a group of rules as it stands in the configuration: lists, and the rules of the use `rules`, are at the top."""
     match key:
-        case ("plugin", "rules", "rule", *rest) | ("plugins", int(), "rule", *rest) if config.rule:
+        case ("plugin", "rules", "rule", *rest) if config.rule:
             return ("rule", *rest)
+        case ("plugins", int(place), "rule", *rest) if config.rule and _name_at(config, place) == RULES:
+            return ("rule", *rest)
+        case ("plugin", name, "list", str(one), *rest) if one in config.list and one not in config.plugin.get(str(name), {}).get(
+            "list", {}
+        ):
+            return ("list", one, *rest)
+        case ("plugins", int(), "list", str(one), *rest) if one in config.list:
+            return ("list", one, *rest)
         case _:
             return key
 
@@ -273,12 +290,18 @@ def surroundings(config: Config, directory: Path) -> dict[str, Any]:
         "authserv_id": config.server.authserv_id or config.server.name,
         "limits": {name: int(value) for name, value in config.limits.model_dump().items()},
         "base_directory": str(directory.absolute()),
+        "state_directory": str((directory / config.server.state_directory).absolute()),
     }
 
 
-def _at_top(problem: ConfigProblem, key: Key) -> ConfigProblem:
-    """The key of a rule as it stands in the file: `rule[0].when`."""
-    front = f"{dotted(key)}.rule["
-    if problem.key.startswith(front):
-        return dataclasses.replace(problem, key=f"rule[{problem.key.removeprefix(front)}")
+def _name_at(config: Config, place: int) -> str:
+    entry = config.plugins[place] if place < len(config.plugins) else ""
+    return str(entry.get("name", "")) if isinstance(entry, dict) else str(entry)
+
+
+def _at_top(problem: ConfigProblem, key: Key, fronts: list[str]) -> ConfigProblem:
+    """The key of a rule or list as it stands in the file: `rule[0].when`, `list.vip.kind`."""
+    for front in fronts:
+        if problem.key.startswith(f"{dotted(key)}.{front}"):
+            return dataclasses.replace(problem, key=front + problem.key.removeprefix(f"{dotted(key)}.{front}"))
     return problem

@@ -156,7 +156,7 @@ def in_order(problems: list[ConfigProblem]) -> list[ConfigProblem]:
 def _without(data: dict[str, Any], error: ValidationError) -> Config | None:
     """What is valid once every section with a mistake is left out; chains and plugins must be whole."""
     wrong = {str(fault["loc"][0]) for fault in error.errors(include_url=False) if fault["loc"]}
-    if wrong & {"plugins", "plugin_path", "plugin", "rule", "rule_files"}:
+    if wrong & {"plugins", "plugin_path", "plugin", "rule", "rule_files", "list"}:
         return None
     try:
         return Config.model_validate({name: value for name, value in data.items() if name not in wrong})

@@ -308,6 +308,8 @@ class Config(Model):
     """`[plugin.NAME]`: options of the plugin and of its use."""
     rule: tuple[dict[str, Any], ...] = ()
     """`[[rule]]`: content rules of the group `rules`."""
+    list: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """`[list.NAME]`: named lists, for `in_list()` in all groups of rules."""
     rule_files: tuple[str, ...] = ()
     """TOML files with more `[[rule]]` blocks, or directories of them."""
 

@@ -186,6 +186,7 @@ class RemoteContext:
         self.authserv_id: str = surroundings["authserv_id"]
         self.limits: dict[str, int] = surroundings["limits"]
         self.base_directory: str = surroundings["base_directory"]
+        self.state_directory: str = surroundings["state_directory"]
         self._bounds = FileBounds.of(self.limits)
         self._openers: Openers | None = None
         self._tasks: set[asyncio.Task[None]] = set()

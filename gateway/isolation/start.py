@@ -36,7 +36,7 @@ class Start:
     source: bytes | None = None
     """Of a single file: all processes of a generation run the same."""
     surroundings: dict[str, Any] = field(default_factory=dict)
-    """server_name, authserv_id, limits, base_directory."""
+    """server_name, authserv_id, limits, base_directory, state_directory."""
 
     def facts(self) -> dict[str, Any]:
         """For the channel."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from gateway import bucket
@@ -166,6 +167,7 @@ class FakeContext:
         authserv_id: str = "mx.example.org",
         limits: Mapping[str, int] | None = None,
         base_directory: str = ".",
+        state_directory: str = "",
     ) -> None:
         self.clock = Clock() if clock is None else clock
         self.resolver: Resolver = FakeResolver(zones) if resolver is None else resolver
@@ -176,6 +178,7 @@ class FakeContext:
         self.authserv_id = authserv_id
         self.limits: Mapping[str, int] = {} if limits is None else limits
         self.base_directory = base_directory
+        self.state_directory = state_directory or str(Path(base_directory, "var"))
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run_in_process(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

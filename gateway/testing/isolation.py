@@ -67,5 +67,6 @@ def _start(
             "authserv_id": surroundings.authserv_id,
             "limits": dict(surroundings.limits),
             "base_directory": str(Path(surroundings.base_directory).absolute()),
+            "state_directory": str(Path(surroundings.state_directory).absolute()),
         },
     )

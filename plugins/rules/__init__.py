@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import cast
 
 from pydantic import Field, field_validator
 
@@ -28,7 +30,6 @@ from gateway import (
     PluginOptions,
     Recipient,
     Redirect,
-    TomlFile,
     Transaction,
     Trial,
     add_header,
@@ -36,26 +37,31 @@ from gateway import (
 )
 from gateway.plugins.rules.cases import Case
 from gateway.plugins.rules.doing import Answer, AtRcpt, Doing, asked_at_rcpt
-from gateway.plugins.rules.expressions import Together
+from gateway.plugins.rules.expressions import Together, Value
 from gateway.plugins.rules.facts import Subject
-from gateway.plugins.rules.files import RuleFile, read_files
+from gateway.plugins.rules.files import MAX_LISTS, ListName, read_files
 from gateway.plugins.rules.header import cleared, field_of
+from gateway.plugins.rules.lists import ListOptions
+from gateway.plugins.rules.naming import Place, check_names, lists_of
+from gateway.plugins.rules.rates import MAX_RATES, count
 from gateway.plugins.rules.rule import Rule
 from gateway.plugins.rules.searching import Patterns
+from gateway.plugins.rules.site import Direction, Site, domains_of
 from gateway.plugins.rules.tree import ExpressionError
+from gateway.plugins.rules.windows import parse_zone
 
 _LARGE = 65_536
 """Octets of a message above which expressions that look through the content run in a thread."""
 _MANY = 500
 """Rules of a group above which it is asked in a thread: each costs some microseconds."""
+_OF_FILES = frozenset(["files", "message.files_limits_hit"])
+"""Facts for which the files of a message are opened."""
 _MAX_AT_ONCE = 50
 """Rules asked at once."""
 MAX_RULES = 10_000
 """Of one group."""
 _MAX_WAITING = 10_000
 """Transactions whose edits are remembered between `judge` and `rewrite`."""
-
-Key: TypeAlias = tuple[str | int, ...]
 
 __all__ = ["Options", "Rule", "Rules"]
 
@@ -77,6 +83,14 @@ class Options(PluginOptions):
     """The rules, in order."""
     files: tuple[str, ...] = Field(default=(), max_length=100)
     """Files with more `[[rule]]` tables, or directories whose `*.toml` are read in the order of their names; asked after those of `rule`."""
+    list: dict[ListName, ListOptions] = Field(default={}, max_length=MAX_LISTS)
+    """Named lists, for `in_list()`: `[list.NAME]` at the top of the configuration, for all groups."""
+    domains: tuple[str, ...] = ()
+    """Ours, with all below them, for `direction` and `recipient.is_ours`."""
+    directions: dict[str, Direction] = Field(default={})
+    """Of listeners whose mail goes one way only: `{ submission = "outbound" }`."""
+    time_zone: str = ""
+    """For `within()`: `Europe/Berlin`; that of this host where there is none."""
     junk_field: str = "X-Spam-Flag: YES"
     """The field of the action `junk`. Where a rule of the group has it, copies of the field from others than trusted clients are removed."""
 
@@ -84,6 +98,12 @@ class Options(PluginOptions):
     @classmethod
     def _names_differ(cls, value: tuple[Rule, ...]) -> tuple[Rule, ...]:
         _check_names(value)
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_zone(cls, value: str) -> str:
+        parse_zone(value)
         return value
 
     @field_validator("junk_field")
@@ -105,10 +125,16 @@ class Rules(Plugin[Options]):
         if len(self.rules) > MAX_RULES:
             raise OptionError(OptionMistake(key=("files",), found=f"{len(self.rules)} rules", allowed=f"at most {MAX_RULES}"))
         _check_names(self.rules)
+        check_names(self.places(), lists := lists_of(self.options.list, self._files.files, self._base))
+        self._site = Site(lists, domains_of(self.options.domains), self.options.directions, self.options.time_zone)
         patterns = Patterns()
         for rule in self.rules:
             rule.expression.join(patterns)
         patterns.prepare()
+        if len(patterns.rates) > MAX_RATES:
+            raise OptionError(OptionMistake(key=("rule",), found=f"{len(patterns.rates)} rates", allowed=f"at most {MAX_RATES}"))
+        self._rates = tuple((rate, Value(rate.key)) for rate in patterns.rates)
+        self._opens = any(_OF_FILES & rule.expression.facts for rule in self.rules)
         self._at_rcpt = tuple(rule for rule in self.rules if rule.at == "rcpt")
         self._runs = tuple(_runs([rule for rule in self.rules if rule.at == "content"], patterns))
         self._marks_junk = any(rule.is_junk and rule.mode == "enforce" for rule in self.rules)
@@ -116,6 +142,7 @@ class Rules(Plugin[Options]):
         self._edits: dict[str, tuple[tuple[Edit, ...], bool]] = {}
         """What the rules change, and whether they call it junk."""
         self._held: list[str] | None = None
+        self._case: Case | None = None
 
     async def trials(self) -> Sequence[Trial]:
         """The tests of all rules."""
@@ -123,7 +150,7 @@ class Rules(Plugin[Options]):
 
         return await run_cases(self, self._base)
 
-    def places(self) -> Iterator[tuple[Rule, Key, TomlFile[RuleFile] | None]]:
+    def places(self) -> Iterator[Place]:
         """Each rule with its key in the options, or in the file it is from."""
         for number, rule in enumerate(self.options.rule):
             yield rule, ("rule", number), None
@@ -131,19 +158,33 @@ class Rules(Plugin[Options]):
             for number, rule in enumerate(file.value.rule):
                 yield rule, ("rule", number), file
 
-    def for_case(self, case: Case, held: list[str]) -> Rules:
-        """The same group for a test: with a context that reaches nothing, and a list of the rules that held."""
-        from gateway.plugins.rules.trying import a_context
+    def moment(self, time: dt.datetime) -> float:
+        """A time of a test in seconds since the epoch; one without a zone is the group's."""
+        return (time if time.tzinfo is not None else time.replace(tzinfo=parse_zone(self.options.time_zone))).timestamp()
 
+    def for_case(self, case: Case, context: Context, held: list[str]) -> Rules:
+        """The same group for a test: with a context that reaches nothing, and a list for the rules that hold. ValueError."""
         group = copy.copy(self)
-        group.begin_case(a_context(self._base, case.time.timestamp()), held)
+        group.begin_case(case, context, held)
         return group
 
-    def begin_case(self, context: Context, held: list[str]) -> None:
+    def begin_case(self, case: Case, context: Context, held: list[str]) -> None:
         """Nothing of the group's own state is left."""
         self.context = context
+        self._case = case
         self._held = held
         self._edits = {}
+        self._site = replace(self._site, lists=self._site.lists.with_entries(case.lists))
+
+    @hook
+    async def startup(self, context: Context) -> None:
+        """Read the lists. OSError or ValueError for a file that cannot be used; what is away does not stop the start."""
+        await self._site.lists.start(context)
+
+    @hook
+    async def shutdown(self) -> None:
+        """Leave the lists alone."""
+        self._site.lists.close()
 
     @property
     def files_read(self) -> Sequence[Path]:
@@ -178,15 +219,22 @@ class Rules(Plugin[Options]):
     @hook(cheap=True)
     def rcpt(self, transaction: Transaction, recipient: Recipient) -> list[AtRcpt] | None:
         """Ask the rules that are about the envelope, in order."""
-        return asked_at_rcpt(self._at_rcpt, transaction, recipient, self._held) or None
+        nothing = cast("Message", None)  # there is none yet; none of their facts and functions reads it
+        subject = Subject(transaction, nothing, recipient=recipient, site=self._site, now=self.context.clock())
+        return asked_at_rcpt(self._at_rcpt, subject, recipient, self._held) or None
 
     @hook
     async def judge(self, transaction: Transaction, message: Message) -> list[Answer] | None:
         """Ask the rules in order."""
+        subject = Subject(transaction, message, site=self._site, now=self.context.clock())
+        if self._rates:
+            await self._count(subject)
+        if self._opens:
+            subject.opened = await self.context.open_files(message)
         if (self._is_heavy and message.size > _LARGE) or len(self.rules) > _MANY:
-            done = await asyncio.to_thread(self._ask, transaction, message)
+            done = await asyncio.to_thread(self._ask, subject)
         else:
-            done = self._ask(transaction, message)
+            done = self._ask(subject)
         if done.edits or done.is_junk:
             while len(self._edits) >= _MAX_WAITING:
                 self._edits.pop(next(iter(self._edits)))
@@ -209,8 +257,15 @@ class Rules(Plugin[Options]):
         """Forget the edits of a message that went nowhere."""
         self._edits.pop(transaction.id, None)
 
-    def _ask(self, transaction: Transaction, message: Message) -> Doing:
-        subject = Subject(transaction, message)
+    async def _count(self, subject: Subject) -> None:
+        """The rates, before the rules are asked. StorageError."""
+        if self._case is not None and self._case.rate:
+            subject.rates = [self._case.rate] * len(self._rates)
+            return
+        keys = [value.of(subject) for _, value in self._rates]
+        subject.rates = await count([rate for rate, _ in self._rates], keys, subject.now, self.context)
+
+    def _ask(self, subject: Subject) -> Doing:
         doing = Doing(subject)
         for rule, holds in _held(self._runs, subject):
             matched = _matched(rule, subject, doing.left) if holds is None else doing.left

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from string import Template
 from typing import Any, cast
 
@@ -94,9 +95,8 @@ class StripAttachments(PluginOptions):
         return edits, [Label(name=NOT_STRIPPED, evidence="; ".join(kept)[:1_000])] if kept else []
 
     def _is_wanted(self, part: Part, subject: Subject) -> bool:
-        only = Subject(subject.transaction, cast("Message", _Only(subject.message, part)), labels=subject.labels)
-        only.score = subject.score
-        return self._expression.holds(only)
+        only = cast("Message", _Only(subject.message, part))
+        return self._expression.holds(replace(subject, message=only, recipient=None, searched={}))
 
     def _taken_out(self, part: Part, message: Message) -> list[Edit]:
         """ValueError where it must stay."""

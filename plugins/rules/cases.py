@@ -100,6 +100,10 @@ class Case(PluginOptions):
     """The same of labels."""
     facts: dict[str, Scalar] = Field(default={})
     """Findings of plugins, for `fact()`."""
+    lists: dict[str, tuple[str, ...]] = Field(default={})
+    """Other entries for named lists, by name; one that is read from a database or web service has none else."""
+    rate: int = Field(default=0, ge=0)
+    """What `rate()` gives; 0: what is counted, 1 for the first message."""
     time: dt.datetime = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC)
     """When it comes. Without a zone it is the group's."""
     expect: Expected

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from gateway.plugins.rules.facts import ELEMENTS, FACTS
 from gateway.plugins.rules.functions import FUNCTIONS
 from gateway.plugins.rules.kinds import ANY, BOOL, BYTES, DOUBLE, INT, NULL, NUMBERS, STRING, Kind, is_like, list_of, record
-from gateway.plugins.rules.patterns import check_constants, check_regex
+from gateway.plugins.rules.patterns import check_constants, check_regex, name_of_list
 from gateway.plugins.rules.syntax import parse
 from gateway.plugins.rules.tree import (
     MACROS,
@@ -54,6 +54,8 @@ class Checked:
     """Paths: `client.address`, `attachments`, `attachments.name`."""
     functions: set[str] = field(default_factory=set)
     """Of ours."""
+    lists: dict[str, int] = field(default_factory=dict)
+    """Names of lists, and where each is asked for first."""
 
 
 def check(text: str) -> tuple[Node, Checked]:
@@ -107,6 +109,10 @@ class _Checker:
             case Choice():
                 self._must(node.condition, BOOL)
                 return self._common([node.then, node.otherwise])
+
+    def value_of(self, node: Node) -> Kind:
+        """The kind of a whole expression."""
+        return self._value(node)
 
     def _value(self, node: Node) -> Kind:
         """The kind of something that is a value, and no group of facts."""
@@ -220,9 +226,13 @@ class _Checker:
         own = _OWN.get(node.name)
         if own is None:
             raise _unknown("function", node.name, node.at, [*_OWN, *BUILT_IN])
-        self._takes(node, given, own.takes)
+        self._takes(node, given, own.takes, own.optional)
         self.result.functions.add(own.name)
         check_constants(own.name, given)
+        if own.name in {"in_list", "list_age"}:
+            self.result.lists.setdefault(name_of_list(given[0]), given[0].at)
+        if own.name == "rate":
+            _check_rate(given[0])
         return own.gives
 
     def _macro(self, node: Call, receiver: Node) -> Kind:
@@ -247,12 +257,31 @@ class _Checker:
         if len(given) != wanted:
             raise ExpressionError(f"{node.name}() with {len(given)} values", node.at, allowed=f"{wanted}")
 
-    def _takes(self, node: Call, given: tuple[Node, ...], wanted: tuple[Kind, ...]) -> None:
+    def _takes(self, node: Call, given: tuple[Node, ...], wanted: tuple[Kind, ...], optional: tuple[Kind, ...] = ()) -> None:
+        wanted = (*wanted, *optional[: max(0, len(given) - len(wanted))])
         self._count(node, given, len(wanted))
         for argument, kind in zip(given, wanted, strict=True):
             found = self._value(argument)
             if not is_like(found, kind) or found == NULL:
                 raise ExpressionError(f"{node.name}() of {found}", argument.at, allowed=str(kind))
+
+
+def check_value(node: Node) -> Checked:
+    """What an expression uses that gives a value of any kind. ExpressionError."""
+    checker = _Checker()
+    checker.result.kind = checker.value_of(node)
+    return checker.result
+
+
+def _check_rate(key: Node) -> None:
+    """What is counted has to be known before the rules are asked, and be the same for all recipients."""
+    found = check_value(key)
+    if found.kind.name not in {"string", "int", "any"}:
+        raise ExpressionError(f"rate() of {found.kind}", key.at, allowed="a text or a number that messages have in common")
+    heavy = sorted(row.path for row in FACTS if row.path in found.facts and row.heavy)
+    if heavy or any(path.startswith("recipient.") for path in found.facts) or "rate" in found.functions:
+        what = next(iter(heavy), "recipient" if "rate" not in found.functions else "rate()")
+        raise ExpressionError(f"rate() of {what}", key.at, allowed="what client, envelope or header say of the whole message")
 
 
 def _names() -> list[str]:

@@ -12,13 +12,11 @@ from gateway import (
     Discard,
     Edit,
     Label,
-    Message,
     Note,
     Recipient,
     Redirect,
     Reject,
     Score,
-    Transaction,
     UseForwardPath,
     Verdict,
     Would,
@@ -93,12 +91,9 @@ class Doing:
         self.left = [one for one in self.left if one.mailbox not in decided]
 
 
-def asked_at_rcpt(
-    rules: Sequence[Rule], transaction: Transaction, recipient: Recipient, held: list[str] | None = None
-) -> list[AtRcpt]:
+def asked_at_rcpt(rules: Sequence[Rule], subject: Subject, recipient: Recipient, held: list[str] | None = None) -> list[AtRcpt]:
     """What rules about the envelope say of one recipient; `held` gets the names of those that hold. ValueError as `Expression.holds`."""
-    nothing = cast("Message", None)  # there is none yet; none of their facts and functions reads it
-    subject = Subject(transaction, nothing, recipient=recipient)
+    transaction = subject.transaction
     answers: list[AtRcpt] = []
     for rule in rules:
         try:

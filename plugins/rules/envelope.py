@@ -24,7 +24,7 @@ from gateway import (
 
 KNOWN = ("reverse_path.", "recipient.", "client.", "tls.", "time.", "direction")
 """Beginnings of the facts that are known at RCPT."""
-OF_CONTENT = frozenset(["header", "header_raw", "headers", "headers_raw", "has_header", "auth_values"])
+OF_CONTENT = frozenset(["header", "header_raw", "headers", "headers_raw", "has_header", "auth_values", "rate"])
 """Functions that look into the message, or at what checks of it found."""
 AT_RCPT = ("accept", "reject", "defer", "discard", "redirect", "add_recipient", "use_recipient")
 """Actions of a rule with `at = "rcpt"`."""

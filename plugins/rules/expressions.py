@@ -10,11 +10,11 @@ from typing import Any
 
 import cel
 
-from gateway.plugins.rules.checking import Checked, check
+from gateway.plugins.rules.checking import Checked, check, check_value
 from gateway.plugins.rules.facts import ELEMENTS, FACTS, FactRow, Subject, as_value
 from gateway.plugins.rules.functions import FUNCTIONS
-from gateway.plugins.rules.searching import IN_FACT, IN_TEXT, SEARCHED, Patterns, paths_in
-from gateway.plugins.rules.syntax import check_escapes
+from gateway.plugins.rules.searching import COUNTED, IN_FACT, IN_TEXT, SEARCHED, Patterns, paths_in
+from gateway.plugins.rules.syntax import check_escapes, parse
 from gateway.plugins.rules.tree import ExpressionError, Node
 from gateway.plugins.rules.writing import write
 
@@ -54,6 +54,7 @@ class _Needs:
                 variables[group] = value
         functions: dict[str, Callable[..., Any]] = {row.name: row.make(subject) for row in self._functions}
         functions[IN_FACT], functions[IN_TEXT] = self._patterns.in_fact(subject), self._patterns.in_text(subject)
+        functions[COUNTED] = subject.rates.__getitem__
         return cel.Context(variables=variables, functions=functions)
 
     def _read(self, row: FactRow, subject: Subject) -> Any:
@@ -77,6 +78,8 @@ class Expression:
         """True when it is to be asked for each recipient."""
         self.is_heavy = any(_FACTS[path].heavy for path in checked.facts if path in _FACTS)
         """True when it looks through the content."""
+        self.lists = dict(checked.lists)
+        """Named lists that it asks, each with its place in the text."""
         self._functions = checked.functions
         self.runs = text
         """What the library runs: the same expression, its patterns among those of the group."""
@@ -100,6 +103,23 @@ class Expression:
             return self._program.execute(self.needs.context(subject)) is True
         except _TROUBLES as error:
             raise ValueError(f"{error} in: {self.text}") from error
+
+
+class Value:
+    """An expression that gives a value: what is counted."""
+
+    def __init__(self, text: str) -> None:
+        """One that was checked as part of another."""
+        checked = check_value(parse(text))
+        self._program = _compile(text)
+        self._needs = _Needs(checked.facts, checked.functions, Patterns())
+
+    def of(self, subject: Subject) -> object:
+        """The value. ValueError where it cannot be had."""
+        try:
+            return self._program.execute(self._needs.context(subject))
+        except _TROUBLES as error:
+            raise ValueError(f"{error} in a rate") from error
 
 
 class Together:

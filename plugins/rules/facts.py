@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway import AuthResult, ClientClass, HeaderAddress, Label, Message, Part, Path, Recipient, Score, Transaction
+from gateway import AuthResult, ClientClass, HeaderAddress, Label, Message, Opened, Part, Path, Recipient, Score, Transaction
 from gateway.plugins.rules.kinds import BOOL, DOUBLE, INT, STRING, STRINGS, Kind, list_of, record
+from gateway.plugins.rules.site import NOWHERE, Site
+
+NOTHING_OPENED = Opened()
 
 
 @dataclass(slots=True)
@@ -27,6 +30,14 @@ class Subject:
     """The one that `recipient` means."""
     searched: dict[Any, frozenset[int]] = field(default_factory=dict)
     """What the group's patterns found, by where they looked."""
+    site: Site = NOWHERE
+    """What the group knows beside the message."""
+    now: float = 0.0
+    """Seconds since the epoch."""
+    rates: Sequence[int] = ()
+    """What was counted, by number."""
+    opened: Opened = NOTHING_OPENED
+    """The files of the message, where a rule asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +53,13 @@ class FactRow:
     """True when reading it looks through the content: large messages are then judged in a thread."""
 
 
-def _extension(part: Part) -> str:
-    name = part.filename.rstrip(" .").lower()
+def _end_of(name: str) -> str:
+    name = name.rstrip(" .").lower()
     return "." + name.rpartition(".")[2] if "." in name else ""
+
+
+def _extension(part: Part) -> str:
+    return _end_of(part.filename)
 
 
 def _auth(method: str) -> Callable[[Subject], str]:
@@ -102,6 +117,7 @@ def _of_recipient(prefix: str, own: Callable[[Any], Recipient]) -> tuple[FactRow
 
 _RECIPIENTS = list_of(record("recipients"))
 _ATTACHMENTS = list_of(record("attachments"))
+_FILES = list_of(record("files"))
 _ADDRESSES = list_of(record("addresses"))
 _LINKS = list_of(record("links"))
 _NESTED = list_of(record("nested"))
@@ -115,7 +131,20 @@ FACTS: tuple[FactRow, ...] = (
         "reverse_path.parameters", STRINGS, "Parameters of MAIL: `BODY=8BITMIME`", lambda s: _parameters(s.transaction.parameters)
     ),
     *_of_recipient("recipient", lambda s: s.recipient),
+    FactRow(
+        "recipient.is_ours",
+        BOOL,
+        "True where its domain is among the group's `domains`",
+        lambda s: s.site.is_ours(s.recipient.domain),
+    ),
     FactRow("recipients", _RECIPIENTS, "All recipients, decided or not", lambda s: s.transaction.recipients),
+    FactRow(
+        "direction",
+        STRING,
+        "`inbound` from strangers, else `internal` where all recipients are in the group's `domains`, else `outbound`; or what "
+        "`directions` says of the listener",
+        lambda s: s.site.direction(s.transaction),
+    ),
     FactRow("client.address", STRING, "IP address; `` when unknown", lambda s: s.transaction.session.client_address),
     FactRow("client.port", INT, "TCP port", lambda s: s.transaction.session.client_port),
     FactRow(
@@ -216,6 +245,20 @@ FACTS: tuple[FactRow, ...] = (
         lambda s: s.message.attachments,
         heavy=True,
     ),
+    FactRow(
+        "files",
+        _FILES,
+        "Every file: attachments, and what is in them, file in file ([files.md](../files.md))",
+        lambda s: s.opened.files,
+        heavy=True,
+    ),
+    FactRow(
+        "message.files_limits_hit",
+        STRINGS,
+        "What of the files was too much, broken or not to be read: `files-depth`, … ([files.md](../files.md))",
+        lambda s: s.opened.limits_hit,
+        heavy=True,
+    ),
     FactRow("auth.spf", STRING, "Result of SPF: `pass`, `fail`, …; `` when not checked", _auth("spf")),
     FactRow("auth.dkim", STRING, "`pass` when one signature passes, else the first result, or ``", _auth("dkim")),
     FactRow("auth.dmarc", STRING, "Result of DMARC, or ``", _auth("dmarc")),
@@ -298,6 +341,29 @@ ELEMENTS: tuple[FactRow, ...] = (
     FactRow(
         "nested.depth", INT, "1 for a message in the message, 2 for one in that, counting multiparts too", lambda one: one.depth
     ),
+    FactRow("files.name", STRING, "The likeliest name, without directories; or ``", lambda file: file.name),
+    FactRow("files.names", STRINGS, "Every name that some mail client or archiver would show", lambda file: file.names),
+    FactRow("files.path", STRING, "Names of what it is in, and its own: `invoice.zip/2026/inner.exe`", lambda file: file.path),
+    FactRow("files.extension", STRING, "End of the name in lower case, with its dot, or ``", lambda file: _end_of(file.name)),
+    FactRow("files.type", STRING, "Type by content, or ``", lambda file: file.type),
+    FactRow(
+        "files.declared_type",
+        STRING,
+        "Type as the message declares it; `` for what is in an archive",
+        lambda file: file.declared_type,
+    ),
+    FactRow("files.size", INT, "Octets, unpacked", lambda file: file.size),
+    FactRow(
+        "files.sha256", STRING, "Of the unpacked octets, in hexadecimal; `` where they were not read", lambda file: file.sha256
+    ),
+    FactRow("files.is_encrypted", BOOL, "True for what cannot be read without a password or key", lambda file: file.is_encrypted),
+    FactRow("files.has_macros", BOOL, "True for an Office document with macros", lambda file: file.has_macros),
+    FactRow(
+        "files.container", STRING, "Kind of the file that it lies in: `zip`, …; `` for an attachment", lambda file: file.container
+    ),
+    FactRow("files.depth", INT, "How many files it lies in", lambda file: file.depth),
+    FactRow("files.signs", STRINGS, "What else was seen: `broken-encoding`, …", lambda file: file.signs),
+    FactRow("files.target", STRING, "Where a shortcut leads, or ``", lambda file: file.target),
     FactRow("auth_results.method", STRING, "`spf`, `dkim`, …", lambda found: found.method),
     FactRow("auth_results.result", STRING, "`pass`, `fail`, …", lambda found: found.result),
     FactRow("auth_results.reason", STRING, "Why, for people", lambda found: found.reason),

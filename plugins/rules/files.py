@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
 
 from gateway import ConfigError, ConfigProblem, PluginOptions, TomlFile
+from gateway.plugins.rules.lists import ListOptions
 from gateway.plugins.rules.rule import Rule
 
 MAX_FILES = 1_000
 """Of one group."""
+MAX_LISTS = 100
+"""Of one file, or of the configuration."""
+ListName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,50}$")]
 
 
 class RuleFile(PluginOptions):
     """What a file of rules may hold."""
 
     rule: tuple[Rule, ...] = ()
+    list: dict[ListName, ListOptions] = Field(default={}, max_length=MAX_LISTS)
 
 
 @dataclass(slots=True)

@@ -15,7 +15,9 @@ import re2
 
 from gateway import AuthResult, Fact, looks_like
 from gateway.plugins.rules.facts import Subject, clean
-from gateway.plugins.rules.kinds import ANY, BOOL, STRING, STRINGS, Kind
+from gateway.plugins.rules.kinds import ANY, BOOL, DOUBLE, INT, STRING, STRINGS, Kind
+from gateway.plugins.rules.similar import similar
+from gateway.plugins.rules.windows import is_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,33 @@ class FunctionRow:
     meaning: str
     make: Callable[[Subject], Callable[..., Any]]
     heavy: bool = False
+    optional: tuple[Kind, ...] = ()
+    """What it takes besides, where it is given."""
+
+
+def _in_list(subject: Subject) -> Callable[[str, str | list[str]], bool]:
+    lists = subject.site.lists
+
+    def in_list(name: str, values: str | list[str]) -> bool:
+        found = lists[name]
+        return values in found if isinstance(values, str) else any(str(value) in found for value in values)
+
+    return in_list
+
+
+def _list_age(subject: Subject) -> Callable[[str], int]:
+    return lambda name: subject.site.lists[name].age(subject.now)
+
+
+def _within(subject: Subject) -> Callable[..., bool]:
+    return lambda windows, zone=subject.site.time_zone: is_within(windows, zone, subject.now)
+
+
+def _uncounted(_: Subject) -> Callable[..., int]:
+    def rate(*_: object) -> int:
+        raise ValueError("a rate in an expression that the group could not take apart")
+
+    return rate
 
 
 def _header(subject: Subject) -> Callable[[str], str]:
@@ -184,6 +213,36 @@ FUNCTIONS: tuple[FunctionRow, ...] = (
         STRING,
         "Domain of an address in lower case",
         lambda _: lambda text: text.rpartition("@")[2].lower(),
+    ),
+    FunctionRow(
+        "in_list",
+        (STRING, ANY),
+        BOOL,
+        'True for a value, or one of a list of values, that is in the named list: `in_list("vip", reverse_path.mailbox)`',
+        _in_list,
+    ),
+    FunctionRow("list_age", (STRING,), INT, "Seconds since the named list was last read well; -1 where it never was", _list_age),
+    FunctionRow(
+        "within",
+        (STRING,),
+        BOOL,
+        'True when it is that time: `within("Mon-Fri 08:00-18:00, Sat 09:00-12:00")`; a time zone may follow, else it is the group\'s',
+        _within,
+        optional=(STRING,),
+    ),
+    FunctionRow(
+        "rate",
+        (ANY, STRING),
+        INT,
+        'Messages with this value in the time before, this one among them: `rate(client.address, "1h")`; 0 for an empty value',
+        _uncounted,
+    ),
+    FunctionRow(
+        "similar",
+        (STRING, ANY),
+        DOUBLE,
+        "How much a name looks like another, or like one of a list: 1.0 the same, 0.0 not at all",
+        lambda _: similar,
     ),
     FunctionRow("url_host", (STRING,), STRING, "Host of a URL in lower case", lambda _: url_host),
     FunctionRow(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.plugins.rules.functions import compiled, network
+from gateway.plugins.rules.rates import period_of
 from gateway.plugins.rules.tree import ExpressionError, Listed, Literal, Node
+from gateway.plugins.rules.windows import parse_windows, parse_zone
 
 
 def _constant(node: Node) -> str:
@@ -22,6 +26,22 @@ def check_regex(node: Node) -> None:
         raise ExpressionError(str(error), node.at, allowed="one without look-around and back-references") from error
 
 
+def name_of_list(node: Node) -> str:
+    """The name in `in_list("vip", …)`."""
+    if isinstance(node, Literal) and isinstance(node.value, str):
+        return node.value
+    raise ExpressionError("a list that is not written out", node.at, allowed='the name of a list in quotes: in_list("vip", …)')
+
+
+def _check_with(check: Callable[[str], object], node: Node, what: str) -> None:
+    if not isinstance(node, Literal) or not isinstance(node.value, str):
+        raise ExpressionError(f"{what} that is not written out", node.at, allowed="a string in quotes")
+    try:
+        check(node.value)
+    except ValueError as error:
+        raise ExpressionError(str(error), node.at) from error
+
+
 def check_constants(name: str, given: tuple[Node, ...]) -> None:
     """Patterns and networks that are written out are read once, here."""
     last = given[-1]
@@ -34,6 +54,12 @@ def check_constants(name: str, given: tuple[Node, ...]) -> None:
                 compiled(_constant(item))
             except ValueError as error:
                 raise ExpressionError(str(error), item.at) from error
+    elif name == "within":
+        _check_with(parse_windows, given[0], "a window of time")
+        if len(given) > 1:
+            _check_with(parse_zone, given[1], "a time zone")
+    elif name == "rate":
+        _check_with(period_of, given[1], "a time")
     elif name in {"in_network", "in_domain"}:
         for item in items:
             if not isinstance(item, Literal):

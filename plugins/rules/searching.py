@@ -12,7 +12,9 @@ from typing import Any, TypeAlias
 from gateway.plugins.rules.facts import FACTS, Subject, clean
 from gateway.plugins.rules.functions import FUNCTIONS, compiled, pattern_set
 from gateway.plugins.rules.kinds import STRING
+from gateway.plugins.rules.rates import Rate, period_of
 from gateway.plugins.rules.tree import MACROS, Binary, Call, Choice, Index, Listed, Literal, Mapped, Member, Name, Node, Unary
+from gateway.plugins.rules.writing import write
 
 Target: TypeAlias = tuple[str, str]
 """Where a pattern is looked for: ("fact", path), or a function of a field and its name in lower case."""
@@ -21,6 +23,8 @@ IN_FACT = "_in_fact"
 """`_in_fact(3)`: whether one of the patterns of entry 3 occurs in its fact. No name that a rule may use begins so."""
 IN_TEXT = "_in_text"
 """`_in_text(text, 3)`: the same in a text that only the expression knows."""
+COUNTED = "_counted"
+"""`_counted(3)`: what was counted for rate 3."""
 SET_SIZE = 100
 """Patterns of one set."""
 LARGE_PROGRAM = 2_000
@@ -43,6 +47,8 @@ class Patterns:
         self._known: dict[tuple[Target | None, tuple[str, ...]], int] = {}
         self._searches: dict[Target, _Search] = {}
         self._texts: dict[Target, Callable[[Subject], str]] = {}
+        self.rates: list[Rate] = []
+        """What the group counts."""
 
     def moved(self, node: Node) -> Node:
         """The tree with its patterns here; the same one where it has none. It was checked: patterns are written out, and RE2's."""
@@ -62,6 +68,12 @@ class Patterns:
                 wanted = frozenset(numbers.setdefault(pattern, len(numbers)) for pattern in patterns)
                 self._entries.append(_Entry(target, (), wanted))
         return self._known[key]
+
+    def rate(self, rate: Rate) -> int:
+        """The number of a rate, the same for the same."""
+        if rate not in self.rates:
+            self.rates.append(rate)
+        return self.rates.index(rate)
 
     def prepare(self) -> None:
         """Make the automata of all places now: the first message need not wait for them."""
@@ -163,6 +175,9 @@ class _Mover:
         patterns = _written_out(node.name, given)
         if patterns is not None:
             return self._looked_up(node, given[0], patterns)
+        if node.name == "rate" and len(given) == 2 and isinstance(given[1], Literal):
+            number = self._patterns.rate(Rate(write(given[0]), period_of(str(given[1].value))))
+            return Call(node.at, COUNTED, None, (Literal(node.at, "int", number),))
         if node.name in MACROS and node.receiver is not None and node.arguments and isinstance(node.arguments[0], Name):
             receiver = self.moved(node.receiver)
             self._scopes.append(node.arguments[0].name)

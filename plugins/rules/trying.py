@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from gateway import (
@@ -43,18 +44,20 @@ _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 async def run_cases(group: Rules, base: Path) -> list[Trial]:
     """Every test of every rule of a group."""
     trials: list[Trial] = []
-    for rule, key, file in group.places():
-        directory = base if file is None else file.path.parent
-        for number, case in enumerate(rule.test):
-            name = f"rule {rule.name!r}, test {case.name or number + 1}"
-            problem, told = await _run(group, rule, case, directory)
-            place = (*key, "test", number)
-            trial = Trial(name=name, key=place, problem=problem, told=told)
-            trials.append(trial if file is None else replace(trial, file=str(file.path), line=file.line(place)))
+    with TemporaryDirectory(prefix="mailgateway-") as state:
+        for rule, key, file in group.places():
+            directory = base if file is None else file.path.parent
+            for number, case in enumerate(rule.test):
+                name = f"rule {rule.name!r}, test {case.name or number + 1}"
+                context = _a_context(base, Path(state), group.moment(case.time))
+                problem, told = await _run(group, rule, case, directory, context)
+                place = (*key, "test", number)
+                trial = Trial(name=name, key=place, problem=problem, told=told)
+                trials.append(trial if file is None else replace(trial, file=str(file.path), line=file.line(place)))
     return trials
 
 
-async def _run(group: Rules, rule: Rule, case: Case, directory: Path) -> tuple[str, str]:
+async def _run(group: Rules, rule: Rule, case: Case, directory: Path, context: Context) -> tuple[str, str]:
     """What is wrong, or ``, and the trace."""
     from gateway.testing import run_plugin
 
@@ -64,9 +67,11 @@ async def _run(group: Rules, rule: Rule, case: Case, directory: Path) -> tuple[s
     except (OSError, ValueError) as error:
         return f"the test cannot be run: {error}", ""
     held: list[str] = []
-    plugin = group.for_case(case, held)
     try:
-        result = await run_plugin(plugin, message=message, transaction=transaction, context=plugin.context)
+        plugin = group.for_case(case, context, held)
+        result = await run_plugin(plugin, message=message, transaction=transaction, context=context)
+    except ValueError as error:
+        return f"the test cannot be run: {error}", ""
     except PluginError as error:
         return error.what, ""
     wrong = list(_Comparison(case.expect, rule, result, held).differences())
@@ -217,9 +222,9 @@ def show_edit(edit: Edit) -> str:
             return " ".join([word, *texts])[:200]
 
 
-def a_context(base: Path, now: float) -> Context:
+def _a_context(base: Path, state: Path, now: float) -> Context:
     """What the group gets for a test: nothing beyond its own files."""
     from gateway.testing import FakeContext
     from gateway.testing.context import Clock
 
-    return cast("Context", FakeContext(base_directory=str(base), clock=Clock(now)))
+    return cast("Context", FakeContext(base_directory=str(base), state_directory=str(state), clock=Clock(now)))

@@ -52,7 +52,7 @@ def completed(text: str) -> str:
     data = tomllib.loads(text)
     head = ""
     if "plugins" not in data:
-        head = f"plugins = {[*data.get('plugin', {}), *(['rules'] if 'rule' in data else [])]}\n"
+        head = f"plugins = {list(dict.fromkeys([*data.get('plugin', {}), *(['rules'] if 'rule' in data else [])]))}\n"
     return head + text + ("" if "route" in data else ROUTE)
 
 

@@ -10,13 +10,14 @@ import pytest
 
 from gateway import Plugin
 from gateway.config.models import PluginUse
+from gateway.plugins.rules.lists import ListOptions
 from tests.docs.blocks import TOP, of_page
 
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BUNDLED: dict[str, str] = PROJECT["entry-points"]["mailgateway.plugins"]
 KEYS_OF_TABLES = {
     "clamav": {"name", "then", "score", "box"},
-    "rules": {"name", "when", "then", "mode", "at", "test"},
+    "rules": {"name", "when", "then", "mode", "at", "test"} | set(ListOptions.model_fields),
     "ratelimit": {"name", "of", "count", "rate", "burst", "then", "weight", "clients"},
     "impersonation": {"names", "addresses"},
     "uribl": {"zone", "symbol", "weight", "weights", "faults", "explain", "of", "level", "hash"},

@@ -37,6 +37,7 @@ from gateway.plugins.rules.cases import Case, Expected
 from gateway.plugins.rules.checking import BUILT_IN
 from gateway.plugins.rules.facts import ELEMENTS, FACTS, FactRow
 from gateway.plugins.rules.functions import FUNCTIONS
+from gateway.plugins.rules.lists import ListOptions
 from gateway.testing import FakeContext, a_message, a_session, a_transaction, run_chain, run_plugin
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +102,22 @@ WRONG = [
     ("matches_any(message.text, message.urls)", "patterns that are not written out", 34),
     ('client.address.in_network("10.0.0.0/40")', "does not appear to be an IPv4 or IPv6 network; allowed: a network such", 26),
     ('client.address.in_network(["10.0.0.0/8", 5])', "in_network() of int", 41),
+    ('in_list("vip") == true', "in_list() with 1 values; allowed: 2", 0),
+    ('within("Mon-Fry 08:00-18:00")', "found the days 'mon-fry' in 'Mon-Fry 08:00-18:00'; allowed: Mon-Fri", 7),
+    ('within("Mon 8-18")', "found the hours '8-18'", 7),
+    ('within("Mon 08:00-24:01")', "found the hours", 7),
+    ('within("")', "found ''; allowed: Mon-Fri", 7),
+    ("within(client.helo)", "a window of time that is not written out", 14),
+    ('within("Mon", "Mars/Phobos")', "found 'Mars/Phobos', which is no time zone; allowed: Europe/Berlin", 14),
+    ('within("Mon", "UTC", "UTC")', "within() with 3 values; allowed: 2", 0),
+    ('rate(client.address, "1 hour") > 1', 'found the time \'1 hour\'; allowed: "10s" to "7d"', 21),
+    ('rate(client.address, "1s") > 1', "found the time '1s'", 21),
+    ("rate(client.address, client.helo) > 1", "a time that is not written out", 28),
+    ('rate(message.text, "1h") > 1', "rate() of message.text; allowed: what client, envelope or header say", 13),
+    ('rate(recipient.mailbox, "1h") > 1', "rate() of recipient; allowed: what client, envelope or header say", 15),
+    ('rate(rate(client.port, "1h"), "1h") > 1', "rate() of rate()", 5),
+    ('recipients.exists(r, rate(r.mailbox, "1h") > 1)', "unknown fact 'r'", 26),
+    ('rate(message.urls, "1h") > 1', "rate() of list of string; allowed: a text or a number", 13),
     ("1u == 1u", "unsigned numbers are not supported", 0),
     ("Foo{a: 1} == 2", "message literals are not supported", 3),
     ("1 +", "mismatched input '<EOF>'", 3),
@@ -268,6 +285,7 @@ async def test_edits_need_a_judgement() -> None:
 def test_remembered_edits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.plugins.rules._MAX_WAITING", 3)
     group = rules({"name": "t", "when": "true", "then": {"tag_subject": "[T]"}})
+    group.context = a_context(Path())
     for number in range(10):
         asyncio.run(group.judge(a_transaction(id=f"t{number}"), a_message()))
     assert list(group._edits) == ["t7", "t8", "t9"]
@@ -412,10 +430,8 @@ def test_the_page_names_every_fact_function_and_action() -> None:
     for row in (*FACTS, *ELEMENTS):
         assert rows.pop(row.path) == row.meaning, row.path
     for function in FUNCTIONS:
-        assert (
-            f"| `{function.name}({', '.join(str(kind) for kind in function.takes)})` | {function.gives} | {function.meaning} |"
-            in page
-        )
+        takes = ", ".join([*map(str, function.takes), *(f"{kind}?" for kind in function.optional)])
+        assert f"| `{function.name}({takes})` | {function.gives} | {function.meaning} |" in page
     assert rows == {}, "the page names facts that are not there"
     for name in BUILT_IN:
         assert f"`{name}" in page, name
@@ -423,7 +439,13 @@ def test_the_page_names_every_fact_function_and_action() -> None:
         assert f"| `{name}` |" in page, name
     for name in WORDS:
         assert f'then = "{name}"' in page or f'"{name}"' in page, name
-    for name in (*Options.model_fields, *Rule.model_fields, *Case.model_fields, *Expected.model_fields):
+    for name in (
+        *Options.model_fields,
+        *Rule.model_fields,
+        *Case.model_fields,
+        *Expected.model_fields,
+        *ListOptions.model_fields,
+    ):
         assert f"`{name}`" in page, name
 
 

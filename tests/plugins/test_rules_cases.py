@@ -1,7 +1,7 @@
 """Runs tests/cases/rules-*.case: facts, expectations, a message; cases are parted by lines of equals signs.
 
 `client` `helo` `identity` `class` `tls` `from` `to` say what comes in, `auth` `score` `label` `fact` what was found,
-`rule` (an inline table) and `rules` what is asked; `holds` and `fails` are conditions of their own. `expect` names the
+`group` (options) and `rule`, inline tables, what is asked; `holds` and `fails` are conditions of their own. `expect` names the
 fate: `none`, `quarantine rule-x`, `bob@b.test: reject rule-x`; `edit`, `skip` and `would` what else comes of it.
 """
 
@@ -19,7 +19,7 @@ from gateway.testing import Result, a_message, a_session, a_transaction, run_plu
 
 CASES = Path(__file__).parent.parent / "cases"
 SEVERAL = ("auth", "score", "label", "fact", "rule", "holds", "fails", "expect", "edit", "skip", "would")
-SINGLE = ("title", "client", "helo", "name", "identity", "class", "tls", "from", "to", "listener")
+SINGLE = ("title", "client", "helo", "name", "identity", "class", "tls", "from", "to", "listener", "group")
 
 
 @dataclass
@@ -88,7 +88,8 @@ def a_transaction_of(case: Case) -> Transaction:
 
 async def run(case: Case, rules: list[dict[str, object]]) -> Result:
     octets = case.message.encode().replace(b"\n", b"\r\n")
-    plugin = Rules(Options.model_validate({"rule": rules}), name="rules")
+    group = tomllib.loads(f"group = {case.single.get('group', '{}')}")["group"]
+    plugin = Rules(Options.model_validate({"rule": rules, **group}), name="rules")
     return await run_plugin(plugin, message=a_message(octets), transaction=a_transaction_of(case))
 
 

@@ -37,6 +37,24 @@ async def test_a_skip_must_name_a_plugin_behind() -> None:
     assert problem.endswith("recipients recipients"), "the nearest right name"
 
 
+async def test_named_lists_are_for_all_groups() -> None:
+    asks = {"name": "p", "when": 'in_list("vip", reverse_path.mailbox)', "then": "accept"}
+    group = {"name": "exceptions", "use": "rules", "rule": [asks]}
+    vip = {"kind": "addresses", "entries": ["a@b.test"]}
+    whole = {"plugins": [group, "rules"], "rule": [asks]}
+    assert await problems_of({**whole, "list": {"vip": vip}}) == []
+    found = await problems_of({**whole, "list": {"vop": vip}})
+    assert [line.partition(":")[0] for line in found] == ["plugins[0].rule[0].when", "rule[0].when"]
+    assert all("unknown list 'vip' (did you mean 'vop'?)" in line for line in found)
+    found = await problems_of({**whole, "list": {"vip": {"kind": "adresses", "entries": ["x"]}}})
+    assert [line.partition(":")[0] for line in found] == ["list.vip.kind"], "once, though two groups have it"
+    found = await problems_of({**whole, "list": {"vip": {"kind": "addresses", "file": "/none"}}})
+    assert [line.partition(":")[0] for line in found] == ["list.vip.file"]
+    own = {"use": "rules", "rule": [asks], "list": {"vip": {"kind": "addresses"}}}
+    found = await problems_of({"plugins": ["own"], "plugin": {"own": own}})
+    assert [line.partition(":")[0] for line in found] == ["plugin.own.list.vip"]
+
+
 async def test_a_wrong_rule_of_the_configuration() -> None:
     found = await problems_of(
         {"plugins": ["rules"], "rule": [{"name": "x", "when": "tru", "then": {"reject": "no", "code": 450}}]}

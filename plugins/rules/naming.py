@@ -1,0 +1,58 @@
+"""The named lists of a group: from its options and its files of rules, and whether each that a rule asks is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+from gateway import ConfigError, ConfigProblem, OptionError, OptionMistake, TomlFile
+from gateway.plugins.rules.checking import nearest
+from gateway.plugins.rules.expressions import explain
+from gateway.plugins.rules.files import RuleFile
+from gateway.plugins.rules.lists import ListOptions, Lists, NamedList
+from gateway.plugins.rules.rule import Rule
+from gateway.plugins.rules.tree import ExpressionError
+
+Key: TypeAlias = tuple[str | int, ...]
+Place: TypeAlias = tuple[Rule, Key, TomlFile[RuleFile] | None]
+"""A rule with its key, in the options or in a file."""
+
+
+def lists_of(options: dict[str, ListOptions], files: Iterable[TomlFile[RuleFile]], base: Path) -> Lists:
+    """All lists. OptionError, ConfigError for what cannot be."""
+    found = {name: NamedList(name, one, base) for name, one in options.items()}
+    problems: list[ConfigProblem] = []
+    for file in files:
+        for name, one in file.value.list.items():
+            if name in found:
+                problems.append(file.problem(("list", name), f"another list {name!r}", "each name once in a group"))
+                continue
+            try:
+                found[name] = NamedList(name, one, file.path.parent)
+            except OptionError as error:
+                problems += [file.problem(mistake.key, mistake.found, mistake.allowed) for mistake in error.mistakes]
+    if problems:
+        raise ConfigError(problems)
+    return Lists(found)
+
+
+def check_names(places: Iterable[Place], lists: Lists) -> None:
+    """ConfigError, OptionError for a rule that asks a list which is not there."""
+    problems: list[ConfigProblem] = []
+    mistakes: list[OptionMistake] = []
+    for rule, key, file in places:
+        for name, at in rule.expression.lists.items():
+            if name in lists.names:
+                continue
+            known = ", ".join(sorted(lists.names)) or "none yet: [list.NAME] makes one"
+            error = ExpressionError(f"unknown list {name!r}", at, allowed=known, hint=nearest(name, lists.names))
+            found, place = explain(error, rule.when), (*key, "when")
+            if file is None:
+                mistakes.append(OptionMistake(key=place, found=f"{name!r}", allowed=f"names of lists: {found}"))
+            else:
+                problems.append(file.problem(place, f"{name!r}", f"names of lists: {found}"))
+    if problems:
+        raise ConfigError(problems)
+    if mistakes:
+        raise OptionError(*mistakes)
