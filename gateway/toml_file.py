@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -10,14 +9,13 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from gateway.config.lines import Key, LineIndex, index_lines
-from gateway.config.problems import dotted, problems_from_pydantic
+from gateway.config.problems import dotted, mistake_in_toml, problems_from_pydantic
 from gateway.errors import ConfigError, ConfigProblem
 
 M = TypeVar("M", bound=BaseModel)
 
 LARGEST = 4_000_000
 """Octets of one file at most."""
-_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
 class TomlFile(Generic[M]):
@@ -45,10 +43,8 @@ class TomlFile(Generic[M]):
             data = tomllib.loads(text)
             self._index: LineIndex = index_lines(text)
         except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
-            place = _PLACE.search(str(error))
-            line = int(place[1]) if place and place[1] else text.rstrip("\n").count("\n") + 1
-            what = f"a mistake in TOML: {_PLACE.sub('', str(error))}"
-            raise self._refusal(line, what, "TOML 1.0 (https://toml.io)") from error
+            line, what, allowed = mistake_in_toml(error)
+            raise self._refusal(line or text.rstrip("\n").count("\n") + 1, what, allowed) from error
         try:
             self.value: M = kind.model_validate(data)
         except ValidationError as error:

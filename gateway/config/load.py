@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from gateway.config import checks, environment
 from gateway.config.lines import Key, LineIndex, index_lines
 from gateway.config.models import Config
-from gateway.config.problems import dotted, problems_from_pydantic
+from gateway.config.problems import dotted, mistake_in_toml, problems_from_pydantic
 from gateway.errors import ConfigError, ConfigProblem
 
 LARGEST = 4_000_000
@@ -198,10 +197,8 @@ def _read_file(file: Path, reading: _Reading) -> None:
         data = tomllib.loads(text)
         index = index_lines(text)
     except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
-        place = re.search(r"\(at line (\d+), column \d+\)", str(error))
-        line = int(place[1]) if place else text.rstrip("\n").count("\n") + 1
-        what = re.sub(r" \(at .*\)$", "", str(error))
-        reading.problems.append(_problem(file, line, f"a mistake in TOML: {what}", "TOML 1.0 (https://toml.io)"))
+        line, what, allowed = mistake_in_toml(error)
+        reading.problems.append(_problem(file, line or text.rstrip("\n").count("\n") + 1, what, allowed))
         return
     _merge(reading, data, index, str(file), here=(), there=())
     reading.appended |= index.appended

@@ -19,6 +19,20 @@ Locate = Callable[[Key], tuple[str, int | None]]
 """Key path to (file or `environment NAME`, line or None)."""
 
 _UNION_BRANCH = re.compile(r"[a-z][a-z_-]*\[.*\]|bool|str|int|float|none|constrained-\w+")
+_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_TOML_HINTS = (
+    (
+        "Illegal character '\\n'",
+        "; a text ends on its line with the quote it began with, one of several lines stands in three quotes",
+    ),
+    (
+        "Found invalid character '\\n'",
+        "; a text ends on its line with the quote it began with, one of several lines stands in three quotes",
+    ),
+    ("Expected newline or end of document", "; quotes within a text are of the other kind: 'helo == \"x\"'"),
+    ("Unescaped '\\' in a string", "; a text with backslashes stands in single quotes"),
+)
+_BOTH = re.compile(r"found (.*?); allowed: (.*)", re.DOTALL)
 _LONGEST = 80
 _END = 30
 """Of these the last: the name of a file stands at the end of its path."""
@@ -47,6 +61,14 @@ _BOUNDS = {
     "string_too_short": ("min_length", "characters at least"),
     "string_too_long": ("max_length", "characters at most"),
 }
+
+
+def mistake_in_toml(error: Exception) -> tuple[int | None, str, str]:
+    """Line (None: the last), what was found and what is allowed, of what tomllib says."""
+    place = _PLACE.search(str(error))
+    what = _PLACE.sub("", str(error))
+    hint = next((hint for front, hint in _TOML_HINTS if front in what), "")
+    return int(place[1]) if place and place[1] else None, f"a mistake in TOML: {what}", f"TOML 1.0 (https://toml.io){hint}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -122,17 +144,43 @@ def field_names(kinds: Sequence[Any]) -> list[str]:
 
 
 def _clean(loc: Sequence[str | int], kinds: Sequence[Any]) -> Key:
-    """A pydantic location without the names of union branches."""
+    """A pydantic location without the names of union branches, and without the tag that chose one of several models."""
     key: Key = ()
-    for part in loc:
-        known = isinstance(part, int) or part in field_names(models_at(kinds, key))
+    for number, part in enumerate(loc):
+        here = models_at(kinds, key)
+        known = isinstance(part, int) or part in field_names(here)
+        if (
+            key
+            and number + 1 < len(loc)
+            and isinstance(loc[number + 1], str)
+            and isinstance(part, str)
+            and len(_models(here)) > 1
+        ):
+            continue
         if known or _UNION_BRANCH.fullmatch(str(part)) is None:
             key = (*key, part)
     return key
 
 
+def _models(kinds: Sequence[Any]) -> list[type[BaseModel]]:
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+def _names_beside(loc: Sequence[str | int], kinds: Sequence[Any], key: Key) -> list[str]:
+    """Keys that may stand where an unknown one does; of several models those of the one that was chosen."""
+    here = models_at(kinds, key[:-1])
+    chosen = [kind for kind in _models(here) if len(loc) > 1 and loc[-2] in kind.model_fields]
+    return field_names(chosen or here)
+
+
 def _literals(kinds: Sequence[Any]) -> list[str]:
     return [str(value) for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
+
+
+def _told(found: str, allowed: str) -> tuple[str, str]:
+    """What was found and what is allowed; a validator that tells both in its message knows better."""
+    both = _BOTH.fullmatch(allowed)
+    return (both[1], both[2]) if both else (found, allowed)
 
 
 def _allowed(error: Mapping[str, Any]) -> str:
@@ -172,13 +220,15 @@ def problems_from_pydantic(
         file, line = locate(whole)
         hint = ""
         if fault["type"] == "extra_forbidden":
-            names = field_names(models_at(kinds, key[:-1]))
+            names = _names_beside(fault["loc"], kinds, key)
             found, allowed = f"the unknown key {key[-1]!r}", ", ".join(names)
             hint = nearest(str(key[-1]), names)
         elif fault["type"] == "missing":
             found, allowed = "nothing", _allowed(fault)
         else:
-            found, allowed = shown(fault.get("input"), key=whole), _allowed(fault)
+            found, allowed = _told(shown(fault.get("input"), key=whole), _allowed(fault))
+            if fault["type"] == "tuple_type" and isinstance(fault.get("input"), dict):
+                allowed += f", or tables with [[{dotted(whole)}]] above each"
             choices = _literals(models_at(kinds, key))
             if isinstance(fault.get("input"), str):
                 hint = nearest(str(fault["input"]), choices)

@@ -66,16 +66,6 @@ _MAX_WAITING = 10_000
 __all__ = ["Options", "Rule", "Rules"]
 
 
-def _check_names(rules: tuple[Rule, ...]) -> None:
-    seen: dict[str, str] = {}
-    for rule in rules:
-        if rule.reason in seen:
-            raise ValueError(
-                f"rules with different names: {rule.name!r} and {seen[rule.reason]!r} are both {rule.reason!r} in logs"
-            )
-        seen[rule.reason] = rule.name
-
-
 class Options(PluginOptions):
     """Options of a group."""
 
@@ -94,12 +84,6 @@ class Options(PluginOptions):
     junk_field: str = "X-Spam-Flag: YES"
     """The field of the action `junk`. Where a rule of the group has it, copies of the field from others than trusted clients are removed."""
 
-    @field_validator("rule")
-    @classmethod
-    def _names_differ(cls, value: tuple[Rule, ...]) -> tuple[Rule, ...]:
-        _check_names(value)
-        return value
-
     @field_validator("time_zone")
     @classmethod
     def _is_zone(cls, value: str) -> str:
@@ -117,14 +101,13 @@ class Rules(Plugin[Options]):
     """One group of rules."""
 
     def __init__(self, options: Options | None = None, *, name: str = "", context: Context | None = None) -> None:
-        """Reads the files. ConfigError for mistakes in them, ValueError for two rules of one name."""
+        """Reads the files. ConfigError and OptionError for mistakes in them and in the rules together."""
         super().__init__(options, name=name, context=context)
         self._base = Path() if context is None else Path(context.base_directory)
         self._files = read_files(self.options.files, self._base)
         self.rules = (*self.options.rule, *self._files.rules)
         if len(self.rules) > MAX_RULES:
             raise OptionError(OptionMistake(key=("files",), found=f"{len(self.rules)} rules", allowed=f"at most {MAX_RULES}"))
-        _check_names(self.rules)
         check_names(self.places(), lists := lists_of(self.options.list, self._files.files, self._base))
         self._site = Site(lists, domains_of(self.options.domains), self.options.directions, self.options.time_zone)
         patterns = Patterns()

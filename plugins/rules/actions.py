@@ -169,6 +169,8 @@ def _from_word(value: Any) -> Any:
 
 
 def _allowed(found: str) -> str:
+    if found in ACTIONS and found not in WORDS:
+        return f"{found} in a table with its value: {{ {found} = … }}"
     hint = next(iter(difflib.get_close_matches(found, ACTIONS, n=1)), "")
     suffix = f" (did you mean {hint!r}?)" if hint else ""
     return f"one of the words {', '.join(WORDS)}, or a table with one of the keys {', '.join(ACTIONS)}{suffix}"
@@ -191,6 +193,10 @@ def _check_table(value: Any) -> Any:
     value = _from_word(value)
     if not _which(value):
         keys = list(value) if isinstance(value, dict) else []
+        several = [str(key) for key in keys if key in ACTIONS]
+        if len(several) > 1:
+            tables = ", ".join(f"{{ {key} = … }}" for key in several)
+            raise ValueError(f"one action in each table, several as a list of them: [{tables}]")
         raise ValueError(_allowed(str(keys[0]) if keys else ""))
     return value
 

@@ -180,12 +180,15 @@ class _Checker:
         match node.sign:
             case "==" | "!=":
                 if not is_like(left, right):
-                    raise ExpressionError(f"{left} is never {right}", node.at, allowed="values of one kind")
+                    is_one_of = "list" in {left.name, right.name}
+                    allowed = 'values of one kind; one of a list is "x" in list' if is_one_of else "values of one kind"
+                    raise ExpressionError(f"{left} is never {right}", node.at, allowed=allowed)
                 return BOOL
             case "in":
                 inside = right.item if right.name == "list" else STRING
                 if right != ANY and (right.name not in {"list", "map"} or not is_like(left, inside or ANY)):
-                    raise ExpressionError(f"{left} in {right}", node.at, allowed="a list of such values, or a map")
+                    allowed = 'text.contains("x")' if left == right == STRING else "a list of such values, or a map"
+                    raise ExpressionError(f"{left} in {right}", node.at, allowed=allowed)
                 return BOOL
             case "<" | "<=" | ">" | ">=":
                 if known and not ({left, right} <= NUMBERS or left == right == STRING):
@@ -263,7 +266,10 @@ class _Checker:
         for argument, kind in zip(given, wanted, strict=True):
             found = self._value(argument)
             if not is_like(found, kind) or found == NULL:
-                raise ExpressionError(f"{node.name}() of {found}", argument.at, allowed=str(kind))
+                allowed = (
+                    f'{kind}; of a list: "x" in list, list.exists(…)' if found.name == "list" and kind == STRING else str(kind)
+                )
+                raise ExpressionError(f"{node.name}() of {found}", argument.at, allowed=allowed)
 
 
 def check_value(node: Node) -> Checked:

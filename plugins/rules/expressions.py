@@ -13,6 +13,7 @@ import cel
 from gateway.plugins.rules.checking import Checked, check, check_value
 from gateway.plugins.rules.facts import ELEMENTS, FACTS, FactRow, Subject, as_value
 from gateway.plugins.rules.functions import FUNCTIONS
+from gateway.plugins.rules.misreading import misread
 from gateway.plugins.rules.searching import COUNTED, IN_FACT, IN_TEXT, SEARCHED, Patterns, paths_in
 from gateway.plugins.rules.syntax import check_escapes, parse
 from gateway.plugins.rules.tree import ExpressionError, Node
@@ -160,7 +161,7 @@ def _compile(text: str) -> cel.Program:
             raise ExpressionError("this is no expression", 0) from error
         lines = text.split("\n")[: int(found[1]) - 1]
         at = sum(len(line) + 1 for line in lines) + int(found[2]) - 1
-        raise ExpressionError(found[3].partition(" expecting")[0], at) from error
+        raise misread(text, at, found[3].partition(" expecting")[0]) from error
 
 
 def explain(error: ExpressionError, text: str) -> str:

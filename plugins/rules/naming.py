@@ -38,10 +38,18 @@ def lists_of(options: dict[str, ListOptions], files: Iterable[TomlFile[RuleFile]
 
 
 def check_names(places: Iterable[Place], lists: Lists) -> None:
-    """ConfigError, OptionError for a rule that asks a list which is not there."""
+    """ConfigError, OptionError for a rule that asks a list which is not there, and for two rules of one name."""
     problems: list[ConfigProblem] = []
     mistakes: list[OptionMistake] = []
+    seen: dict[str, str] = {}
     for rule, key, file in places:
+        before = seen.setdefault(rule.reason, rule.name)
+        if before is not rule.name:
+            found, place = f"{rule.name!r}, which is {rule.reason!r} in logs as {before!r} is", (*key, "name")
+            if file is None:
+                mistakes.append(OptionMistake(key=place, found=found, allowed="rules with different names"))
+            else:
+                problems.append(file.problem(place, found, "rules with different names"))
         for name, at in rule.expression.lists.items():
             if name in lists.names:
                 continue

@@ -120,9 +120,9 @@ WRONG = [
     ('rate(message.urls, "1h") > 1', "rate() of list of string; allowed: a text or a number", 13),
     ("1u == 1u", "unsigned numbers are not supported", 0),
     ("Foo{a: 1} == 2", "message literals are not supported", 3),
-    ("1 +", "mismatched input '<EOF>'", 3),
-    ("'abc", "token recognition error", 0),
-    ("", "mismatched input '<EOF>'", 0),
+    ("1 +", "the expression ends too early", 3),
+    ("'abc", "a text that begins with ' and does not end", 0),
+    ("", "an empty expression; allowed: a condition", 0),
     ("(" * 61 + "true" + ")" * 61, "nested too deeply", 60),
     ("true ||" * 2_000 + "true", "an expression of 14004 characters; allowed: at most 8000", 0),
 ]
@@ -147,9 +147,9 @@ def test_the_line_of_a_long_expression_is_shown() -> None:
 WRONG_ACTIONS = [
     ("rejct", ("then", 0), "one of the words accept, reject, defer, quarantine, discard, junk, or a table"),
     ("rejct", ("then", 0), "did you mean 'reject'?"),
-    ("skip", ("then", 0), "one of the words"),
+    ("skip", ("then", 0), "skip in a table with its value: { skip = … }"),
     ({"rejct": "x"}, ("then", 0), "did you mean 'reject'?"),
-    ({"reject": "a", "defer": "b"}, ("then", 0), "one of the words"),
+    ({"reject": "a", "defer": "b"}, ("then", 0), "several as a list of them: [{ reject = … }, { defer = … }]"),
     ({}, ("then", 0), "one of the words"),
     (5, ("then", 0), "one of the words"),
     ([], ("then",), "at least one action"),
@@ -184,10 +184,8 @@ def test_other_keys() -> None:
     assert refusal(whn="true")[0] == ("whn",)
     assert refusal(mode="off")[0] == ("mode",)
     assert refusal(name="")[0] == ("name",)
-    with pytest.raises(ValidationError, match="are both 'rule-a-b'"):
-        Options.model_validate(
-            {"rule": [{"name": "a b", "when": "true", "then": "accept"}, {"name": "A-B", "when": "true", "then": "accept"}]}
-        )
+    with pytest.raises(OptionError, match="found 'A-B', which is 'rule-a-b' in logs as 'a b' is"):
+        rules({"name": "a b", "when": "true", "then": "accept"}, {"name": "A-B", "when": "true", "then": "accept"})
 
 
 def test_verdicts_carry_what_the_rule_says() -> None:
@@ -420,7 +418,7 @@ async def test_many_rules_are_asked_off_the_loop(monkeypatch: pytest.MonkeyPatch
 
 def test_names_differ_over_files_too(tmp_path: Path) -> None:
     (tmp_path / "site.toml").write_text(FILE)
-    with pytest.raises(ValueError, match="are both 'rule-one'"):
+    with pytest.raises(ConfigError, match="found 'one', which is 'rule-one' in logs as 'one' is"):
         Rules(Options(files=("site.toml", "site.toml")), context=a_context(tmp_path))
 
 

@@ -1,0 +1,42 @@
+"""Broken files of rules, tests/cases/broken_rules: `config check` says of each where the mistake is, what it is, and how to mend it.
+
+Beside NAME.toml stands NAME.expected, what the command prints; `[...]` in it is any text.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import app
+
+CASES = sorted((Path(__file__).parents[1] / "cases" / "broken_rules").glob("*.toml"))
+CONFIG = """\
+plugins = ["rules", "dmarc"]
+rule_files = ["rules.toml"]
+
+[[route]]
+domains = ["example.org"]
+servers = ["inbox:"]
+"""
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_the_mistake_is_told_with_its_line(case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MAILGATEWAY_CONFIG", raising=False)
+    (tmp_path / "rules.toml").write_text(case.read_text())
+    (tmp_path / "config.toml").write_text(CONFIG)
+    result = CliRunner().invoke(app, ["config", "check"])
+    found = result.output.replace(f"{tmp_path}/", "").rstrip("\n") + "\n"
+    wanted = case.with_suffix(".expected").read_text()
+    assert re.fullmatch(re.escape(wanted).replace(r"\[\.\.\.\]", ".*"), found), f"expected:\n{wanted}got:\n{found}"
+    assert result.exit_code == 2
+    assert re.match(r"rules\.toml:\d+: ", found)
+
+
+def test_there_are_fifty_of_them() -> None:
+    assert len(CASES) >= 50
