@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -12,11 +14,30 @@ import pytest
 from gateway import Context
 from gateway.plugins.rules import Options, Rules
 from gateway.plugins.rules.cases import NOTHING, Case
-from gateway.testing import FakeContext
+from gateway.testing import FakeContext, a_message
 from tests.docs.blocks import TOP, Block, of_page
 
 PAGE = TOP / "docs" / "rules.md"
-SAMPLES = {"samples/large.eml": b"Subject: large\r\n\r\n" + b"x" * 20_000 + b"\r\n"}
+
+
+def zipped(*, is_encrypted: bool) -> bytes:
+    """A message with an archive that holds a program."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("invoice.exe", b"MZ\x90\x00\x03\x00\x00\x00" + bytes(200))
+    octets = made.getvalue()
+    if is_encrypted:  # bit 0 of the flags, in both headers (APPNOTE 4.4.4)
+        for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            at = octets.index(signature) + place
+            octets = octets[:at] + bytes([octets[at] | 1]) + octets[at + 1 :]
+    return bytes(a_message(attach=("invoice.zip", octets)).octets)
+
+
+SAMPLES = {
+    "samples/large.eml": b"Subject: large\r\n\r\n" + b"x" * 20_000 + b"\r\n",
+    "samples/zipped.eml": zipped(is_encrypted=False),
+    "samples/encrypted.eml": zipped(is_encrypted=True),
+}
 """Files that recipes name, which the reader has of his own."""
 RECIPES = [block for block in of_page(PAGE) if block.language == "toml"]
 
@@ -53,3 +74,4 @@ async def test_every_recipe_catches_and_lets_pass(block: Block, tmp_path: Path) 
 def test_there_is_a_recipe_below_each_heading() -> None:
     headings = [line for line in PAGE.read_text().splitlines() if line.startswith("### ")]
     assert len(headings) == len(RECIPES) == len(set(headings))
+    assert len(RECIPES) >= 30
