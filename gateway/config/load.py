@@ -197,8 +197,8 @@ def _read_file(file: Path, reading: _Reading) -> None:
         data = tomllib.loads(text)
         index = index_lines(text)
     except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
-        line, what, allowed = mistake_in_toml(error)
-        reading.problems.append(_problem(file, line or text.rstrip("\n").count("\n") + 1, what, allowed))
+        place, what, allowed = mistake_in_toml(error)
+        reading.problems.append(_problem(file, place or text.rstrip("\n").count("\n") + 1, what, allowed))
         return
     _merge(reading, data, index, str(file), here=(), there=())
     reading.appended |= index.appended

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import copy
 import datetime as dt
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,8 @@ from gateway.plugins.rules.windows import parse_zone
 
 _LARGE = 65_536
 """Octets of a message above which expressions that look through the content run in a thread."""
+_SMALL = 4_096
+"""The same where words are looked for in lists, or names compared."""
 _MANY = 500
 """Rules of a group above which it is asked in a thread: each costs some microseconds."""
 _OF_FILES = frozenset(["files", "message.files_limits_hit"])
@@ -117,11 +120,12 @@ class Rules(Plugin[Options]):
         if len(patterns.rates) > MAX_RATES:
             raise OptionError(OptionMistake(key=("rule",), found=f"{len(patterns.rates)} rates", allowed=f"at most {MAX_RATES}"))
         self._rates = tuple((rate, Value(rate.key)) for rate in patterns.rates)
-        self._opens = any(_OF_FILES & rule.expression.facts for rule in self.rules)
+        self._opens = any(_OF_FILES & one.facts for rule in self.rules for one in rule.expressions)
         self._at_rcpt = tuple(rule for rule in self.rules if rule.at == "rcpt")
         self._runs = tuple(_runs([rule for rule in self.rules if rule.at == "content"], patterns))
         self._marks_junk = any(rule.is_junk and rule.mode == "enforce" for rule in self.rules)
-        self._is_heavy = any(rule.is_heavy for rule in self.rules)
+        is_slow = any(rule.expression.is_slow for rule in self.rules)
+        self._large = _SMALL if is_slow else _LARGE if any(rule.is_heavy for rule in self.rules) else sys.maxsize
         self._edits: dict[str, tuple[tuple[Edit, ...], bool]] = {}
         """What the rules change, and whether they call it junk."""
         self._held: list[str] | None = None
@@ -167,7 +171,7 @@ class Rules(Plugin[Options]):
     @hook
     async def shutdown(self) -> None:
         """Leave the lists alone."""
-        self._site.lists.close()
+        await self._site.lists.close()
 
     @property
     def files_read(self) -> Sequence[Path]:
@@ -214,7 +218,7 @@ class Rules(Plugin[Options]):
             await self._count(subject)
         if self._opens:
             subject.opened = await self.context.open_files(message)
-        if (self._is_heavy and message.size > _LARGE) or len(self.rules) > _MANY:
+        if message.size > self._large or len(self.rules) > _MANY:
             done = await asyncio.to_thread(self._ask, subject)
         else:
             done = self._ask(subject)

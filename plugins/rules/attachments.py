@@ -80,6 +80,11 @@ class StripAttachments(PluginOptions):
         self._expression = _about_one(self.strip)
         return self
 
+    @property
+    def expression(self) -> Expression:
+        """What it asks of an attachment."""
+        return self._expression
+
     def change(self, subject: Subject) -> tuple[list[Edit], list[Label]]:
         """What takes them out, and why some stay."""
         wanted = [part for part in subject.message.attachments if self._is_wanted(part, subject)]

@@ -79,9 +79,12 @@ class Expression:
         """True when it is to be asked for each recipient."""
         self.is_heavy = any(_FACTS[path].heavy for path in checked.facts if path in _FACTS)
         """True when it looks through the content."""
+        self.is_slow = any(_FUNCTIONS[name].heavy for name in checked.functions)
+        """True when its time may go with the size of small messages too."""
         self.lists = dict(checked.lists)
         """Named lists that it asks, each with its place in the text."""
-        self._functions = checked.functions
+        self.functions = frozenset(checked.functions)
+        """Ours that it calls."""
         self.runs = text
         """What the library runs: the same expression, its patterns among those of the group."""
         self.needs = _Needs(set(checked.facts), checked.functions, Patterns())
@@ -96,7 +99,7 @@ class Expression:
             self._program = _compile(self.runs)
             named = set(paths_in(moved))
             facts = {path for path in self.facts if path in named or path not in SEARCHED}  # the others are not handed over
-            self.needs = _Needs(facts, self._functions, patterns)
+            self.needs = _Needs(facts, set(self.functions), patterns)
 
     def holds(self, subject: Subject) -> bool:
         """Whether it is true. Whatever the library raises is raised on as ValueError."""

@@ -143,7 +143,7 @@ FACTS: tuple[FactRow, ...] = (
         STRING,
         "`inbound` from strangers, else `internal` where all recipients are in the group's `domains`, else `outbound`; or what "
         "`directions` says of the listener",
-        lambda s: s.site.direction(s.transaction),
+        lambda s: s.site.direction(s.transaction, s.recipient),
     ),
     FactRow("client.address", STRING, "IP address; `` when unknown", lambda s: s.transaction.session.client_address),
     FactRow("client.port", INT, "TCP port", lambda s: s.transaction.session.client_port),

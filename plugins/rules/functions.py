@@ -30,6 +30,7 @@ class FunctionRow:
     meaning: str
     make: Callable[[Subject], Callable[..., Any]]
     heavy: bool = False
+    """True when its time goes with what it is given: all but small messages are then judged in a thread."""
     optional: tuple[Kind, ...] = ()
     """What it takes besides, where it is given."""
 
@@ -220,6 +221,7 @@ FUNCTIONS: tuple[FunctionRow, ...] = (
         BOOL,
         'True for a value, or one of a list of values, that is in the named list: `in_list("vip", reverse_path.mailbox)`',
         _in_list,
+        heavy=True,
     ),
     FunctionRow("list_age", (STRING,), INT, "Seconds since the named list was last read well; -1 where it never was", _list_age),
     FunctionRow(
@@ -241,8 +243,9 @@ FUNCTIONS: tuple[FunctionRow, ...] = (
         "similar",
         (STRING, ANY),
         DOUBLE,
-        "How much a name looks like another, or like one of a list: 1.0 the same, 0.0 not at all",
+        "How much a name looks like another, or like one of a list: 1.0 the same, 0.0 by less than half",
         lambda _: similar,
+        heavy=True,
     ),
     FunctionRow("url_host", (STRING,), STRING, "Host of a URL in lower case", lambda _: url_host),
     FunctionRow(

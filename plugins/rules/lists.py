@@ -25,6 +25,8 @@ from gateway.plugins.rules.table import Building, Table, header_of, open_table, 
 
 LOOK_AGAIN = 5.0
 """Seconds between two looks at files and tables."""
+FIRST_LIMIT = 10.0
+"""Seconds that the start waits for a source; the rest comes later."""
 RETRY = 60.0
 """Seconds after a failure, where `refresh` is longer."""
 MAX_INLINE = 10_000
@@ -87,6 +89,7 @@ class NamedList:
         self._mapped: tuple[int, int] | None = None
         self._not_before = 0.0
         self._is_started = True
+        self._first: asyncio.Task[None] | None = None
         if options.entries:
             building = Building()
             for entry in options.entries:
@@ -132,7 +135,15 @@ class NamedList:
             self._stamp = _stamp(self._file)
             await self._read_file()
         elif options.url:
-            await self.look()
+            first = asyncio.get_running_loop().create_task(self.look(), name=f"list {self.name}")
+            self._first = first
+            await asyncio.wait([first], timeout=FIRST_LIMIT)  # a source that hangs does not stop the start
+
+    async def close(self) -> None:
+        """End what is under way."""
+        if self._first is not None and not self._first.done():
+            self._first.cancel()
+            await asyncio.wait([self._first])
 
     async def look(self) -> None:
         """Read it again where that is due; a failure is told of, and the list before goes on."""
@@ -249,9 +260,11 @@ class Lists:
         for one in self._lists.values():
             await one.look()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """No more looks."""
         self._closed.set()
+        for one in self._lists.values():
+            await one.close()
 
     def with_entries(self, given: Mapping[str, tuple[str, ...]]) -> Lists:
         """Others for a test: with these entries, or from their files; nothing from elsewhere."""

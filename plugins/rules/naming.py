@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -43,24 +43,28 @@ def check_names(places: Iterable[Place], lists: Lists) -> None:
     mistakes: list[OptionMistake] = []
     seen: dict[str, str] = {}
     for rule, key, file in places:
-        before = seen.setdefault(rule.reason, rule.name)
-        if before is not rule.name:
-            found, place = f"{rule.name!r}, which is {rule.reason!r} in logs as {before!r} is", (*key, "name")
+        for part, found, allowed in _wrong(rule, seen, lists):
             if file is None:
-                mistakes.append(OptionMistake(key=place, found=found, allowed="rules with different names"))
+                mistakes.append(OptionMistake(key=(*key, part), found=found, allowed=allowed))
             else:
-                problems.append(file.problem(place, found, "rules with different names"))
-        for name, at in rule.expression.lists.items():
-            if name in lists.names:
-                continue
-            known = ", ".join(sorted(lists.names)) or "none yet: [list.NAME] makes one"
-            error = ExpressionError(f"unknown list {name!r}", at, allowed=known, hint=nearest(name, lists.names))
-            found, place = explain(error, rule.when), (*key, "when")
-            if file is None:
-                mistakes.append(OptionMistake(key=place, found=f"{name!r}", allowed=f"names of lists: {found}"))
-            else:
-                problems.append(file.problem(place, f"{name!r}", f"names of lists: {found}"))
+                problems.append(file.problem((*key, part), found, allowed))
     if problems:
         raise ConfigError(problems)
     if mistakes:
         raise OptionError(*mistakes)
+
+
+def _wrong(rule: Rule, seen: dict[str, str], lists: Lists) -> Iterator[tuple[str, str, str]]:
+    """Key, what was found and what is allowed, of what only the whole group shows."""
+    before = seen.setdefault(rule.reason, rule.name)
+    if before is not rule.name:
+        yield "name", f"{rule.name!r}, which is {rule.reason!r} in logs as {before!r} is", "rules with different names"
+    for one in rule.expressions:
+        is_condition = one is rule.expression
+        if not is_condition and "rate" in one.functions:
+            yield "then", "rate() in an action, where nothing is counted", "rate() in `when`"
+        for name, at in one.lists.items():
+            if name not in lists.names:
+                known = ", ".join(sorted(lists.names)) or "none yet: [list.NAME] makes one"
+                error = ExpressionError(f"unknown list {name!r}", at, allowed=known, hint=nearest(name, lists.names))
+                yield "when" if is_condition else "then", f"{name!r}", f"names of lists: {explain(error, one.text)}"

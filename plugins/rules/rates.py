@@ -43,7 +43,7 @@ async def count(rates: Sequence[Rate], keys: Sequence[object], now: float, conte
 
 
 async def _counted(rate: Rate, key: object, now: float, context: Context) -> int:
-    if key in {"", None}:  # not known: nothing to count
+    if key is None or key == "":  # not known: nothing to count
         return 0
     place = int.from_bytes(blake2b(f"{rate.name}\0{key}".encode("utf-8", "replace"), digest_size=8).digest()) % KEYS
     window, passed = divmod(now, rate.period)

@@ -21,6 +21,7 @@ from gateway.plugins.rules.actions import (
     Skip,
     name_of,
 )
+from gateway.plugins.rules.attachments import StripAttachments
 from gateway.plugins.rules.cases import Case
 from gateway.plugins.rules.envelope import AddTheRecipient, RemoveTheRecipient, UseTheRecipient, objection
 from gateway.plugins.rules.expressions import Expression, explain
@@ -86,6 +87,11 @@ class Rule(PluginOptions):
     def expression(self) -> Expression:
         """The compiled condition."""
         return self._expression
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """Its condition, and those of its actions."""
+        return (self._expression, *(action.expression for action in self.then if isinstance(action, StripAttachments)))
 
     @cached_property
     def reason(self) -> str:

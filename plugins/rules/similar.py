@@ -1,35 +1,48 @@
-"""How much two names look alike: between 0 and 1, by the edits that make one of the other, on what they look like."""
+"""How much two names look alike: between 0 and 1, by the edits that make one of the other, on what they look like.
+
+What shares less than half of its letters is not compared any further: it is 0.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 
 from gateway import skeleton
 
 MAX_NAME = 100
 """Characters of a name that are compared."""
+LEAST = 0.5
+"""Less than this is nothing."""
 MAX_NAMES = 1_000
 """Of a list that a name is compared with."""
 
 
 def similar(name: str, others: str | list[str]) -> float:
     """The likeness with a name, or with the one of several that it looks most like; 1.0: they look the same."""
-    seen = _seen(name)
-    best = 0.0
+    seen, letters = _seen(name)
+    best = LEAST
+    found = 0.0
     for other in [others] if isinstance(others, str) else others[:MAX_NAMES]:
-        wanted = _seen(str(other))
+        wanted, wanted_letters = _seen(str(other))
         longest = max(len(seen), len(wanted))
         if seen == wanted:
             return 1.0 if longest else 0.0
-        if not seen or not wanted or 1 - abs(len(seen) - len(wanted)) / longest <= best:
+        if not seen or not wanted or 1 - abs(len(seen) - len(wanted)) / longest < best:
             continue
-        best = max(best, 1 - _distance(seen, wanted) / longest)
-    return best
+        shared = sum(min(count, letters[letter]) for letter, count in wanted_letters.items())
+        if shared / longest < best:  # every letter that they do not share is an edit
+            continue
+        likeness = 1 - _distance(seen, wanted) / longest
+        if likeness >= best:
+            best = found = likeness
+    return found
 
 
 @lru_cache(maxsize=1_000)
-def _seen(name: str) -> str:
-    return skeleton(" ".join(name.split())[:MAX_NAME])[:MAX_NAME]
+def _seen(name: str) -> tuple[str, Counter[str]]:
+    text = skeleton(" ".join(name.split())[:MAX_NAME])[:MAX_NAME]
+    return text, Counter(text)
 
 
 def _distance(one: str, other: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from gateway import ClientClass, Transaction
+from gateway import ClientClass, Recipient, Transaction
 from gateway.plugins.rules.lists import Lists
 
 Direction: TypeAlias = Literal["inbound", "outbound", "internal"]
@@ -32,14 +32,14 @@ class Site:
             name = name.partition(".")[2]
         return False
 
-    def direction(self, transaction: Transaction) -> Direction:
-        """By the listener where the group says so; else by client and recipients."""
+    def direction(self, transaction: Transaction, recipient: Recipient | None) -> Direction:
+        """By the listener where the group says so; else by client and recipients, one among them that is just being named."""
         known = self.directions.get(transaction.session.listener)
         if known is not None:
             return known
         if transaction.session.client_class is ClientClass.STRANGER:
             return "inbound"
-        recipients = transaction.recipients
+        recipients = [*transaction.recipients, *([] if recipient is None else [recipient])]
         return "internal" if recipients and all(self.is_ours(one.domain) for one in recipients) else "outbound"
 
 

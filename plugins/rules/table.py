@@ -23,7 +23,7 @@ class TooManyError(ValueError):
     """More entries than a list may have."""
 
 
-MAX_ENTRIES = 5_000_000
+MAX_ENTRIES = 2_000_000
 """Of one list."""
 DIGEST = 16
 MAGIC = f"mglist1 {sys.byteorder}".encode()

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ from gateway.plugins.rules.building import build, digest_of, held
 from gateway.plugins.rules.entries import KINDS, add_entry
 from gateway.plugins.rules.lists import ListOptions
 from gateway.plugins.rules.table import Building, open_table, table_of, write_table
-from gateway.testing import FakeContext, a_transaction, run_plugin
+from gateway.testing import FakeContext, a_message, a_transaction, run_plugin
 
 RULE = {"name": "listed", "when": 'in_list("vip", reverse_path.mailbox)', "then": "accept"}
 
@@ -85,6 +86,12 @@ def test_a_name_that_is_no_lists(tmp_path: Path) -> None:
     (mistake,) = caught.value.mistakes
     assert mistake.key == ("rule", 0, "when")
     assert "unknown list 'vpi' (did you mean 'vip'?); allowed: vip" in mistake.allowed
+    strip = {**RULE, "when": "true", "then": {"strip": 'in_list("vop", a.name)'}}
+    with pytest.raises(OptionError, match="did you mean 'vip'"):
+        a_group(a_context(tmp_path), {"kind": "words", "entries": ["x"]}, strip)
+    counted = {**RULE, "when": "true", "then": {"strip": 'rate(client.address, "1h") > 1'}}
+    with pytest.raises(OptionError, match=r"rate\(\) in an action"):
+        a_group(a_context(tmp_path), {"kind": "words", "entries": ["x"]}, counted)
     with pytest.raises(ValidationError, match="a list that is not written out; allowed: the name of a list in quotes"):
         Options.model_validate({"rule": [{**RULE, "when": "in_list(client.helo, 'vip')"}]})
 
@@ -338,6 +345,39 @@ async def test_a_list_that_was_never_read_defers(service: tuple[_Service, str], 
     assert result.verdict.reason == "plugin-error"
     assert "the list 'vip' could not be read yet: ValueError: status 500" in result.verdict.evidence
     assert group._site.lists["vip"].age(0.0) == -1
+
+
+async def test_a_source_that_hangs_does_not_stop_the_start(
+    service: tuple[_Service, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it, url = service
+    it.silent = True
+    monkeypatch.setattr(module, "FIRST_LIMIT", 0.05)
+    context = a_context(tmp_path)
+    group = a_group(context, {"kind": "addresses", "url": url, "limit": "30s"})
+    async with asyncio.timeout(10):
+        await group.startup(cast("Context", context))
+        await group.shutdown()
+    with pytest.raises(ValueError, match="could not be read yet"):
+        assert "a" in group._site.lists["vip"]
+
+
+async def test_words_are_looked_for_in_a_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    context = a_context(tmp_path)
+    rule = {**RULE, "when": 'in_list("vip", message.text)'}
+    group = a_group(context, {"kind": "words", "entries": ["needle"]}, rule)
+    threads: list[bool] = []
+    ask = Rules._ask
+
+    def noted(*given: Any) -> Any:
+        threads.append(threading.current_thread() is not threading.main_thread())
+        return ask(*given)
+
+    monkeypatch.setattr(Rules, "_ask", noted)
+    for body in ("a needle", "hay " * 2_000 + "needle"):
+        result = await run_plugin(group, message=a_message(body=body), context=cast("Context", context))
+        assert result.verdict is not None
+    assert threads == [False, True]
 
 
 async def test_one_worker_asks_for_all(service: tuple[_Service, str], tmp_path: Path) -> None:
