@@ -7,8 +7,10 @@ encrypted. Servers, limits and what happens to large messages are `gateway.scann
 from __future__ import annotations
 
 import asyncio
+import calendar
 import os
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,6 +19,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from gateway import (
+    Context,
+    Duration,
     Fact,
     Finding,
     Label,
@@ -34,6 +38,8 @@ from gateway.scanning import ServerNames, ServerOptions, ServerScanner, shown
 from gateway.services import BadAnswerError, Service, Wire
 
 Then = Literal["reject", "quarantine", "score", "finding"]
+LOOK_AGAIN = 3600.0
+"""Seconds between two looks at the age of a server's signatures."""
 SIZE = 4
 """Octets that say how long a chunk is."""
 _TOO_LONG = "INSTREAM size limit exceeded"
@@ -77,6 +83,8 @@ class Options(ServerOptions):
     """What a signature does that no row of `signature` names."""
     signature: tuple[Signature, ...] = Field(default=(), max_length=1000)
     """What others do; the first row whose pattern is the name's holds."""
+    max_age: Duration = 3 * 86_400.0
+    """A warning in the log when clamd's official signatures are older, looked at once an hour by a ping; 0: never."""
     keep: bool = False
     """A copy of what is refused is kept for the operator."""
 
@@ -94,6 +102,10 @@ class Said:
 
 class Clamav(ServerScanner[Options]):
     """The plugin."""
+
+    def __init__(self, options: Options | None = None, *, name: str = "", context: Context | None = None) -> None:
+        super().__init__(options, name=name, context=context)
+        self._look_again: dict[Service, float] = {}
 
     @hook
     async def check(self, message: Message) -> list[Finding]:
@@ -134,12 +146,16 @@ class Clamav(ServerScanner[Options]):
         return self.judge_size(transaction)
 
     async def ping(self, service: Service) -> None:
-        """PING, PONG."""
-        async with service.connected() as wire:
-            wire.writer.write(b"zPING\0")
-            answer = await _read(wire)
-        if answer != b"PONG":
+        """PING, PONG; once an hour also how old its signatures are."""
+        if (answer := await _say(service, b"PING")) != b"PONG":
             raise BadAnswerError(f"{shown(answer, 80)!r} instead of PONG")
+        now = asyncio.get_running_loop().time()
+        if self.options.max_age and now >= self._look_again.get(service, 0.0):
+            self._look_again[service] = now + LOOK_AGAIN
+            version = shown(await _say(service, b"VERSION"), 100)
+            made = made_at(version)
+            if made is not None and self.context.clock() - made > self.options.max_age:
+                self.context.log.warning("clamav.old_signatures", server=str(service.address), version=version)
 
     def _row(self, signature: str) -> Signature | None:
         """The row of the configuration, or the built-in one, that a name belongs to."""
@@ -147,6 +163,22 @@ class Clamav(ServerScanner[Options]):
             if fnmatchcase(signature, row.name):
                 return row
         return None
+
+
+def made_at(version: str) -> float | None:
+    """When the official signatures were made, in seconds since the epoch: `ClamAV 1.4.6/27500/Thu Nov 26 09:00:00 2026`."""
+    date = version.rpartition("/")[2]
+    try:
+        return calendar.timegm(time.strptime(date, "%a %b %d %H:%M:%S %Y"))
+    except (ValueError, OverflowError):
+        return None
+
+
+async def _say(service: Service, command: bytes) -> bytes:
+    """A command without content, and its answer."""
+    async with service.connected() as wire:
+        wire.writer.write(b"z" + command + b"\0")
+        return await _read(wire)
 
 
 async def _scan(service: Service, message: Message) -> Said:

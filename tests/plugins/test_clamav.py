@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from gateway import Fact, Label, Quarantine, Reject, Score
 from gateway.content import CHUNK, Content
 from gateway.message import Message
-from gateway.plugins.clamav import Clamav, Options
+from gateway.plugins.clamav import Clamav, Options, made_at
 from gateway.testing import FakeContext, FakeScanner, Result, a_message, run_plugin
 
 FOUND = "stream: Win.Test.EICAR_HDB-1 FOUND"
@@ -187,7 +187,7 @@ async def test_servers_that_hang_drop_or_refuse() -> None:
 
 async def test_it_is_pinged() -> None:
     async with FakeScanner("clamd") as scanner:
-        plugin = asking(scanner)
+        plugin = asking(scanner, max_age=0)
         [service] = plugin.services
         plugin.context = FakeContext()
         scanner.answers("PONG")
@@ -195,7 +195,24 @@ async def test_it_is_pinged() -> None:
         scanner.answers("PANG")
         assert not await service.ping(plugin.ping, 1.0)
         assert service.breaker.problem == "to a ping: 'PANG' instead of PONG"
-        assert scanner.requests == [b"zPING\0"] * 2
+        assert scanner.requests == [b"zPING\0"] * 2  # and nothing else
+
+
+async def test_old_signatures_are_told_of_once_an_hour() -> None:
+    async with FakeScanner("clamd") as scanner:
+        for max_age, lines in (("3d", 1), ("8d", 0), (0, 0)):
+            plugin, context = asking(scanner, max_age=max_age), FakeContext()
+            plugin.context = context
+            context.clock.now = 1_795_000_000.0  # Wed Nov 18 2026
+            scanner.answers("PONG", *(["ClamAV 1.4.6/27500/Fri Nov 13 09:00:00 2026"] if max_age else []), "PONG")
+            for _ in range(2):
+                assert await plugin.services[0].ping(plugin.ping, 1.0) is True
+            assert [event for _, event, _ in context.log.lines] == ["clamav.old_signatures"] * lines
+
+
+@pytest.mark.parametrize("version", ["ClamAV 1.4.6", "", "ClamAV 1.4.6/27500/yesterday", "\udcff/Fri Nov 99 09:00:00 2026"])
+def test_an_age_that_nobody_knows_is_none(version: str) -> None:
+    assert made_at(version) is None
 
 
 @pytest.mark.parametrize(
