@@ -199,6 +199,8 @@ async def test_bundled_plugins_are_found_as_any_other(tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     for number in range(2):
         (tmp_path / "secrets" / f"batv-{number}").write_text("a secret of some length")
+    for script in ("site.sieve", "lists.sieve"):
+        (tmp_path / script).write_text("keep;\n")
     signs = 'domain = "example.org"\nselector = "s"\nfile = "key"\n'
     needed = f"[[plugin.dkim_sign.key]]\n{signs}[plugin.arc_seal]\n{signs}"
     needed += "".join(example(name) for name in names - {"dkim_sign", "arc_seal", "rules"})
