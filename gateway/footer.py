@@ -116,6 +116,8 @@ class _Footing:
 
     def __init__(self, message: Message, part: Part) -> None:
         """ValueError for a part that cannot be changed."""
+        if not part.within and message.fields and not message.header.has_blank_line:
+            raise ValueError("its header section has no end")
         if part.within:
             check_part(part)
             header = message.octets[part.start : part.body_start]
@@ -207,6 +209,8 @@ class _Footing:
     def _edit(self, start: int, end: int, octets: bytes) -> ReplacePart:
         if has_boundary(self._part, octets):
             raise ValueError("the footer has a line that begins as a boundary of the message does")
+        if self._part.within and self._part.delimiter == self._part.body_start and not octets.endswith(b"\r\n"):
+            octets += b"\r\n"  # an empty part: the line end in front of the delimiter is that of its header section
         return ReplacePart(start=start, end=end, octets=octets, note="footer")
 
 
@@ -217,7 +221,8 @@ def _place(octets: bytes, *, is_html: bool) -> int:
     at = len(octets)
     for found in _BODY_END.finditer(octets):
         at = found.start()
-    return at
+    line = octets.rfind(b"\n", 0, at) + 1
+    return len(octets) if octets.startswith(b"--", line) else at  # its beginning alone might be a boundary
 
 
 def _quoted(octets: bytes) -> bytes:

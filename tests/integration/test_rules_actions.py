@@ -34,7 +34,12 @@ async def test_a_redirected_message_goes_to_the_other_route_with_all_its_recipie
     async with ScriptedNextHop() as other:
         config = f"""
         [[route]]
+        name = "default"
+        domains = ["example.org"]
+        servers = ["{{next_hop}}"]
+        [[route]]
         name = "other"
+        domains = []
         servers = ["{other.address}"]
         [[rule]]
         name = "elsewhere"
@@ -42,11 +47,44 @@ async def test_a_redirected_message_goes_to_the_other_route_with_all_its_recipie
         then = {{ redirect = "other" }}
         """
         async with EndToEnd(plugins=["rules"], config=config) as mail:
+            small = await mail.send(CONTENT % (b"a", b"small"))
             sent = await mail.send(CONTENT % (b"a", b"large"), recipients=["bob@example.org", "carol@example.org"])
         (taken,) = other.transactions
-    assert (sent.code, sent.taken) == (250, ())
+    assert (len(small.taken), sent.code, sent.taken) == (1, 250, ())
     assert taken.paths == [b"<bob@example.org>", b"<carol@example.org>"]
     assert taken.content.endswith(CONTENT % (b"a", b"large"))
+
+
+async def test_a_redirect_of_some_recipients_only_sends_them_apart() -> None:
+    async with ScriptedNextHop() as other:
+        config = f"""
+        [[route]]
+        name = "default"
+        domains = ["example.org"]
+        servers = ["{{next_hop}}"]
+        [[route]]
+        name = "other"
+        domains = []
+        servers = ["{other.address}"]
+        [[rule]]
+        name = "partner"
+        at = "rcpt"
+        when = 'recipient.local_part == "bob"'
+        then = "accept"
+        [[rule]]
+        name = "elsewhere"
+        when = "true"
+        then = {{ redirect = "other" }}
+        """
+        async with EndToEnd(plugins=["rules"], config=config) as mail:
+            message, both = CONTENT % (b"a", b"x"), ["bob@example.org", "carol@example.org"]
+            first = await mail.send(message, recipients=both)
+            again = await mail.send(message, recipients=both)
+            alone = await mail.send(message, recipients=both[1:])
+        assert (first.code, first.taken) == (451, ())
+        assert [reply[:9] for reply in again.replies[1:3]] == ["250 2.1.5", "452 4.5.3"]
+        assert (again.code, [one.paths for one in again.taken]) == (250, [[b"<bob@example.org>"]])
+        assert (alone.code, alone.taken, [one.paths for one in other.transactions]) == (250, (), [[b"<carol@example.org>"]])
 
 
 async def test_recipients_come_and_go() -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.edits import ReplaceBody, ReplacePart, insert_header
 from gateway.findings import AuthResult, Fact, Label, Score
 from gateway.isolation.codec import GarbageError, dumps, loads, pack, unpack
 from gateway.isolation.facts import pack_fact, share, unpack_fact
@@ -46,6 +47,16 @@ JSON = st.recursive(
 @given(VALUES)
 def test_values_come_back(value: Any) -> None:
     assert unpack(loads(dumps({"v": pack(value)}))["v"]) == value
+
+
+@given(st.binary(max_size=20).filter(lambda octets: b"\r" not in octets and b"\n" not in octets), st.integers(1, 1 << 40))
+def test_edits_of_the_body_come_back(octets: bytes, start: int) -> None:
+    for edit in (
+        ReplaceBody(octets=octets),
+        ReplacePart(start=start, end=start + 5, octets=octets, note="x"),
+        insert_header("X", "y", start),
+    ):
+        assert unpack(loads(dumps({"v": pack(edit)}))["v"]) == edit
 
 
 @given(JSON)

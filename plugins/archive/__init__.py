@@ -1,7 +1,7 @@
 """A copy of each message that goes on, in dated folders or an object store. Shows the order of the promises: `sign`, then `done`.
 
 The copy is written before the message is sent, under a name that says so, and gets its own name when the next hop has taken it. A
-message that nobody took leaves none. Whatever dies in between leaves a copy too many, never one too few.
+message that nobody took leaves none. Whatever dies in between leaves a copy too many, never one too few. `delivering` sends copies to a mailbox.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import secrets
 import time
 from pathlib import Path
@@ -18,7 +19,9 @@ from pydantic import Field, model_validator
 
 from gateway import (
     Context,
+    Duration,
     Fact,
+    Label,
     Message,
     OptionError,
     OptionMistake,
@@ -30,6 +33,7 @@ from gateway import (
     hook,
     library,
 )
+from gateway.plugins.archive.delivering import Delivery
 
 PENDING = ".pending"
 Copy = list[tuple[str, bytes]]
@@ -52,11 +56,29 @@ class Options(PluginOptions):
     """Octets of copies under way at once, in each worker; with `required` more is a fault, with `best_effort` a copy that is missing."""
     copies: int = Field(default=1_000, ge=1)
     """The same as a number."""
+    labels: tuple[str, ...] = ()
+    """Only messages with one of these labels, which rules put; empty: all."""
+    deliver_to: str = ""
+    """A mailbox that the copies in `directory` are sent to, each from its own file; there they go when they were taken."""
+    server: str = ""
+    """The server for that mailbox, `host:port`."""
+    tls: Literal["opportunistic", "required", "never"] = "opportunistic"
+    """`required`: STARTTLS with a certificate that verifies."""
+    every: Duration = Field(default=60.0, ge=1)
+    """Seconds between two runs."""
 
     @model_validator(mode="after")
     def _is_one_place(self) -> Options:
         if bool(self.directory) == bool(self.url):
             raise ValueError("found no place, or two; allowed: directory or url")
+        if bool(self.deliver_to) != bool(self.server) or (self.deliver_to and not self.directory):
+            raise ValueError(
+                "found only a part of deliver_to, server and directory; allowed: all three, or no deliver_to and server"
+            )
+        if self.deliver_to and not re.fullmatch(r"[!-;=?-~]{1,64}@[!-;=?-~]{1,255}", self.deliver_to):
+            raise ValueError(f"found deliver_to {self.deliver_to!r}; allowed: a mailbox in ASCII")
+        if self.server and not re.fullmatch(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", self.server):
+            raise ValueError(f"found server {self.server!r}; allowed: host:port")
         return self
 
 
@@ -93,10 +115,16 @@ class Archive(Plugin[Options]):
             directory = Path(context.base_directory, self.options.directory)
             await asyncio.to_thread(_probe, directory)
             self._place = _Directory(directory)
+            if self.options.deliver_to:
+                options = self.options
+                delivery = Delivery(directory, to=options.deliver_to, server=options.server, tls=options.tls, context=context)
+                context.spawn(delivery.run_always(options.every), name="deliver copies")
 
     @hook
-    async def sign(self, transaction: Transaction, message: Message) -> Fact:
+    async def sign(self, transaction: Transaction, message: Message) -> Fact | None:
         """Write the copy; wait for it where it is required. Its name goes into the record."""
+        if self.options.labels and not self._is_wanted(transaction):
+            return None
         if len(self._under_way) >= self.options.copies or self._octets + message.size > self.options.memory:
             if self.options.when == "required":
                 raise BlockingIOError(f"{len(self._under_way)} copies with {self._octets} octets are under way")
@@ -130,6 +158,9 @@ class Archive(Plugin[Options]):
     async def shutdown(self) -> None:
         """Wait for what is being written: the names of copies whose `done` did not come stay pending."""
         await asyncio.gather(*(task for task, _ in self._under_way.values()), return_exceptions=True)
+
+    def _is_wanted(self, transaction: Transaction) -> bool:
+        return any(one.name in self.options.labels for one in transaction.findings.of(Label))
 
     def _copy(self, transaction: Transaction, message: Message) -> Copy:
         """The octets, and who they were from and for. The name has nothing in it that a client chose."""
