@@ -71,6 +71,8 @@ class Expected(PluginOptions):
     """Sum of the scores that the group gives."""
     labels: tuple[str, ...] | None = None
     """Names of all labels that the group gives."""
+    recipients: tuple[str, ...] | None = None
+    """Whom it goes on to, as the next hop is told."""
     edits: tuple[str, ...] | None = None
     """All edits, in order: `tag_subject [EXTERNAL]`, `add_header X-Bulk: yes`."""
 

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from gateway import (
+    Accept,
     AddHeader,
     AuthResult,
     Context,
@@ -21,6 +22,8 @@ from gateway import (
     Message,
     PluginError,
     Quarantine,
+    Recipient,
+    Redirect,
     RemoveHeader,
     ReplaceHeader,
     Score,
@@ -177,6 +180,10 @@ class _Comparison:
             total = sum(one.weight for one in given if isinstance(one, Score))
             if not math.isclose(total, expected.score, abs_tol=1e-9):
                 yield f"expected a score of {expected.score:g}, got {total:g}"
+        if expected.recipients is not None:
+            told = sorted(_told_to_the_next_hop(one) for one in self.result.recipients if _goes_on(one))
+            if told != sorted(expected.recipients):
+                yield f"expected it to go on to {_listed(sorted(expected.recipients))}, got {_listed(told)}"
         if expected.labels is not None:
             labels = sorted(one.name for one in given if isinstance(one, Label))
             if labels != sorted(expected.labels):
@@ -185,6 +192,14 @@ class _Comparison:
             edits = [show_edit(edit) for edit in self.result.edits]
             if edits != list(expected.edits):
                 yield f"expected the edits {_listed(expected.edits)}, got {_listed(edits)}"
+
+
+def _goes_on(recipient: Recipient) -> bool:
+    return recipient.decision is None or isinstance(recipient.decision.verdict, Accept | Redirect)
+
+
+def _told_to_the_next_hop(recipient: Recipient) -> str:
+    return recipient.sent_path.decode("utf-8", "replace").strip("<>") or recipient.mailbox
 
 
 def _begins(found: str, wanted: str) -> bool:

@@ -72,6 +72,15 @@ recipients = ["bob@example.org", "carol@example.org"]
 RIGHT = [
     ("scored", "message.subject = 'x'\nexpect = 'holds'"),
     ("scored", "expect = 'nothing'"),
+    ("refused", "expect = { verdict = 'nothing', recipients = ['bob@example.org'] }"),
+    ("refused", "message.subject = 'no'\nexpect = { verdict = 'reject', recipients = [] }"),
+    (
+        "half",
+        (
+            "auth.spf = 'fail'\nrecipients = ['bob@example.org', 'a@b.test']\n"
+            "expect = { verdict = 'quarantine', recipients = ['a@b.test'] }"
+        ),
+    ),
     (
         "scored",
         (
@@ -131,6 +140,11 @@ WRONG = [
         ),
     ),
     ("watched", "expect = 'would discard'", "expected would discard, got none"),
+    (
+        "scored",
+        "expect = { recipients = ['a@b.test'] }",
+        'expected it to go on to "a@b.test", got "bob@example.org"',
+    ),
     (
         "scored",
         "message.subject = 'x'\nexpect = { score = 1, edits = [], labels = ['b', 'a'] }",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from gateway import ConfigError
 from gateway.config.models import Config
 from gateway.generation import Generation
+from gateway.server.watch import Watch
 
 
 async def problems_of(settings: dict[str, Any]) -> list[str]:
@@ -72,3 +74,28 @@ async def test_a_wrong_rule_of_another_group_is_told_apart() -> None:
     named = {"rule": [{"name": "p", "when": "fals", "then": "accept"}], "use": "rules"}
     found = await problems_of({"plugins": ["exceptions"], "plugin": {"exceptions": named}})
     assert [line.partition(":")[0] for line in found] == ["plugin.exceptions.rule[0].when"]
+
+
+async def test_a_file_that_comes_to_a_directory_of_rules_is_noticed(tmp_path: Path) -> None:
+    """And so is one that changes: the worker reloads then."""
+    folder = tmp_path / "rules.d"
+    folder.mkdir()
+    rule = '[[rule]]\nname = "{}"\nwhen = "true"\nthen = "accept"\n'
+    (folder / "a.toml").write_text(rule.format("a"))
+    config = Config.model_validate({"plugins": ["rules"], "rule_files": ["rules.d"]})
+    generation = await Generation.load(config, directory=tmp_path)
+    watch = Watch(1.0)
+    watch.settle(generation.files)
+
+    def noticed() -> list[str]:
+        watch.changed(generation.files)  # a change counts once it has rested
+        return [Path(file).name for file in watch.changed(generation.files)]
+
+    assert noticed() == []
+    (folder / "b.toml").write_text(rule.format("b"))
+    assert noticed() == ["rules.d"]
+    (folder / "a.toml").write_text(rule.format("another"))
+    assert noticed() == ["a.toml"]
+    again = await Generation.load(config, directory=tmp_path)
+    assert again.id != generation.id
+    assert len(again.files) == 3
