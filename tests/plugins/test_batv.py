@@ -216,7 +216,7 @@ LOCAL_PARTS = st.text(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(LOCAL_PARTS)
 async def test_every_local_part_comes_back(tmp_path: Path, local_part: str) -> None:
     quoted = "".join(f"\\{c}" if c in '"\\' else c for c in local_part)
@@ -226,7 +226,7 @@ async def test_every_local_part_comes_back(tmp_path: Path, local_part: str) -> N
     assert await comes_to(plugin, tagged) in {f"<{local_part}@example.org>", f'<"{quoted}"@example.org>'}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(
     st.from_regex(r"prvs=[0-9]{4}[0-9a-f]{6}=[a-z]{1,5}", fullmatch=True) | st.text(max_size=30).map(lambda text: f"prvs={text}")
 )
