@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -34,7 +35,7 @@ from gateway import (
 from gateway.consequences import ConsequenceOptions, Then, consequence, told
 from gateway.isolation.facts import LARGE, share
 from gateway.plugins.program.envelope import FRONT, environment
-from gateway.plugins.program.running import Ended, run
+from gateway.plugins.program.running import Ended, Run
 from gateway.scanning import Scanner, shown
 from gateway.services import BadAnswerError
 
@@ -101,6 +102,7 @@ class Program(Scanner[Options]):
             )
         if not Path(self._directory).is_dir():
             raise OptionError(OptionMistake(key=("directory",), found=repr(chosen.directory), allowed="a directory"))
+        self._threads = ThreadPoolExecutor(chosen.connections, thread_name_prefix=f"mailgateway-{self.name}")
         self._found = _pattern(chosen.found) if chosen.found else None
         self._score = _pattern(chosen.score) if chosen.score else None
 
@@ -127,25 +129,33 @@ class Program(Scanner[Options]):
         """What its exit code comes to."""
         return consequence(self, transaction, reason="program-found")
 
+    @hook
+    async def shutdown(self) -> None:
+        """No thread is kept; programs under way end with the time of their messages."""
+        self._threads.shutdown(wait=False)
+        await super().shutdown()
+
     async def _run(self, transaction: Transaction, message: Message) -> tuple[Ended, Answer]:
         """One run. BadAnswerError for a fault of the program, OSError when it cannot be started."""
         chosen = self.options
         content = message.content
         is_slow = content.fileno() is None and message.size > LARGE
         file = await asyncio.to_thread(share, content) if is_slow else share(content)
+        os.lseek(file, 0, os.SEEK_SET)
+        run = Run(
+            chosen.command,
+            stdin=file,
+            environment=environment(transaction, message, chosen.environment),
+            directory=self._directory,
+            keep=chosen.output,
+        )
         try:
-            os.lseek(file, 0, os.SEEK_SET)
-            ended = await run(
-                chosen.command,
-                stdin=file,
-                environment=environment(transaction, message, chosen.environment),
-                directory=self._directory,
-                keep=chosen.output,
-            )
+            ended = await asyncio.get_running_loop().run_in_executor(self._threads, run)
         except OSError as error:
             raise BadAnswerError(f"cannot be started: {error.strerror or error}") from error
-        finally:
-            os.close(file)
+        except BaseException:
+            run.kill()
+            raise
         meaning = chosen.exit_codes.get(str(ended.code), chosen.other)
         if meaning == "fault":
             how = f"exit code {ended.code}" if ended.code >= 0 else f"ended by {_signal(-ended.code)}"

@@ -1,16 +1,25 @@
-"""One run of a program: no shell, a process group of its own, bounded output; whatever is left of it when its time is over is killed."""
+"""One run of a program: no shell, a process group of its own, bounded output; whatever is left of it when its time is over is killed.
+
+In a thread, by subprocess, which forks without copying the tables of a large worker (vfork); the loops' own ways to start a process hold
+the loop up for that long. Its end is seen without being taken (waitid with WNOWAIT), so that until it is, its group has its number.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import os
+import selectors
 import signal
+import subprocess
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 LINGER = 0.2
 """Seconds that what a program started may hold its output open after its own end."""
+_LOOK = 0.05
+"""Seconds between two looks whether it has ended, where the system has no descriptor for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,71 +33,109 @@ class Ended:
     """The begin of its standard error."""
 
 
-@dataclass(slots=True)
-class _Watch(asyncio.SubprocessProtocol):
-    """Keeps the begin of what it writes; what is more is read and dropped, so that it never waits for us."""
+class Run:
+    """Called in a thread, it starts the program and waits for its end; `kill` may come from another one at any time."""
 
-    keep: int
-    exited: asyncio.Future[None]
-    closed: asyncio.Future[None]
-    has_exited: bool = False
-    """And was waited for; of the future a wait that is cancelled makes an end too."""
-    left: asyncio.SubprocessTransport | None = None
-    """It was killed, and nobody waits for it any more."""
-    kept: dict[int, bytearray] = field(default_factory=lambda: {1: bytearray(), 2: bytearray()})
-    open: set[int] = field(default_factory=lambda: {1, 2})
+    def __init__(self, command: Sequence[str], *, stdin: int, environment: Mapping[str, str], directory: str, keep: int) -> None:
+        """`stdin` is closed here. `keep`: octets of its output, and of its errors, that are kept."""
+        self._command = command
+        self._stdin = stdin
+        self._environment = environment
+        self._directory = directory
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._group = 0
+        """While its end was not taken."""
+        self._has_begun = False
+        self._is_killed = False
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        """Output."""
-        kept = self.kept[fd]
-        kept += data[: max(0, self.keep - len(kept))]
+    def __call__(self) -> Ended:
+        """OSError when it cannot be started."""
+        with self._lock:
+            if self._is_killed:
+                raise ProcessLookupError("killed before it began")
+            self._has_begun = True
+        try:
+            process = subprocess.Popen(  # noqa: S603 - what the site wants run
+                self._command,
+                stdin=self._stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(self._environment),
+                cwd=self._directory,
+                start_new_session=True,  # its process group has its number
+                bufsize=0,
+            )
+        finally:
+            os.close(self._stdin)
+        with process:
+            with self._lock:
+                self._group = process.pid
+            self._signal(only_if_killed=True)
+            kept = self._read(process)
+            with self._lock:
+                self._group = 0
+            code = process.wait()
+        return Ended(code=code, output=bytes(kept[0]), errors=bytes(kept[1]))
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - the interface
-        """Nobody has this end of it any more."""
-        self.open.discard(fd)
-        if not self.open and not self.closed.done():
-            self.closed.set_result(None)
+    def kill(self) -> None:
+        """With all its group. Twice, or too late, is harmless."""
+        with self._lock:
+            if not self._is_killed and not self._has_begun:
+                os.close(self._stdin)
+            self._is_killed = True
+        self._signal()
 
-    def process_exited(self) -> None:
-        """Ended, and waited for."""
-        self.has_exited = True
-        if self.left is not None:
-            self.left.close()
-        if not self.exited.done():
-            self.exited.set_result(None)
+    def _signal(self, *, only_if_killed: bool = False) -> None:
+        with self._lock, suppress(ProcessLookupError, PermissionError):
+            if self._group and (self._is_killed or not only_if_killed):
+                os.killpg(self._group, signal.SIGKILL)
+
+    def _read(self, process: subprocess.Popen[bytes]) -> tuple[bytearray, bytearray]:
+        """The begin of what it writes, until its end; what is more is dropped, so that it never waits for us."""
+        kept = (bytearray(), bytearray())
+        ends_at: float | None = None
+        with selectors.DefaultSelector() as selector, _watching(process.pid) as end:
+            for number, pipe in enumerate((process.stdout, process.stderr)):
+                if pipe is not None:
+                    selector.register(pipe, selectors.EVENT_READ, number)
+            if end is not None:
+                selector.register(end, selectors.EVENT_READ)
+            left = 2
+            while ends_at is None or left:
+                for key, _ in selector.select(_LOOK if end is None or ends_at is not None else None):
+                    if key.data is None:
+                        selector.unregister(key.fileobj)
+                        continue
+                    octets = os.read(key.fd, 65_536)
+                    kept[key.data].extend(octets[: max(0, self._keep - len(kept[key.data]))])
+                    if not octets:
+                        selector.unregister(key.fileobj)
+                        left -= 1
+                if ends_at is None:
+                    ends_at = time.monotonic() + LINGER if _has_ended(process.pid) else None
+                elif time.monotonic() >= ends_at:
+                    break
+        if left:
+            self._signal()
+        return kept
 
 
-async def run(command: Sequence[str], *, stdin: int, environment: Mapping[str, str], directory: str, keep: int) -> Ended:
-    """Start it, and wait for its end. OSError when it cannot be started. Cancelled, it is killed with all its group."""
-    loop = asyncio.get_running_loop()
-    watch = _Watch(keep, loop.create_future(), loop.create_future())
-    transport, _ = await loop.subprocess_exec(
-        lambda: watch,
-        *command,
-        stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=dict(environment),
-        cwd=directory,
-        start_new_session=True,  # its process group has its number
-    )
-    group = transport.get_pid()
-    try:
-        await watch.exited
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LINGER):
-                await watch.closed
-    finally:
-        # while one of its processes is there, or it was not waited for, no other group has this number
-        if not watch.has_exited or watch.open:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGKILL)
-        if watch.has_exited:
-            transport.close()
-        else:  # closing it now would take the end of the process from the loop, which waits for it
-            watch.left = transport
-            for pipe in (1, 2):
-                if (reading := transport.get_pipe_transport(pipe)) is not None:
-                    reading.close()
-    code = transport.get_returncode()
-    return Ended(code=0 if code is None else code, output=bytes(watch.kept[1]), errors=bytes(watch.kept[2]))
+class _watching:  # noqa: N801 - a context manager
+    """A descriptor that can be read when a process has ended; None where there is no such thing."""
+
+    def __init__(self, process: int) -> None:
+        self._file: int | None = None
+        with suppress(AttributeError, OSError):
+            self._file = os.pidfd_open(process)
+
+    def __enter__(self) -> int | None:
+        return self._file
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+
+def _has_ended(process: int) -> bool:
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

@@ -99,8 +99,8 @@ async def test_it_reads_from_the_spool_file(tmp_path: Path) -> None:
         spool.write(octets)
         content = Content.from_file(spool)
         plugin = a_plugin(f"cat > {tmp_path}/got; exit 1")
-        await run_plugin(plugin, message=Message(content))
-        await run_plugin(plugin, message=Message(content))  # from its begin again
+        await run_plugin(plugin, message=Message(content), start=False)
+        await run_plugin(plugin, message=Message(content), start=False)  # from its begin again
         assert (tmp_path / "got").read_bytes() == octets
         content.close()
 
@@ -173,12 +173,12 @@ async def test_the_circuit_opens_and_one_tries_again(tmp_path: Path) -> None:
     plugin = a_plugin(f"test -e {tmp_path}/ok || exit 9", failures=2, rest=0.2)
     for _ in range(2):
         with pytest.raises(PluginError, match="exit code 9"):
-            await run_plugin(plugin, on_error=None)
+            await run_plugin(plugin, start=False)
     with pytest.raises(PluginError, match="after 2 failures, the last: exit code 9"):
-        await run_plugin(plugin)
+        await run_plugin(plugin, start=False)
     (tmp_path / "ok").touch()
     await asyncio.sleep(0.25)
-    assert (await run_plugin(plugin)).verdict is None
+    assert (await run_plugin(plugin, start=False)).verdict is None
     assert (await run_plugin(plugin)).verdict is None
 
 
@@ -264,6 +264,30 @@ async def test_a_message_too_large() -> None:
     result = await run_plugin(a_plugin("exit 1", max_size=10, oversize="quarantine"), message=a_message(body="x" * 100))
     assert isinstance(result.verdict, Quarantine)
     assert list(found(result)) == ["program.too_large"]
+
+
+def a_run(script: str) -> tuple[running.Run, int]:
+    file = os.open("/dev/null", os.O_RDONLY)
+    command = ("/bin/sh", "-c", script)
+    return running.Run(command, stdin=file, environment={"PATH": "/bin:/usr/bin"}, directory="/", keep=100), file
+
+
+def test_one_that_is_killed_before_it_begins_never_does(tmp_path: Path) -> None:
+    run, file = a_run(f"touch {tmp_path}/begun")
+    run.kill()
+    run.kill()
+    with pytest.raises(ProcessLookupError):
+        run()
+    with pytest.raises(OSError):
+        os.fstat(file)  # it is closed
+    assert not (tmp_path / "begun").exists()
+
+
+def test_where_the_system_has_no_descriptor_for_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    run, _ = a_run("echo said; echo wrong >&2; exit 3")
+    assert run() == running.Ended(code=3, output=b"said\n", errors=b"wrong\n")
+    run.kill()  # too late
 
 
 async def test_no_descriptor_is_left() -> None:
