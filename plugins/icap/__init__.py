@@ -7,6 +7,8 @@ servers, time and failures are `gateway.scanning`. What a server changes of a me
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +28,7 @@ from gateway.plugins.icap.protocol import (
     request,
 )
 from gateway.scanning import ServerNames, ServerOptions, ServerScanner, shown
-from gateway.services import BadAnswerError, Service, ServiceAddress
+from gateway.services import BadAnswerError, Service, ServiceAddress, ServiceError
 
 MAX_PREVIEW = 65_536
 
@@ -102,12 +104,27 @@ class Icap(ServerScanner[Options]):
         """One message."""
         try:
             known = await self._abilities(service)
-            if known.seats is None:
-                return str(service.address), await self._on_wire(service, message, known.abilities, client)
-            async with known.seats:
+            async with self._seat(service, known):
                 return str(service.address), await self._on_wire(service, message, known.abilities, client)
         except AnswerError as error:
             raise BadAnswerError(shown(str(error))) from error
+
+    @asynccontextmanager
+    async def _seat(self, service: Service, known: _Known) -> AsyncIterator[None]:
+        """One of its Max-Connections. ServiceError when none is free in time: busy is not broken."""
+        seats = known.seats
+        if seats is None:
+            yield
+            return
+        try:
+            async with asyncio.timeout(min(self.options.connect_timeout, self.time_limit / 2)):
+                await seats.acquire()
+        except TimeoutError:
+            raise ServiceError(f"{service.address}: its Max-Connections of {known.abilities.connections} are in use") from None
+        try:
+            yield
+        finally:
+            seats.release()
 
     async def _on_wire(self, service: Service, message: Message, abilities: Abilities, client: str) -> Answer:
         chosen = self.options

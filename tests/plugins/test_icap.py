@@ -178,6 +178,21 @@ async def test_what_a_server_can_is_asked_once_and_again_after_its_time() -> Non
         await plugin.shutdown()
 
 
+async def test_more_than_its_max_connections_wait_and_are_no_failure() -> None:
+    async with FakeScanner("http") as server:
+        plugin = asking(server, connect_timeout=0.05, failures=1)
+        server.answers(abilities("Methods: RESPMOD", "Max-Connections: 1"), NO_CONTENT)
+        await run_plugin(plugin, start=False)
+        [known] = plugin._known.values()
+        assert known.seats is not None
+        await known.seats.acquire()
+        with pytest.raises(PluginError, match="its Max-Connections of 1 are in use"):
+            await run_plugin(plugin, start=False)
+        assert not plugin.services[0].is_resting
+        known.seats.release()
+        assert "icap.clean" in findings(await run_plugin(plugin))
+
+
 @pytest.mark.parametrize(
     ("octets", "what"),
     [
