@@ -35,7 +35,7 @@ from gateway.consequences import ConsequenceOptions, Then, consequence, told
 from gateway.files.values import FileBounds
 from gateway.handed import hand_over
 from gateway.plugins.yara.rule_files import compile_files
-from gateway.plugins.yara.scanning import FACTS, Match, ScanError, Work, scan
+from gateway.plugins.yara.scanning import FACTS, Match, ScanError, Work, prepare, scan
 from gateway.scanning import SHARE, Scanner, shown
 
 Variable: TypeAlias = bool | int | float | str
@@ -111,6 +111,9 @@ class Yara(Scanner[Options]):
             self._path = self._file.name
         self._file.write(self._compiled.octets)
         self._file.flush()
+        await context.run_in_process(
+            prepare, self._path, self._compiled.digest
+        )  # so that no mail waits for the start of the pool
         context.log.info("yara.loaded", rules=self._compiled.rules, warnings=self._compiled.warnings)
 
     @hook

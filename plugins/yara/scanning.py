@@ -68,6 +68,11 @@ class _OverError(BaseException):
     """The time is over. No Exception: what passes over everything does not pass over this."""
 
 
+def prepare(rules: str, digest: str) -> None:
+    """Load the rules where `scan` will need them."""
+    _rules(rules, digest)
+
+
 def scan(work: Work) -> tuple[Match, ...]:
     """Every rule that fits, each once. ScanError, OSError."""
     scanning = _Scanning(work)
