@@ -15,7 +15,15 @@ AUTHORS = [
     "porting-milter.md",
     "porting-mimedefang.md",
 ]
-API = ["api/index.md", "api/gateway.md", "api/hooks.md", "api/testing.md", "api/mailauth.md"]
+API = [
+    "api/index.md",
+    "api/gateway.md",
+    "api/hooks.md",
+    "api/testing.md",
+    "api/mailauth.md",
+    "api/scanning.md",
+    "api/reputation.md",
+]
 
 
 def on_config(config: Any) -> Any:

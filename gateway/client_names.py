@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from gateway.context import Context
     from gateway.session import Session
 
+__all__ = [
+    "Names",
+    "client_names",
+]
+
 MAX_ADDRESSES = 100
 """Addresses of a name that are compared."""
 

@@ -15,6 +15,13 @@ from gateway.scanning import Scanner, ScannerOptions
 from gateway.transaction import Transaction
 from gateway.verdict import Defer, Discard, Quarantine, Reject, defer, discard, quarantine, reject
 
+__all__ = [
+    "ConsequenceOptions",
+    "Then",
+    "consequence",
+    "told",
+]
+
 Then: TypeAlias = Literal["reject", "quarantine", "discard", "defer", "pass"]
 """An option that says what follows; `pass`: nothing but the findings."""
 C = TypeVar("C", bound="ConsequenceOptions")

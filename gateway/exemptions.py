@@ -12,6 +12,15 @@ from pydantic import AfterValidator
 from gateway.idn import a_labels
 from gateway.mailbox_key import MailboxKey
 
+__all__ = [
+    "MailboxPattern",
+    "Mailboxes",
+    "NamePattern",
+    "Names",
+    "NetworkText",
+    "Networks",
+]
+
 
 def _network(text: str) -> str:
     try:

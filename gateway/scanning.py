@@ -24,6 +24,15 @@ from gateway.transaction import Transaction
 from gateway.units import Duration, Size
 from gateway.verdict import Quarantine, Reject, quarantine, reject
 
+__all__ = [
+    "Scanner",
+    "ScannerOptions",
+    "ServerNames",
+    "ServerOptions",
+    "ServerScanner",
+    "shown",
+]
+
 T = TypeVar("T")
 F = TypeVar("F", bound=Finding)
 SHARE = 0.9

@@ -18,6 +18,16 @@ from gateway import metrics
 from gateway.breaker import Breaker, Circuit, RestingError
 from gateway.errors import GatewayError
 
+__all__ = [
+    "BadAnswerError",
+    "Service",
+    "ServiceAddress",
+    "ServiceError",
+    "ServiceName",
+    "Wire",
+    "parse_service",
+]
+
 READ_LIMIT = 64 * 1024
 """Octets of a connection that are read ahead."""
 Cause = Literal["answer", "closed", "connect", "timeout"]
