@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gateway.files.found import PIECE, Budget, Found, LimitError, MalformedError, Member, Octets, Sign
-from gateway.files.streams import Decompressor, zstd
+from gateway.files.streams import WINDOW, Decompressor, zstd
 from gateway.files.zipped import raw_lzma1
 
 _END, _HEADER, _ADDITIONAL, _MAIN, _FILES, _PACK, _UNPACK, _SUB, _SIZE, _CRC, _FOLDER, _CODER_SIZES, _STREAMS = (
@@ -21,7 +21,6 @@ _END, _HEADER, _ADDITIONAL, _MAIN, _FILES, _PACK, _UNPACK, _SUB, _SIZE, _CRC, _F
 )  # fmt: skip
 _EMPTY, _NAMES, _ENCODED = 0x0E, 0x11, 0x17
 _MOST_CODERS = 8
-_DICTIONARY = 64_000_000
 _COPY, _LZMA1, _LZMA2, _DELTA, _DEFLATE, _BZIP2, _ZSTD, _AES = (
     b"\0", b"\3\1\1", b"\x21", b"\3", b"\4\1\x08", b"\4\2\2", b"\4\xf7\x11\1", b"\6\xf1\7\1"
 )  # fmt: skip
@@ -364,7 +363,7 @@ def _decoded(pieces: Iterator[bytes], coder: _Coder, budget: Budget) -> Iterator
         decompressor = raw_lzma1(coder.properties)
     elif method == _LZMA2 and len(coder.properties) == 1 and coder.properties[0] <= 40:
         size = (2 | coder.properties[0] & 1) << (coder.properties[0] // 2 + 11)
-        if size > _DICTIONARY:
+        if size > WINDOW:
             raise LimitError("files-memory", f"7z: a dictionary of {size:,} octets")
         decompressor = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": size}])
     elif method == _DEFLATE:

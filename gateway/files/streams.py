@@ -14,8 +14,9 @@ from gateway.files.found import PIECE, Budget, Found, LimitError, MalformedError
 _MOST_STREAMS = 1_000
 """Streams behind one another in a file."""
 ZSTD_MODULES = ("compression.zstd", "backports.zstd")
-_WINDOW = 64_000_000
-"""Octets that a decompressor may remember."""
+WINDOW = 64 << 20
+"""Octets that a decompressor may remember: what `xz -9` and 7-Zip's ultra ask for."""
+XZ_MEMORY = WINDOW + (4 << 20)
 
 
 class Decompressor(Protocol):
@@ -75,12 +76,17 @@ def bzip2(octets: Octets, budget: Budget) -> Iterator[Found]:
 
 def xz(octets: Octets, budget: Budget) -> Iterator[Found]:
     """.xz, and .lzma, which came before it."""
-    yield from _streams(octets, budget, "xz", lambda: lzma.LZMADecompressor(memlimit=_WINDOW), ())
+    yield from _streams(octets, budget, "xz", lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY), ())
 
 
 def zstandard(octets: Octets, budget: Budget) -> Iterator[Found]:
     """RFC 8878."""
     yield from _streams(octets, budget, "zstd", zstd, ())
+
+
+def _word(error: Exception) -> str:
+    """A stream that is too much for us is not broken (lzma has only a text for it)."""
+    return "files-memory" if "emory usage limit" in str(error) else "files-malformed"
 
 
 def _streams(
@@ -97,7 +103,7 @@ def _streams(
                 at += yield from feed(begin(), view[at:])
             except (MalformedError, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
                 if number == 0:
-                    rest.append(Trouble("files-malformed", f"{kind}: {error}"))
+                    rest.append(Trouble(_word(error), f"{kind}: {error}"))
                 else:
                     rest.append(Sign(word="appended-data"))
                 return

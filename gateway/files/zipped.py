@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.files.found import PIECE, Budget, Found, LimitError, MalformedError, Member, Octets, Sign, Trouble
-from gateway.files.streams import Decompressor, feed, zstd
+from gateway.files.streams import WINDOW, XZ_MEMORY, Decompressor, feed, zstd
 
 _LOCAL = struct.Struct("<4s5H3L2H")  # APPNOTE 4.3.7
 _CENTRAL = struct.Struct("<4s6H3L5H2L")  # APPNOTE 4.3.12
@@ -285,7 +285,7 @@ def _unpacked(octets: Octets, entry: _Entry) -> Iterator[Octets]:
         case 20 | 93:
             decompressor = zstd()
         case 95:
-            decompressor = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=64_000_000)
+            decompressor = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
         case method:
             raise LimitError("files-unsupported", f"zip: the method {_METHODS.get(method, method)}")
     yield from feed(decompressor, view)
@@ -301,7 +301,7 @@ def _lzma(view: memoryview) -> tuple[lzma.LZMADecompressor, memoryview]:
 def raw_lzma1(properties: bytes) -> lzma.LZMADecompressor:
     """A decompressor for the five octets of properties of LZMA 1. MalformedError."""
     first, size = properties[0], int.from_bytes(properties[1:5], "little")
-    if first >= 225 or size > 64_000_000:
+    if first >= 225 or size > WINDOW:
         raise MalformedError("lzma properties, or a dictionary of more than 64 MB")
     lc, rest = first % 9, first // 9
     chain = {"id": lzma.FILTER_LZMA1, "dict_size": max(size, 4096), "lc": lc, "lp": rest % 5, "pb": rest // 5}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip as gzip_library
+import lzma
+import zlib
 
 import pytest
 
@@ -197,8 +199,6 @@ def test_a_name_within_a_stream_of_a_pdf_is_none() -> None:
 
 
 def test_names_within_object_streams_of_a_pdf_count() -> None:
-    import zlib
-
     packed = zlib.compress(b"1 0 << /S /JavaScript /JS (x) >>")
     octets = a_pdf() + b"9 0 obj << /Type /ObjStm /Filter /FlateDecode >>\nstream\n" + packed + b"\nendstream\nendobj\n"
     assert opened(octets).files[0].signs == ("javascript",)
@@ -240,6 +240,16 @@ def test_a_link_in_a_tar_is_listed() -> None:
         archive.addfile(entry)
     link = opened(file.getvalue()).files[1]
     assert (link.signs, link.target, link.sha256) == (("link",), "/etc/passwd", "")
+
+
+@pytest.mark.parametrize(("size", "limits_hit"), [(28, ()), (29, ("files-memory",))], ids=["64 MiB", "96 MiB"])
+def test_a_dictionary_of_xz(size: int, limits_hit: tuple[str, ...]) -> None:
+    octets = bytearray(lzma.compress(EICAR))
+    octets[16] = size  # of the first block's LZMA2, as `xz -9` writes it
+    octets[20:24] = zlib.crc32(octets[12:20]).to_bytes(4, "little")
+    found = opened(bytes(octets), "a.xz")
+    assert found.limits_hit == limits_hit
+    assert (found.files[1].sha256 == EICAR_SHA256) == (not limits_hit)
 
 
 def test_what_follows_a_stream() -> None:
