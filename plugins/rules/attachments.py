@@ -100,8 +100,11 @@ class StripAttachments(PluginOptions):
         return edits, [Label(name=NOT_STRIPPED, evidence="; ".join(kept)[:1_000])] if kept else []
 
     def _is_wanted(self, part: Part, subject: Subject) -> bool:
+        parts = subject.message.parts
+        own = tuple(file for file in subject.opened.files if 0 <= file.part < len(parts) and parts[file.part] is part)
         only = cast("Message", _Only(subject.message, part))
-        return self._expression.holds(replace(subject, message=only, recipient=None, searched={}))
+        opened = replace(subject.opened, files=own)
+        return self._expression.holds(replace(subject, message=only, recipient=None, searched={}, opened=opened))
 
     def _taken_out(self, part: Part, message: Message) -> list[Edit]:
         """ValueError where it must stay."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import zipfile
 
 import pytest
 from pydantic import ValidationError
@@ -156,3 +158,12 @@ def test_mistakes_are_told(action: dict[str, str], why: str) -> None:
     with pytest.raises(ValidationError) as caught:
         group(action)
     assert why in str(caught.value)
+
+
+async def test_files_are_those_of_the_attachment() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("inner.exe", EXE)
+    message = a_message(attach=[("notes.csv", b"1,2"), ("invoice.zip", packed.getvalue()), ("other.zip", b"PK")])
+    result = await run(message, {"strip": 'files.exists(f, f.extension == ".exe")'})
+    assert [edit.note.partition(",")[0] for edit in result.edits if isinstance(edit, ReplacePart)] == ["invoice.zip"]
