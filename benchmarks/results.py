@@ -9,12 +9,26 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from gateway.core import find
+
 DIRECT = "direct"
 HAPROXY = "haproxy"
 POSTFIX = "Postfix smtpd_proxy_filter"
 HARAKA = "Haraka smtp_proxy"
 ONE = "gateway, 1 worker"
 TWO = "gateway, 2 workers"
+WITH_CORE = ", compiled core"
+"""What the name of a gateway ends with that runs the compiled core (docs/performance.md); the others run without it."""
+ONE_WITH_CORE = ONE + WITH_CORE
+TWO_WITH_CORE = TWO + WITH_CORE
+WORKERS = {ONE: 1, TWO: 2, ONE_WITH_CORE: 1, TWO_WITH_CORE: 2}
+"""Of a gateway of this name."""
+
+
+def if_built(*ways: str) -> tuple[str, ...]:
+    """These ways if there is a compiled core of this very source (`make core`)."""
+    core, _ = find(Path(__file__).parent.parent)
+    return ways if core else ()
 
 
 @dataclass(slots=True)
@@ -58,6 +72,16 @@ class Results:
     def ratio(self, work: str, way: str, peer: str, measure: str) -> float | None:
         """The median of a way over that of a peer."""
         return over(self.median(work, way, measure), self.median(work, peer, measure))
+
+    def with_core(self) -> Results:
+        """The same with the gateways that run the compiled core in the place of those that do not; only works that have any."""
+        found = Results()
+        for name, work in self.works.items():
+            compiled = {way.removesuffix(WITH_CORE): figures for way, figures in work.ways.items() if way.endswith(WITH_CORE)}
+            if compiled:
+                peers = {way: figures for way, figures in work.ways.items() if not way.startswith("gateway")}
+                found.works[name] = Work(work.made, peers | compiled)
+        return found
 
     def update(self, other: Results) -> None:
         """Works of another run take the place of ours; its failures are told with those of works it did not do."""

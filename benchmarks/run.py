@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks import haproxy, mail_servers
 from benchmarks.bars import LATE
 from benchmarks.lag import looks
-from benchmarks.results import DIRECT, HAPROXY, HARAKA, ONE, POSTFIX, TWO, Results
+from benchmarks.results import DIRECT, HAPROXY, HARAKA, POSTFIX, WORKERS, Results
 from benchmarks.ways import Failed, Load, Used, Way, free_port, gateway, program, running, send, use, wait_for
 
 SMALL_ROUTE = """
@@ -96,7 +96,7 @@ class Run:
                     way = mail_servers.haraka(stack, folder, sink, name=name)
                     way.pace = 0.1
                 case _:
-                    way = gateway(stack, folder, sink, name=name, workers={ONE: 1, TWO: 2}[name], more=more)
+                    way = gateway(stack, folder, sink, name=name, workers=WORKERS[name], more=more)
             return way
 
         return make

@@ -10,9 +10,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from benchmarks.results import WITH_CORE
 
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 QUEUES = ("incoming", "active", "deferred")
@@ -182,9 +184,14 @@ def _cpu_of_each(way: Way) -> dict[int, float]:
 
 
 @contextlib.contextmanager
-def running(command: list[str], *, cwd: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is ended with the block."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=cwd)
+def running(
+    command: list[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is ended with the block; `environment` is added to ours."""
+    nothing = subprocess.DEVNULL
+    process = subprocess.Popen(
+        command, stdin=nothing, stdout=nothing, stderr=nothing, cwd=cwd, env={**os.environ, **(environment or {})}
+    )
     try:
         yield process
     finally:
@@ -249,6 +256,7 @@ def gateway(
         GATEWAY.format(state=place / "var", port=port, sink=sink, host=host, scheme=scheme, **settings), encoding="utf-8"
     )
     command = [str(Path(sys.executable).parent / "mailgateway"), "run", "--config", str(config)]
-    process = stack.enter_context(running(command, cwd=place))
+    core = {"MAILGATEWAY_CORE": "1" if name.endswith(WITH_CORE) else "0"}
+    process = stack.enter_context(running(command, cwd=place, environment=core))
     wait_for(port, host=host, greets="implicit" not in listener)
     return Way(name, port, process, host=host, state=place / "var")

@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.bars import CHECKS, CHECKS_AND_RULES, HARAKA_DKIM, MILTERS, RSPAMD
 from benchmarks.dialogue import latency
 from benchmarks.mail_servers import haraka, postfix, postfix_with_milters, postfix_with_rspamd
+from benchmarks.results import WITH_CORE, if_built
 from benchmarks.run import Run, Work
 from benchmarks.signed import Signer, in_base64, text
 from benchmarks.spaces import HOST, name_server
@@ -108,23 +109,15 @@ class Checks(Work):
         arrived.chmod(0o777)
         stack, folder = run.stack, run.folder
         ours = {"host": HOST, "dns": ""}
+        with_rules = partial(gateway, stack, folder, sink, workers=1, plugins=f'[{PLUGINS}, "rules"]', more=RULES, **ours)
+        rules_with_core = if_built(CHECKS_AND_RULES + WITH_CORE)
         makers = {
             QUEUE_ONLY: partial(postfix, stack, folder, sink, name=QUEUE_ONLY, host=HOST),
             MILTERS: partial(postfix_with_milters, stack, folder, sink, name=MILTERS, host=HOST),
             RSPAMD: partial(postfix_with_rspamd, stack, folder, sink, name=RSPAMD, host=HOST, workers=2),
             HARAKA_DKIM: partial(haraka, stack, folder, sink, name=HARAKA_DKIM, host=HOST, plugins="dkim\n"),
             CHECKS: partial(gateway, stack, folder, sink, name=CHECKS, workers=1, plugins=f"[{PLUGINS}]", **ours),
-            CHECKS_AND_RULES: partial(
-                gateway,
-                stack,
-                folder,
-                sink,
-                name=CHECKS_AND_RULES,
-                workers=1,
-                plugins=f'[{PLUGINS}, "rules"]',
-                more=RULES,
-                **ours,
-            ),
+            **{name: partial(with_rules, name=name) for name in (CHECKS_AND_RULES, *rules_with_core)},
             CHECKS_TWO: partial(gateway, stack, folder, sink, name=CHECKS_TWO, workers=2, plugins=f"[{PLUGINS}]", **ours),
         }
         with running([program("smtp-sink"), "-u", "nobody", "-d", f"{arrived}/%M%S.", f"127.0.0.1:{sink}", "1000"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from benchmarks.dialogue import latency, small_while
-from benchmarks.results import DIRECT, HAPROXY, HARAKA, ONE, POSTFIX, TWO
+from benchmarks.results import DIRECT, HAPROXY, HARAKA, ONE, ONE_WITH_CORE, POSTFIX, TWO, if_built
 from benchmarks.run import Run, Work
 from benchmarks.ways import Failed, Load, Way, send
 
@@ -20,7 +20,7 @@ class Session(Work):
 
     def round(self, run: Run) -> None:
         """Some hundred messages through each way."""
-        for way in run.ways(self.name, DIRECT, HAPROXY, POSTFIX, HARAKA, ONE):
+        for way in run.ways(self.name, DIRECT, HAPROXY, POSTFIX, HARAKA, ONE, *if_built(ONE_WITH_CORE)):
             with run.attempt(self.name, way.name):
                 count = max(20, round(run.scaled(1000) * min(1.0, way.pace)))
                 run.results.note(self.name, way.name, **latency(way, CONTENT, count))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.results import DIRECT, HAPROXY, HARAKA, ONE, POSTFIX, TWO
+from benchmarks.results import DIRECT, HAPROXY, HARAKA, ONE, ONE_WITH_CORE, POSTFIX, TWO, TWO_WITH_CORE, if_built
 from benchmarks.run import Run, Work
 from benchmarks.ways import Load
 
-ALL = (DIRECT, HAPROXY, POSTFIX, HARAKA, ONE, TWO)
+ALL = (DIRECT, HAPROXY, POSTFIX, HARAKA, ONE, TWO, *if_built(ONE_WITH_CORE, TWO_WITH_CORE))
 
 
 class Rate(Work):
@@ -29,7 +29,7 @@ class Rate(Work):
             figures = {"rate": rate}
             if way.process is not None:
                 figures |= {"cpu": 1000 * used.cpu / used.count}
-            if way.name == TWO:
+            if way.name in {TWO, TWO_WITH_CORE}:
                 figures |= {"busiest": used.busiest}
             run.results.note(self.name, way.name, **figures)
 

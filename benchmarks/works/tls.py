@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import haproxy
-from benchmarks.results import DIRECT, HAPROXY, ONE, TWO
+from benchmarks.results import DIRECT, HAPROXY, ONE, ONE_WITH_CORE, TWO, TWO_WITH_CORE, WORKERS, if_built
 from benchmarks.run import Run, Work
 from benchmarks.ways import Load, Way, gateway, wait_for
 
@@ -23,8 +23,8 @@ class Tls(Work):
     def round(self, run: Run) -> None:
         """Through each way."""
         load = Load(20, 4096, run.scaled(8_000), kept=True)
-        turned = run.turn % 4
-        names = (DIRECT, HAPROXY, ONE, TWO)
+        names = (DIRECT, HAPROXY, ONE, TWO, *if_built(ONE_WITH_CORE, TWO_WITH_CORE))
+        turned = run.turn % len(names)
         for name in (*names[turned:], *names[:turned]):
             way = run.way(self.name, name, partial(self._start, run, name), key=f"{self.name}, {name}")
             used = run.use(self.name, way, load) if way else None
@@ -46,8 +46,8 @@ class Tls(Work):
             way = haproxy.tls_proxy(run.stack, run.folder, self._sink, pem, name=name)
         else:
             listener = f'tls = {{ certificate = "{pem}", key = "{key}", implicit = true }}'
-            workers = {ONE: 1, TWO: 2}[name]
-            way = gateway(run.stack, run.folder, self._sink, name=name, workers=workers, listener=listener, scheme="smtps://")
+            start = partial(gateway, listener=listener, scheme="smtps://")
+            way = start(run.stack, run.folder, self._sink, name=name, workers=WORKERS[name])
         found = haproxy.wrapped(run.stack, run.folder, way)
         wait_for(found.port)
         return found
