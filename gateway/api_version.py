@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-API_VERSION: Final = (1, 0)
+API_VERSION: Final = (1, 1)
 """(major, minor): the minor number grows with what is added, the major one with what is taken away or means something else.
 
 Examples:

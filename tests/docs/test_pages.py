@@ -73,7 +73,7 @@ def test_pages_of_plugins_have_the_same_sections(plugin: str) -> None:
 
 def test_readme_is_short_and_its_table_is_the_demo() -> None:
     text = (TOP / "README.md").read_text(encoding="utf-8")
-    assert text.count("\n") <= 150
+    assert text.count("\n") <= 160
     rows = re.findall(r"^\| ([^|]+) \| (\d{3}) \| (\w+) \| (\w*) ?\|$", text, re.MULTILINE)
     assert rows == [(one.name, one.reply, one.verdict, one.plugin) for one in SAMPLES]
 
