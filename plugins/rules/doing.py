@@ -30,7 +30,6 @@ from gateway.plugins.rules.rule import Rule
 
 Answer: TypeAlias = Verdict | Note | Score | Label
 AtRcpt: TypeAlias = Accept | Reject | Defer | Discard | Redirect | UseForwardPath | AddRecipient | Would
-ANOTHER_WAY = "This recipient goes another way, try again later"
 
 
 class Doing:
@@ -80,7 +79,9 @@ class Doing:
         if isinstance(verdict, Redirect) and len(matched) < len(self.subject.transaction.recipients):
             # Design 2: one transaction is one delivery. Deferred, the recipients come apart: then each is all there are.
             evidence = f"{rule.evidence}: redirect to {verdict.next_hop!r} is for all recipients at once, and others are decided"
-            verdict = defer(ANOTHER_WAY, enhanced="4.5.3", reason=rule.reason, evidence=evidence)
+            verdict = defer(
+                "This recipient goes another way, send again", enhanced="4.5.3", reason=rule.reason, evidence=evidence
+            )
         if verdict is not None and len(matched) < self._everybody:
             verdict = verdict.only(*(one.mailbox for one in matched))
         return verdict

@@ -185,6 +185,11 @@ _CALLS = {
     "domain_of": 'domain_of(header("From")) == "x"',
     "url_host": 'message.urls.exists(e, url_host(e) == "nowhere.test")',
     "looks_like": 'links.exists(e, looks_like(e.host, ["nowhere.test", "paypal.com"]))',
+    "in_list": 'in_list("known", message.author_domains)',
+    "list_age": 'list_age("known") > 9999999',
+    "within": 'within("Mon 00:00-00:01")',
+    "rate": 'rate(message.subject, "1h") > 9999999',
+    "similar": 'similar(header("Subject"), "nowhere.test") > 2.0',
     "lower": 'lower(header("Subject")) == "x"',
     "matches_any": 'matches_any(message.text, ["(a|b)*c{5}never"])',
 }
@@ -208,7 +213,7 @@ def every_rule() -> list[dict[str, object]]:
     return [*tables, tag, {"name": "last", "when": "score.total > 900.0", "then": "quarantine"}]
 
 
-RULES = RulesOptions.model_validate({"rule": every_rule()})
+RULES = RulesOptions.model_validate({"rule": every_rule(), "list": {"known": {"kind": "domains", "entries": ["nowhere.test"]}}})
 
 
 def test_every_fact_and_function_is_asked_for() -> None:

@@ -7,7 +7,8 @@ import os
 import pwd
 import re
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -124,13 +125,13 @@ SCRIPTS = [
 
 
 @pytest.fixture(scope="module")
-def pigeonhole(tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], str]) -> Callable[[str], tuple[str, str]]:
+def pigeonhole(require: Callable[[str], str]) -> Iterator[Callable[[str], tuple[str, str]]]:
     """What `sieve-test` says of a script and the message: the action, and mailbox or text."""
     program = require("sieve-test")
-    directory = tmp_path_factory.mktemp("sieve")
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-    for one in (directory, *directory.parents[:2]):
-        one.chmod(0o755)
+    made = tempfile.TemporaryDirectory()  # directories of pytest are closed to other users, and root's sieve-test becomes one
+    directory = Path(made.name)
+    directory.chmod(0o755)
     (directory / "message").write_bytes(MESSAGE.replace("\n", "\r\n").encode())
     (directory / "dovecot.conf").write_text(
         f"""
@@ -156,7 +157,8 @@ def pigeonhole(tmp_path_factory: pytest.TempPathFactory, require: Callable[[str]
         assert done.returncode == 0, done.stderr
         return _action(done.stdout)
 
-    return say
+    with made:
+        yield say
 
 
 def _action(said: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from gateway.testing import (
     run_plugin,
 )
 from gateway.testing.dns_lies import ONLY_GARBAGE, SERVFAIL, SILENT
-from tests.fuzzing import examples
+from tests.generated import examples
 
 BAD, GOOD, NAMES = "bad.example", "good.example", "names.example"
 ZONES: dict[str, Any] = {

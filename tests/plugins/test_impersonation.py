@@ -13,7 +13,7 @@ from gateway import AuthResult, ClientClass, Defer, Fact, Label, Outcome, Plugin
 from gateway.errors import StorageError
 from gateway.plugins.impersonation import Impersonation, Options
 from gateway.testing import FakeContext, Result, a_message, a_session, a_transaction, run_chain
-from tests.fuzzing import examples
+from tests.generated import examples
 
 OPTIONS: dict[str, Any] = {
     "domains": ["contoso.example", "partner.example"],

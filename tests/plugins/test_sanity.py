@@ -14,7 +14,7 @@ from gateway import ClientClass, Defer, DnsAnswer, Fact, PluginError, Quarantine
 from gateway.plugins.iprev import Iprev
 from gateway.plugins.sanity import Options, Sanity
 from gateway.testing import TEMPFAIL, FakeContext, FakeResolver, Result, a_session, a_transaction, run_chain, run_plugin
-from tests.fuzzing import examples
+from tests.generated import examples
 
 ZONES: dict[str, Any] = {
     "192.0.2.1": {"PTR": ["mx.client.example"]},

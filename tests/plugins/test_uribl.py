@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from gateway import ClientClass, Defer, DnsAnswer, DnsError, Fact, PluginError, Quarantine, Reject, Score
 from gateway.plugins.uribl import Options, Uribl
 from gateway.testing import TEMPFAIL, FakeContext, FakeResolver, Result, a_message, a_session, a_transaction, run_plugin
-from tests.fuzzing import examples
+from tests.generated import examples
 
 MULTI, IPS, MAILBOXES = "multi.example", "ips.example", "ebl.example"
 EVIL = hashlib.sha1(b"evil@free.example", usedforsecurity=False).hexdigest()

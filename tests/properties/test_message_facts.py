@@ -22,7 +22,7 @@ from gateway.redirectors import _IN_PATH, _IN_QUERY
 from gateway.testing import a_transaction
 from gateway.urls import shown_host
 from tests.fuzz.test_message_fuzz import message as made
-from tests.fuzzing import examples
+from tests.generated import examples
 
 CORPUS = sorted((Path(__file__).parents[1] / "corpus").glob("*/*.txt"))
 SEEDS = [file.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") for file in CORPUS]

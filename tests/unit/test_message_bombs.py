@@ -28,7 +28,7 @@ TOLD = {
     "100 MB of fields": {"header-fields"},
     "a field of 20 MB": {"author-addresses", "field-size"},
     "fields of a part": {"part-fields", "text"},
-    "text like fields": {"text", "urls"},
+    "text like fields": {"text"},
     "base64": set(),
     "quoted-printable": set(),
 }
