@@ -54,7 +54,8 @@ class BuildCore(build_ext):
         os.chdir(TOP)  # so that tracebacks name files as they are named here
         # Before they are read: an edit while the compiler runs makes a core that is not used, and not one of the older source.
         self.hashes = {name: CORE.digest(Path(source)) for name, source in zip(MODULES, SOURCES, strict=True)}
-        options = ["--config-file=pyproject.toml", "--no-warn-unreachable", "--cache-dir=build/mypy"]
+        # What is not compiled is read for its types alone: it may import what is not installed here.
+        options = ["--config-file=pyproject.toml", "--no-warn-unreachable", "--follow-imports=silent", "--cache-dir=build/mypy"]
         self.distribution.ext_modules = mypycify(
             [*options, *SOURCES], group_name=GROUP, target_dir="build/c", opt_level=OPTIMISE, debug_level="0"
         )
