@@ -4,7 +4,7 @@
 PYTHON ?= $(firstword $(foreach name,/usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11,$(shell \
 	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 CONFIG ?= config.toml
-WORKERS ?= 3
+WORKERS ?= 2
 DIFFERENCE ?= 3000
 FUZZ ?= 100
 RELOADS ?= 10000
