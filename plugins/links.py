@@ -25,8 +25,6 @@ from gateway import (
     Duration,
     Fact,
     Message,
-    OptionError,
-    OptionMistake,
     Outcome,
     Part,
     Plugin,
@@ -35,10 +33,10 @@ from gateway import (
     Size,
     Transaction,
     hook,
-    library,
     remove_part,
     replace_part,
 )
+from gateway.places import object_store, sync_directory
 
 MAX_PARTS = 100
 """Attachments of one message that are replaced; the rest stays."""
@@ -123,7 +121,7 @@ class Links(Plugin[Options]):
     def __init__(self, options: Options | None = None, *, name: str = "", context: Context | None = None) -> None:
         """OptionError for an object store that cannot be."""
         super().__init__(options, name=name, context=context)
-        self._store = _object_store(self.options) if self.options.url else None
+        self._store = object_store(self.options.url, self.options.endpoint) if self.options.url else None
         self._stored: dict[str, list[str]] = {}
         self._octets = 0
 
@@ -264,7 +262,7 @@ class _Directory:
             os.link(new, self._top / name)  # fails where there is one
         finally:
             new.unlink(missing_ok=True)
-        self._sync()
+        sync_directory(self._top)
 
     def remove(self, name: str) -> None:
         (self._top / name).unlink(missing_ok=True)
@@ -287,13 +285,6 @@ class _Directory:
                 except FileNotFoundError:  # another worker has swept it
                     continue
         return found
-
-    def _sync(self) -> None:
-        descriptor = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class _Objects:
@@ -350,16 +341,3 @@ def _text(filename: str, stored: Stored, link: str, until: str) -> tuple[list[tu
         return [*headers, ("Content-Transfer-Encoding", "7bit")], text.encode()
     body = base64.encodebytes(text.encode("utf-8", "replace")).replace(b"\n", b"\r\n")
     return [*headers, ("Content-Transfer-Encoding", "base64")], body
-
-
-def _object_store(options: Options) -> Any:
-    stores = library("obstore.store", extra="s3", key=("url",))
-    config = {"endpoint": options.endpoint} if options.endpoint else None
-    limits = {"timeout": "30s", "connect_timeout": "5s", "allow_http": options.endpoint.startswith("http://")}
-    try:
-        if options.url.startswith("memory:"):
-            return stores.from_url(options.url)
-        return stores.from_url(options.url, config=config, client_options=limits, retry_config={"max_retries": 2})
-    except Exception as error:  # the border to a library whose errors are of many kinds
-        found = str(error).partition("\n")[0]
-        raise OptionError(OptionMistake(key=("url",), found=found, allowed="s3://bucket/prefix, with credentials")) from error

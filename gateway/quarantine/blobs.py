@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.content import Content
+from gateway.places import sync_directory
 
 _NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}-[0-9a-f]{16}")
 
@@ -28,14 +29,6 @@ class Blob:
     size: int
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class Blobs:
     """The directory of the contents."""
 
@@ -47,8 +40,8 @@ class Blobs:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         for number in range(256):
             (self.directory / f"{number:02x}").mkdir(exist_ok=True, mode=0o700)
-        _sync_directory(self.directory)
-        _sync_directory(self.directory.parent)
+        sync_directory(self.directory)
+        sync_directory(self.directory.parent)
 
     def write(self, content: Content) -> Blob:
         """Write and sync file and directory. OSError; nothing is left behind then."""
@@ -64,7 +57,7 @@ class Blobs:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         except BaseException:
             path.unlink(missing_ok=True)
             raise

@@ -23,16 +23,14 @@ from gateway import (
     Fact,
     Label,
     Message,
-    OptionError,
-    OptionMistake,
     Outcome,
     Plugin,
     PluginOptions,
     Size,
     Transaction,
     hook,
-    library,
 )
+from gateway.places import object_store, sync_directory
 from gateway.plugins.archive.delivering import Delivery
 
 PENDING = ".pending"
@@ -101,7 +99,7 @@ class Archive(Plugin[Options]):
     def __init__(self, options: Options | None = None, *, name: str = "", context: Context | None = None) -> None:
         """OptionError for an object store that cannot be."""
         super().__init__(options, name=name, context=context)
-        self._store = _object_store(self.options) if self.options.url else None
+        self._store = object_store(self.options.url, self.options.endpoint) if self.options.url else None
         self._under_way: dict[str, tuple[asyncio.Task[None], Copy]] = {}
         self._octets = 0
 
@@ -200,21 +198,21 @@ class _Directory:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for one in (folder, *folder.parents[:3]):
-                _sync(one)
+                sync_directory(one)
         for name, octets in copy:
             descriptor = os.open(self._top / f"{name}{PENDING}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(octets)
                 file.flush()
                 os.fsync(file.fileno())
-        _sync(folder)
+        sync_directory(folder)
 
     def _keep(self, copy: Copy) -> None:
         for name, _ in copy:
             pending = self._top / f"{name}{PENDING}"
             os.link(pending, self._top / name)  # fails where there is one
             pending.unlink()
-        _sync((self._top / copy[0][0]).parent)
+        sync_directory((self._top / copy[0][0]).parent)
 
     def _remove(self, copy: Copy) -> None:
         for name, _ in copy:
@@ -241,28 +239,7 @@ class _Objects:
         await asyncio.to_thread(self._store.delete, [name for name, _ in copy])
 
 
-def _object_store(options: Options) -> Any:
-    stores = library("obstore.store", extra="s3", key=("url",))
-    config = {"endpoint": options.endpoint} if options.endpoint else None
-    limits = {"timeout": "30s", "connect_timeout": "5s", "allow_http": options.endpoint.startswith("http://")}
-    try:
-        if options.url.startswith("memory:"):
-            return stores.from_url(options.url)
-        return stores.from_url(options.url, config=config, client_options=limits, retry_config={"max_retries": 2})
-    except Exception as error:  # the border to a library whose errors are of many kinds
-        found = str(error).partition("\n")[0]
-        raise OptionError(OptionMistake(key=("url",), found=found, allowed="s3://bucket/prefix, with credentials")) from error
-
-
 def _probe(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(f"{directory}: cannot be written to")
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import event
 
+from gateway import places as places_module
 from gateway.content import Content, Form
 from gateway.errors import StorageError
 from gateway.quarantine import Copy, Quarantine, Query, State, collect, expire
@@ -87,7 +88,8 @@ def kill(_what: str) -> None:
 
 def inject(quarantine: Quarantine, counter: Counter, patch: Callable[[object, str, object], object]) -> None:
     """Faults into every call of the disk and every statement and commit of the writer."""
-    patch(blobs_module, "os", FaultyOs(counter))
+    for module in (blobs_module, places_module):
+        patch(module, "os", FaultyOs(counter))
     remove = quarantine.blobs.remove
 
     def removing(name: str) -> None:

@@ -20,6 +20,7 @@ import gateway.client_names
 import gateway.consequences
 import gateway.exemptions
 import gateway.mailauth
+import gateway.places
 import gateway.reputation
 import gateway.scanning
 import gateway.services
@@ -36,6 +37,7 @@ ROOMS = (
     gateway.reputation,
     gateway.exemptions,
     gateway.client_names,
+    gateway.places,
 )
 """What plugins may import; docs/api-stability.md names them."""
 RECORDED = Path(__file__).with_suffix(".txt")
