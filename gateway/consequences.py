@@ -42,7 +42,7 @@ def told(plugin: str, then: Then, why: str) -> list[Finding]:
 
 def consequence(scanner: Scanner[C], transaction: Transaction, *, reason: str) -> Reject | Quarantine | Discard | Defer | None:
     """The verdict that `told` promised, or what `oversize` says of a message too large."""
-    facts: Iterable[Fact] = scanner.own_findings(transaction, Fact)
+    facts: Iterable[Fact] = transaction.findings.by(scanner.name, Fact)
     options = scanner.options
     for fact in facts:
         if fact.name != f"{scanner.name}.then":

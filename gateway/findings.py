@@ -123,6 +123,10 @@ class Findings:
             found = [f for f in found if getattr(f, "method", None) == method]
         return found
 
+    def by(self, plugin: str, kind: type[F]) -> list[F]:
+        """Those of a type that one plugin gave, by its name in the chain."""
+        return [f for name, f in self._items if name == plugin and isinstance(f, kind)]
+
     def attributed(self) -> Iterator[tuple[str, Finding]]:
         """Pairs of plugin name and finding."""
         return iter(tuple(self._items))

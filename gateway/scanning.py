@@ -7,7 +7,7 @@ for what asks servers. What is said to a server, and what its answer comes to, i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Generic, Literal, TypeAlias
 
@@ -16,7 +16,7 @@ from typing_extensions import TypeVar
 
 from gateway.context import Context
 from gateway.errors import PluginError
-from gateway.findings import Finding, Label
+from gateway.findings import Label
 from gateway.message import Message
 from gateway.plugin import Plugin, PluginOptions, hook
 from gateway.services import Service, ServiceError, ServiceName, parse_service
@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Finding)
 SHARE = 0.9
 """Of the time of a hook: what ends its own work before the chain does can say what it found."""
 LONG_ENOUGH = 1.0
@@ -161,7 +160,7 @@ class Scanner(Plugin[S], Generic[S]):
         """What `oversize` says of a message that got this plugin's label."""
         if self.options.oversize == "pass":
             return None
-        for label in self.own_findings(transaction, Label):
+        for label in transaction.findings.by(self.name, Label):
             if label.name == f"{self.name}.{TOO_LARGE}":
                 if self.options.oversize == "reject":
                     return reject(
@@ -173,12 +172,6 @@ class Scanner(Plugin[S], Generic[S]):
                     )
                 return quarantine("too-large-to-scan", box=self.options.box, evidence=label.evidence)
         return None
-
-    def own_findings(self, transaction: Transaction, kind: type[F]) -> Iterator[F]:
-        """What this use of the plugin found."""
-        for plugin, finding in transaction.findings.attributed():
-            if plugin == self.name and isinstance(finding, kind):
-                yield finding
 
     def _in_order(self) -> list[Service]:
         """As they are asked: those with a free place first, those that rest last."""

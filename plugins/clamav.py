@@ -127,7 +127,7 @@ class Clamav(ServerScanner[Options]):
     @hook(cheap=True)
     def judge(self, transaction: Transaction) -> Verdict | None:
         """What the signature leads to, or the size."""
-        for found in self.own_findings(transaction, Score):
+        for found in transaction.findings.by(self.name, Score):
             row = self._row(found.symbol)
             then: Then = self.options.found if row is None else row.then
             evidence = f"{found.symbol} by {found.evidence}"

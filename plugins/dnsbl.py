@@ -19,16 +19,15 @@ from gateway import (
     Defer,
     Duration,
     Finding,
-    LookupFailedError,
     Message,
     Plugin,
+    Quarantine,
     Reject,
     Session,
     Transaction,
     Verdict,
     defer,
     hook,
-    quarantine,
     reject,
 )
 from gateway.reputation import (
@@ -39,17 +38,19 @@ from gateway.reputation import (
     Kind,
     Listings,
     ListOptions,
+    Step,
     Suffixes,
     Thresholds,
     address_key,
     ask_all,
-    decide,
     domain_key,
     evidence_of,
     findings_of,
     parse_address,
     plain_domain,
+    step_of,
     suffix_library,
+    verdict_of,
     watch,
     weigh,
 )
@@ -163,9 +164,8 @@ class Dnsbl(Plugin[Options]):
     @hook(cheap=True)
     def judge(self, transaction: Transaction) -> Verdict | None:
         """By the thresholds. LookupFailedError where lists that do not answer could change it and are a fault."""
-        for plugin, found in transaction.findings.attributed():
-            if plugin == self.name and isinstance(found, Listings):
-                return self._verdict(found, evidence_of(transaction.findings, self.name))
+        for found in transaction.findings.by(self.name, Listings):
+            return self._verdict(found, evidence_of(transaction.findings, self.name))
         return None
 
     @hook(cheap=True)
@@ -232,22 +232,11 @@ class Dnsbl(Plugin[Options]):
                 is_cut = options.registrable and self._suffixes is not None
                 yield one, domain_key(self._suffixes.registrable(domain) if is_cut and self._suffixes is not None else domain)
 
-    def _decide(self, whole: Listings) -> str:
-        decided = decide(whole, self.options)
-        if decided.fault and self.options.unanswered == "fault":
-            raise LookupFailedError(f"lists that could change the verdict do not answer: {decided.fault}")
-        return decided.step
+    def _decide(self, whole: Listings) -> Step:
+        return step_of(whole, self.options, unanswered=self.options.unanswered)
 
-    def _verdict(self, whole: Listings, evidence: str) -> Verdict | None:
-        match self._decide(whole):
-            case "reject":
-                return reject(f"Refused: {whole.what}", code=550, enhanced="5.7.1", reason="dnsbl-listed", evidence=evidence)
-            case "quarantine":
-                return quarantine("dnsbl-listed", box=self.options.box, evidence=evidence)
-            case "defer":
-                return defer(f"Not now: {whole.what}", code=451, enhanced="4.7.1", reason="dnsbl-listed", evidence=evidence)
-            case _:
-                return None
+    def _verdict(self, whole: Listings, evidence: str) -> Reject | Quarantine | Defer | None:
+        return verdict_of(self._decide(whole), whole.what, reason="dnsbl-listed", box=self.options.box, evidence=evidence)
 
 
 def _kinds(options: AskedList) -> Iterator[Kind]:

@@ -26,11 +26,8 @@ from gateway import (
     PluginOptions,
     Transaction,
     Verdict,
-    defer,
     hook,
     mailbox_key,
-    quarantine,
-    reject,
 )
 from gateway.reputation import (
     Cost,
@@ -48,7 +45,9 @@ from gateway.reputation import (
     findings_of_signs,
     person,
     plain_domain,
+    plain_domains,
     suffix_library,
+    verdict_of,
 )
 
 MAX_AUTHORS = 4
@@ -116,10 +115,7 @@ class Options(Thresholds):
     @field_validator("domains", "trusted")
     @classmethod
     def _are_domains(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        for value in values:
-            if not plain_domain(value):
-                raise ValueError(f"found {value[:100]!r}; allowed: a domain name")
-        return tuple(plain_domain(value) for value in values)
+        return plain_domains(values)
 
 
 class Impersonation(Plugin[Options]):
@@ -165,9 +161,8 @@ class Impersonation(Plugin[Options]):
     @hook(cheap=True)
     def judge(self, transaction: Transaction) -> Verdict | None:
         """By the signs' own verdicts and the thresholds."""
-        for plugin, found in transaction.findings.attributed():
-            if plugin == self.name and isinstance(found, Signs):
-                return self._verdict(found, evidence_of(transaction.findings, self.name))
+        for found in transaction.findings.by(self.name, Signs):
+            return self._verdict(found, evidence_of(transaction.findings, self.name))
         return None
 
     @hook
@@ -186,23 +181,8 @@ class Impersonation(Plugin[Options]):
                 await self._seen.note(scope, author, mark)
 
     def _verdict(self, found: Signs, evidence: str) -> Verdict | None:
-        match decide_signs(found, self.options):
-            case "reject":
-                return reject(
-                    f"Refused: {found.text}",
-                    code=550,
-                    enhanced="5.7.1",
-                    reason="impersonation-signs",
-                    evidence=evidence,
-                )
-            case "quarantine":
-                return quarantine("impersonation-signs", box=self.options.box, evidence=evidence)
-            case "defer":
-                return defer(
-                    f"Not now: {found.text}", code=451, enhanced="4.7.1", reason="impersonation-signs", evidence=evidence
-                )
-            case _:
-                return None
+        step = decide_signs(found, self.options)
+        return verdict_of(step, found.text, reason="impersonation-signs", box=self.options.box, evidence=evidence)
 
     def _of_names(self, authors: Sequence[HeaderAddress], *, is_vouched: bool) -> Iterator[Sign]:
         options = self.options

@@ -78,8 +78,8 @@ class Iprev(Plugin[Options]):
     @hook
     async def judge(self, transaction: Transaction) -> Verdict | None:
         """By `require`."""
-        for plugin, finding in transaction.findings.attributed():
-            if plugin == self.name and isinstance(finding, IprevFinding) and finding.result != "pass":
+        for finding in transaction.findings.by(self.name, IprevFinding):
+            if finding.result != "pass":
                 return self._verdict(finding)
         return None
 

@@ -24,10 +24,7 @@ from gateway import (
     Session,
     Transaction,
     Verdict,
-    defer,
     hook,
-    quarantine,
-    reject,
 )
 from gateway.reputation import (
     PRIVATE,
@@ -42,7 +39,9 @@ from gateway.reputation import (
     generic_name,
     parse_address,
     plain_domain,
+    plain_domains,
     shown,
+    verdict_of,
 )
 
 MAX_NAMES = 10
@@ -90,10 +89,7 @@ class Options(Thresholds):
     @field_validator("own_domains")
     @classmethod
     def _are_domains(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        for value in values:
-            if not plain_domain(value):
-                raise ValueError(f"found {value[:100]!r}; allowed: a domain name")
-        return tuple(plain_domain(value) for value in values)
+        return plain_domains(values)
 
 
 class Sanity(Plugin[Options]):
@@ -123,23 +119,15 @@ class Sanity(Plugin[Options]):
     @hook(cheap=True)
     def judge(self, transaction: Transaction) -> Verdict | None:
         """By the signs' own verdicts and the thresholds."""
-        for plugin, found in transaction.findings.attributed():
-            if plugin == self.name and isinstance(found, Signs):
-                return self._verdict(found, evidence_of(transaction.findings, self.name))
+        for found in transaction.findings.by(self.name, Signs):
+            return self._verdict(found, evidence_of(transaction.findings, self.name))
         return None
 
     def _verdict(self, found: Signs, evidence: str) -> Verdict | None:
-        match decide_signs(found, self.options):
-            case "reject":
-                return reject(f"Refused: {found.text}", code=550, enhanced="5.7.1", reason="sanity-signs", evidence=evidence)
-            case "quarantine":
-                return quarantine("sanity-signs", box=self.options.box, evidence=evidence)
-            case "defer":
-                return defer(f"Not now: {found.text}", code=451, enhanced="4.7.1", reason="sanity-signs", evidence=evidence)
-            case _:
-                if found.is_unsure and self.options.unanswered == "fault":
-                    raise LookupFailedError("DNS failed, and nothing else decides")
-                return None
+        step = decide_signs(found, self.options)
+        if not step and found.is_unsure and self.options.unanswered == "fault":
+            raise LookupFailedError("DNS failed, and nothing else decides")
+        return verdict_of(step, found.text, reason="sanity-signs", box=self.options.box, evidence=evidence)
 
     async def _in_time(self, work: Awaitable[list[Sign]]) -> tuple[list[Sign], str]:
         """Signs, and why there may be more."""

@@ -18,15 +18,11 @@ from gateway import (
     Duration,
     Fact,
     Finding,
-    LookupFailedError,
     Message,
     Plugin,
     Transaction,
     Verdict,
-    defer,
     hook,
-    quarantine,
-    reject,
 )
 from gateway.reputation import (
     Address,
@@ -40,13 +36,15 @@ from gateway.reputation import (
     Thresholds,
     address_key,
     ask_all,
-    decide,
     domain_key,
     evidence_of,
     findings_of,
     parse_address,
     plain_domain,
+    plain_domains,
+    step_of,
     suffix_library,
+    verdict_of,
     watch,
 )
 
@@ -96,10 +94,7 @@ class Options(Thresholds):
     @field_validator("exempt")
     @classmethod
     def _are_domains(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        for value in values:
-            if not plain_domain(value):
-                raise ValueError(f"found {value[:100]!r}; allowed: a domain name")
-        return tuple(plain_domain(value) for value in values)
+        return plain_domains(values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,24 +145,13 @@ class Uribl(Plugin[Options]):
     @hook(cheap=True)
     def judge(self, transaction: Transaction) -> Verdict | None:
         """By the thresholds. LookupFailedError where lists that do not answer could change it and are a fault."""
-        for plugin, found in transaction.findings.attributed():
-            if plugin == self.name and isinstance(found, Listings):
-                return self._verdict(found, evidence_of(transaction.findings, self.name))
+        for found in transaction.findings.by(self.name, Listings):
+            return self._verdict(found, evidence_of(transaction.findings, self.name))
         return None
 
     def _verdict(self, whole: Listings, evidence: str) -> Verdict | None:
-        decided = decide(whole, self.options)
-        if decided.fault and self.options.unanswered == "fault":
-            raise LookupFailedError(f"lists that could change the verdict do not answer: {decided.fault}")
-        match decided.step:
-            case "reject":
-                return reject(f"Refused: {whole.what}", code=550, enhanced="5.7.1", reason="uribl-listed", evidence=evidence)
-            case "quarantine":
-                return quarantine("uribl-listed", box=self.options.box, evidence=evidence)
-            case "defer":
-                return defer(f"Not now: {whole.what}", code=451, enhanced="4.7.1", reason="uribl-listed", evidence=evidence)
-            case _:
-                return None
+        step = step_of(whole, self.options, unanswered=self.options.unanswered)
+        return verdict_of(step, whole.what, reason="uribl-listed", box=self.options.box, evidence=evidence)
 
     def _read(self, message: Message) -> Names:
         domains: dict[str, None] = {}

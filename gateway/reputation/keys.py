@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -57,6 +58,16 @@ def plain_domain(text: str) -> str:
     labels = name.split(".")
     is_one = len(labels) > 1 and len(name) <= _MAX_NAME and all(_LABEL.fullmatch(one) for one in labels)
     return name if is_one and parse_address(name) is None and not labels[-1].isdigit() else ""
+
+
+def plain_domains(values: Iterable[str]) -> tuple[str, ...]:
+    """Domains that an option names, as `plain_domain` has them. ValueError for what is none."""
+    found = []
+    for value in values:
+        if not (domain := plain_domain(value)):
+            raise ValueError(f"found {value[:100]!r}; allowed: a domain name")
+        found.append(domain)
+    return tuple(found)
 
 
 def domain_key(domain: str) -> Key:

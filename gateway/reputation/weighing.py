@@ -102,8 +102,7 @@ def findings_of(answers: Sequence[Answer], prefix: str) -> list[Finding]:
 
 def evidence_of(findings: Findings, plugin: str) -> str:
     """What the scores of one plugin say, for its verdict."""
-    said = (found.evidence for name, found in findings.attributed() if name == plugin and isinstance(found, Score))
-    return "; ".join(said)[:_MAX_FACT]
+    return "; ".join(found.evidence for found in findings.by(plugin, Score))[:_MAX_FACT]
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,8 +152,7 @@ class Spf(Plugin[Options]):
 
     def _own(self, transaction: Transaction) -> list[SpfFinding]:
         """The findings that this use of the plugin gave: another may stand in the chain with other options."""
-        found = transaction.findings.attributed()
-        return [finding for plugin, finding in found if plugin == self.name and isinstance(finding, SpfFinding)]
+        return transaction.findings.by(self.name, SpfFinding)
 
     async def _both(self, session: Session, address: str, path: Path) -> tuple[SpfResult, SpfResult | None]:
         """MAIL FROM, and HELO where it is to be looked at: at once, each with its own time, unless both are known already."""

@@ -160,7 +160,7 @@ class Webhook(Scanner[Options]):
         if self.options.stage == "check":
             answer = self._answers.get(transaction.id)
             return self._verdict(answer) if answer is not None else self.judge_size(transaction)
-        if any(True for _ in self.own_findings(transaction, Label)):
+        if any(True for _ in transaction.findings.by(self.name, Label)):
             return self.judge_size(transaction)
         answer = await self._ask_about(transaction, message)
         why = shown(answer.reason)
