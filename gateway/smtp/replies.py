@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from dataclasses import field
 
 from gateway.values import value
 
@@ -15,11 +15,6 @@ _UNPRINTABLE_UTF8 = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+")
 MAX_LINE = 512
 """Octets in a reply line with CRLF: RFC 5321 4.5.3.1.5."""
 MAX_LINES = 100
-
-
-@lru_cache(maxsize=256)
-def _is_usual(line: bytes) -> bool:
-    return _USUAL.fullmatch(line) is not None
 
 
 @value(frozen=True, slots=True)
@@ -34,6 +29,26 @@ class Reply:
 
     code: int
     lines: tuple[bytes, ...]
+    first: int = field(init=False, repr=False, compare=False)
+    """First digit: 2 done, 3 go on, 4 not now, 5 never (RFC 5321 4.2.1)."""
+    is_positive: bool = field(init=False, repr=False, compare=False)
+    """2xx."""
+    is_usual: bool = field(init=False, repr=False, compare=False)
+    """One line with an enhanced code, printable and not too long: it needs nothing on its way to a client."""
+    _octets: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """What is asked of each reply several times: made once, and the usual replies of a next hop are kept."""
+        code, lines = self.code, self.lines
+        if len(lines) == 1:
+            line = lines[0]
+            octets = b"%d %s\r\n" % (code, line)
+            usual = len(line) <= MAX_LINE - 6 and _USUAL.fullmatch(line) is not None
+        else:
+            last, usual = len(lines) - 1, False
+            octets = b"".join(b"%d%s%s\r\n" % (code, b" " if n == last else b"-", line) for n, line in enumerate(lines))
+        first = code // 100
+        self.first, self.is_positive, self.is_usual, self._octets = first, first == 2, usual, octets  # type: ignore[misc] # see value
 
     @property
     def enhanced(self) -> str | None:
@@ -42,34 +57,17 @@ class Reply:
         return found[1].decode() if found else None
 
     @property
-    def is_usual(self) -> bool:
-        """One line with an enhanced code, printable and not too long: it needs nothing on its way to a client."""
-        lines = self.lines
-        return len(lines) == 1 and len(lines[0]) <= MAX_LINE - 6 and _is_usual(lines[0])
-
-    @property
     def text(self) -> str:
         """All lines with their enhanced codes, joined by a space; for logs."""
         return b" ".join(self.lines).decode("utf-8", "replace")
 
-    @property
-    def first(self) -> int:
-        """First digit: 2 done, 3 go on, 4 not now, 5 never (RFC 5321 4.2.1)."""
-        return self.code // 100
-
-    @property
-    def is_positive(self) -> bool:
-        """2xx."""
-        return self.code // 100 == 2
-
     def render(self) -> bytes:
         """The octets for the wire."""
-        if len(self.lines) == 1:
-            return b"%d %s\r\n" % (self.code, self.lines[0])
-        last = len(self.lines) - 1
-        return b"".join(b"%d%s%s\r\n" % (self.code, b" " if n == last else b"-", line) for n, line in enumerate(self.lines))
+        return self._octets
 
     def __str__(self) -> str:
+        if len(self.lines) == 1:
+            return self._octets[:-2].decode("utf-8", "replace")
         return f"{self.code} {self.text}"
 
 

@@ -73,12 +73,13 @@ def _of_class(name: str, kind: type) -> Iterator[str]:
     if issubclass(kind, Enum):
         yield from (f"    {one.name} = {one.value!r}" for one in kind)
     elif dataclasses.is_dataclass(kind):
-        yield from (f"    {one.name}: {_annotation(one.type)}{_default(one)}" for one in dataclasses.fields(kind))
+        yield from (f"    {one.name}: {_annotation(one.type)}{_default(one)}" for one in dataclasses.fields(kind) if one.init)
     elif issubclass(kind, BaseModel):
         yield from (f"    {one}" for one in sorted(kind.model_fields))
     elif "__init__" in vars(kind):
         yield f"    __init__{_signature(vars(kind)['__init__'])}"
-    members: dict[str, str] = {}
+    made = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    members = {one.name: f"{one.name}: property" for one in made if not one.init and not one.name.startswith("_")}
     for owner in reversed([one for one in kind.__mro__ if one.__module__.startswith("gateway")]):
         for member, value in vars(owner).items():
             if not member.startswith("_") and (line := _of_member(member, value)):
