@@ -7,7 +7,7 @@ The header section ends at the first blank line or, as MTAs have it, before the 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway.content import Content, Octets
 from gateway.words import decode_octets, decode_words, unfold
@@ -16,7 +16,8 @@ from gateway.words import decode_octets, decode_words, unfold
 _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+(:)[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
 _COLON = re.compile(rb"[\x00-\x09\x0b-\x20]*+:")
 _REST = re.compile(rb"[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
-_MBOX = re.compile(rb">*From ")
+# MTAs take `From someone …` on the first line for a mailbox's separator, not for a field.
+_SECTION = rb"(?:>*+From [^\n]*+\n?+)?+((?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?+){0,%d}+)(?:\r?+\n)?+"
 _MAX_NAME = 200
 
 MAX_BEYOND = 1_000_000
@@ -62,8 +63,9 @@ class HeaderField:
     @property
     def unfolded(self) -> str:
         """The body on one line, encoded words as they are; at most MAX_VALUE octets of it."""
-        stop = min(self.end, self.colon + 1 + MAX_VALUE)
-        return decode_octets(unfold(self._content.octets[self.colon + 1 : stop])).strip(" \t\r\n")
+        start = self.colon + 1
+        body = self._content.octets[start : min(self.end, start + MAX_VALUE)].strip(b" \t\r\n")
+        return decode_octets(unfold(body) if b"\n" in body else body)
 
     @property
     def value(self) -> str:
@@ -76,40 +78,84 @@ class HeaderField:
         return f"HeaderField({self.name!r}, {self.start}, {self.end})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderSection:
-    """What the scan found."""
+    """What the scan found: where things are. The fields are listed when somebody asks for them, as most messages need two."""
 
-    fields: tuple[HeaderField, ...]
-    top: int
-    """Where a new field goes: 0, or behind an mbox line."""
-    end: int
-    """Offset of the blank line, or of the first line that is no field."""
-    body_offset: int
-    """Offset of the body's first octet."""
-    has_blank_line: bool
-    is_cut: bool
-    """True when there were more fields than the bound; those beyond it are not listed."""
+    __slots__ = ("_content", "_fields", "_listed", "_lowered", "body_offset", "end", "has_blank_line", "is_cut", "top")
+
+    def __init__(self, content: Content, top: int, listed: int, end: int, body_offset: int, *, is_cut: bool = False) -> None:
+        self._content = content
+        self._listed = listed
+        self._fields: tuple[HeaderField, ...] | None = None
+        self._lowered: bytes | None = None
+        self.top = top
+        """Where a new field goes: 0, or behind an mbox line."""
+        self.end = end
+        """Offset of the blank line, or of the first line that is no field."""
+        self.body_offset = body_offset
+        """Offset of the body's first octet."""
+        self.has_blank_line = body_offset > end
+        self.is_cut = is_cut
+        """True when there were more fields than the bound; those beyond it are not listed."""
+
+    @property
+    def fields(self) -> tuple[HeaderField, ...]:
+        """All fields, from the top."""
+        if self._fields is None:
+            content = self._content
+            self._fields = tuple(
+                [
+                    HeaderField(content, found[1][:_MAX_NAME].decode("ascii"), found.start(), found.start(2), found.end())
+                    for found in _FIELD.finditer(content.octets, self.top, self._listed)
+                ]
+            )
+        return self._fields
+
+    @property
+    def has_fields(self) -> bool:
+        """There is one at least."""
+        return self._listed > self.top
+
+    @property
+    def lowered(self) -> bytes:
+        """The octets before the body in lower case, behind a line end: each field begins with one."""
+        if self._lowered is None:
+            self._lowered = b"\n" + self._content.octets[: self.body_offset].lower()
+        return self._lowered
+
+    def first(self, name: bytes) -> HeaderField | None:
+        """The topmost field of this name in lower case, of a section that begins the content. Nothing is listed for it."""
+        if self._fields is not None or self.end > MAX_BEYOND:  # a long one is not copied for it
+            wanted = name.decode("ascii")
+            return next((one for one in self.fields if one.name.lower() == wanted), None)
+        before = b"\n" + name
+        at = self.lowered.find(before, self.top)
+        while at >= 0:
+            found = _FIELD.match(self._content.octets, at, self._listed)
+            if found is not None and found.end(1) - at == len(name):
+                return HeaderField(self._content, found[1].decode("ascii"), at, found.start(2), found.end())
+            at = self.lowered.find(before, at + 1)
+        return None
 
 
 def scan(content: Content, start: int = 0, stop: int | None = None, *, max_fields: int = 10_000) -> HeaderSection:
     """Index the header section that begins at `start`, looking no further than `stop`."""
     octets = content.octets
     size = len(octets) if stop is None else stop
-    at = top = _behind_mbox_line(octets, start, size)
-    fields: list[HeaderField] = []
-    while at < size and len(fields) < max_fields:
-        found = _FIELD.match(octets, at, size)
-        if found is None:
-            break
-        end = found.end()
-        fields.append(HeaderField(content, found[1][:_MAX_NAME].decode("ascii"), at, found.start(2), end))
-        at = end
-    is_cut = len(fields) >= max_fields and at < size and _FIELD.match(octets, at, size) is not None
-    if is_cut and start == 0:  # only once a message: for each part it would be quadratic
-        at = _blank_line(octets, at, size)
-    blank = _blank_length(octets, at, size)
-    return HeaderSection(fields=tuple(fields), top=top, end=at, body_offset=at + blank, has_blank_line=blank > 0, is_cut=is_cut)
+    found = _whole(max_fields).match(octets, start, size)
+    assert found is not None  # each part of it may be missing
+    top, listed, end = found.start(1), found.end(1), found.end()
+    if end > listed or listed >= size or _FIELD.match(octets, listed, size) is None:
+        return HeaderSection(content, top, listed, listed, end)
+    # More fields than the bound; where they end is looked for only once a message: for each part it would be quadratic.
+    at = _blank_line(octets, listed, size) if start == 0 else listed
+    return HeaderSection(content, top, listed, at, at + _blank_length(octets, at, size), is_cut=True)
+
+
+@lru_cache(maxsize=16)
+def _whole(max_fields: int) -> re.Pattern[bytes]:
+    """A whole header section in one match: an mbox line, so many fields at most, the blank line. Each of them may be missing."""
+    return re.compile(_SECTION % max_fields)
 
 
 def beyond(content: Content, section: HeaderSection, name: str) -> list[HeaderField]:
@@ -118,7 +164,7 @@ def beyond(content: Content, section: HeaderSection, name: str) -> list[HeaderFi
     Those behind the bound of a cut section; and, where the section ends at a line that is no field, those behind that line:
     MTAs take them for the body, others read on up to the blank line.
     """
-    if not section.fields or not (section.is_cut or (not section.has_blank_line and section.end < content.size)):
+    if not section.has_fields or not (section.is_cut or (not section.has_blank_line and section.end < content.size)):
         return []
     octets = content.octets
     start, stop = section.fields[-1].end, section.end
@@ -136,14 +182,6 @@ def beyond(content: Content, section: HeaderSection, name: str) -> list[HeaderFi
             found.append(HeaderField(content, name, start + at, start - 2 + colon.end(), end.end()))
         at = region.find(wanted, at + 1)
     return found
-
-
-def _behind_mbox_line(octets: Octets, start: int, size: int) -> int:
-    """MTAs take `From someone …` on the first line for a mailbox's separator, not for a field."""
-    if _MBOX.match(octets, start, size) is None:
-        return start
-    end = octets.find(b"\n", start, size)
-    return size if end < 0 else end + 1
 
 
 def _blank_line(octets: Octets, at: int, size: int) -> int:

@@ -27,6 +27,7 @@ class HeaderFacts:
     """Facts of one header section; whoever derives from it has its `fields` and `bounds`."""
 
     bounds: Bounds
+    _message_id: str | None = None
 
     @property
     def fields(self) -> tuple[HeaderField, ...]:
@@ -49,21 +50,25 @@ class HeaderFacts:
         """All fields of this name, from the top."""
         return tuple(self._by_name.get(name.lower(), ()))
 
+    def _topmost(self, name: bytes) -> HeaderField | None:
+        """As `field`, of a name in lower case: for the two that every message is asked for."""
+        return self.field(name.decode("ascii"))
+
     @property
     def subject(self) -> str:
         """Decoded; `` when there is none."""
-        found = self.field("subject")
-        return found.value if found else ""
+        found = self._topmost(b"subject")
+        return found.value if found is not None else ""
 
-    @cached_property
+    @property
     def message_id(self) -> str:
         """With its angle brackets (RFC 5322 3.6.4); what stands there when it has none; `` when there is none."""
-        found = self.field("message-id")
-        if found is None:
-            return ""
-        text = found.unfolded
-        match = _MESSAGE_ID.search(text)
-        return match[0] if match else text[:998]
+        if self._message_id is None:  # no cached_property: see Message.header
+            found = self._topmost(b"message-id")
+            text = found.unfolded if found is not None else ""
+            match = _MESSAGE_ID.search(text)
+            self._message_id = match[0] if match else text[:998]
+        return self._message_id
 
     @cached_property
     def date(self) -> datetime | None:

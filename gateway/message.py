@@ -84,6 +84,9 @@ class Message(HeaderFacts):
         """All header fields, from the top."""
         return self.header.fields
 
+    def _topmost(self, name: bytes) -> HeaderField | None:
+        return self.field(name.decode("ascii")) if "_by_name" in self.__dict__ else self.header.first(name)
+
     @property
     def body_offset(self) -> int:
         """Offset of the first octet behind the blank line."""

@@ -16,7 +16,7 @@ The rules, in one place:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from gateway.content import CHUNK, Content, Form
 from gateway.edits import AddHeader, Edit, InsertHeader, RemoveHeader, ReplaceBody, ReplaceHeader, ReplacePart, TagSubject
@@ -42,8 +42,10 @@ class Spliced:
     def __init__(self, content: Content, cuts: Sequence[Cut]) -> None:
         self._content = content
         self._cuts = cuts
-        self.size = content.size + sum(len(cut.octets) - (cut.end - cut.start) for cut in cuts)
+        self.size = content.size
         """Octets, exact."""
+        for cut in cuts:
+            self.size += len(cut.octets) - (cut.end - cut.start)
 
     @property
     def cuts(self) -> Sequence[Cut]:
@@ -53,8 +55,13 @@ class Spliced:
     @property
     def form(self) -> Form:
         """How they may travel."""
-        if self._content.is_binary:
+        content = self._content
+        if content.is_binary:
             return Form.BINARY
+        cuts = self._cuts
+        # Most end as they came: nothing is changed within their last two octets.
+        if (not cuts or content.size - cuts[-1].end >= 2) and content.octets[content.size - 2 :] == b"\r\n":
+            return Form.LINES
         return Form.LINES if self._end() in {b"\r\n", b""} else Form.UNENDED
 
     def _end(self) -> bytes:
@@ -69,11 +76,18 @@ class Spliced:
                 return end[-2:]
         return (self._content.octets[max(0, upto - 2) : upto] + end)[-2:]
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterable[bytes]:
         """All octets, in pieces of about 256 KB; may be asked again."""
-        if not self._cuts:
-            yield from self._content.chunks()
-            return
+        cuts, content = self._cuts, self._content
+        if not cuts:
+            return content.chunks()
+        if len(cuts) == 1 and content.size <= CHUNK:
+            [cut] = cuts
+            octets = content.octets
+            return (cut.octets + octets[cut.end :] if not cut.start else octets[: cut.start] + cut.octets + octets[cut.end :],)
+        return self._pieces()
+
+    def _pieces(self) -> Iterator[bytes]:
         pieces: list[bytes] = []
         at = 0
         for cut in self._cuts:
@@ -109,11 +123,10 @@ def apply(
     `section`: the content's header section, where it is known already.
     With `utf8` (SMTPUTF8 was asked for) new values stay UTF-8; else non-ASCII ones become encoded words.
     """
-    if not edits and not on_top:
-        return Spliced(content, ())
-    # Without edits only the top must be known: nothing below the first field is looked at.
+    if not edits:
+        return _with_top(content, on_top, section)
     if section is None:
-        section = scan(content) if edits else scan(content, max_fields=1)
+        section = scan(content)
     fields = _Fields(content, section, utf8=utf8)
     body: bytes | None = None
     parts: dict[tuple[int, int], bytes] = {}
@@ -126,9 +139,7 @@ def apply(
             case _:
                 fields.carry_out(edit)
     top = on_top + b"".join(reversed(fields.added))
-    if top and not section.fields and not section.has_blank_line and content.size > section.top:
-        top += b"\r\n"
-    cuts = [Cut(section.top, section.top, top)] if top else []
+    cuts = [_top_cut(content, section, top)] if top else []
     cuts += [Cut(field.start, field.end, octets) for field, octets in fields.changed_in_order()]
     if fields.inserted or body is not None or parts:
         cuts += fields.insertions()
@@ -145,6 +156,20 @@ def apply(
             )
         cuts.sort(key=lambda cut: (cut.start, cut.end))  # stable: what goes on top stays in front
     return Spliced(content, cuts)
+
+
+def _with_top(content: Content, on_top: bytes, section: HeaderSection | None) -> Spliced:
+    """What most messages need: only the top must be known, and nothing below the first field is looked at for it."""
+    if not on_top:
+        return Spliced(content, ())
+    return Spliced(content, (_top_cut(content, section or scan(content, max_fields=1), on_top),))
+
+
+def _top_cut(content: Content, section: HeaderSection, top: bytes) -> Cut:
+    at = section.top
+    if not section.has_fields and not section.has_blank_line and content.size > at:
+        top += b"\r\n"
+    return Cut(at, at, top)
 
 
 def _with_parts(cuts: list[Cut], parts: dict[tuple[int, int], bytes], body_offset: int, size: int) -> list[Cut]:
@@ -166,7 +191,7 @@ def _overlap(one: Cut, other: Cut) -> bool:
 
 def _behind_header(content: Content, section: HeaderSection, *, has_insertion: bool) -> bytes:
     """What a new body needs in front: a blank line, where there was none."""
-    if section.has_blank_line or not section.fields:
+    if section.has_blank_line or not section.has_fields:
         return b""
     return b"\r\n" if has_insertion or content.octets[section.end - 2 : section.end] == b"\r\n" else b"\r\n\r\n"
 

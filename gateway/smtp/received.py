@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.content import Octets
     from gateway.session import Tls
     from gateway.transaction import Transaction
 
@@ -68,9 +67,9 @@ def _tls(tls: Tls) -> str:
     return text
 
 
-def hops(octets: Octets, body_offset: int, server_name: str) -> tuple[int, int]:
-    """How many Received fields there are, and how many of our own."""
-    header = (b"\n" + octets[:body_offset]).lower()
+def hops(header: bytes, server_name: str) -> tuple[int, int]:
+    """How many Received fields there are in a `HeaderSection.lowered`, and how many of our own."""
     count = header.count(b"\nreceived:")
-    own = header.count(b"by " + server_name.lower().encode() + b" (mailgateway)") if count else 0
-    return count, own
+    if not count or b" (mailgateway)" not in header:
+        return count, 0
+    return count, header.count(b"by " + server_name.lower().encode() + b" (mailgateway)")

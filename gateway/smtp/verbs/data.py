@@ -164,11 +164,11 @@ async def _carry_out(talk: Conversation, transaction: Transaction, message: Mess
 
 def bounds(talk: Conversation, message: Message) -> Reply | None:
     """What a message may not be, whatever the plugins think: header too large, or in a loop."""
-    site = talk.door.site
-    limits = site.config.limits
-    if message.body_offset > limits.header_size or message.header.is_cut:
+    config = talk.door.site.config
+    limits, header = config.limits, message.header
+    if header.body_offset > limits.header_size or header.is_cut:
         return talk.ours(552, "5.3.4", f"Header section is larger than {limits.header_size} octets or has too many fields")
-    count, own = hops(message.octets, message.body_offset, site.config.server.name)
+    count, own = hops(header.lowered, config.server.name)
     if count >= limits.max_received or own > MAX_OWN:
         return talk.ours(554, "5.4.6", "Too many hops: this message is in a loop")  # RFC 5321 6.3
     return None
