@@ -62,18 +62,28 @@ def line_of(front: bytes, command: Command) -> bytes:
 class Step:
     """A MAIL or RCPT of the envelope. Whoever gave the command awaits it, or is told by `on_answer`: a future for each costs more."""
 
-    __slots__ = ("_waiters", "answer", "line", "on_answer", "reply")
+    __slots__ = ("_waiters", "answer", "is_refused", "line", "on_answer", "reply")
 
-    def __init__(self, front: bytes, command: Command) -> None:
-        self.line = line_of(front, command)
+    def __init__(self, front: bytes, path: bytes, parameters: Sequence[bytes]) -> None:
+        """`front` and the others as of `line_of`."""
+        self.line = b" ".join((front + path, *parameters)) if parameters else front + path
         """Without CRLF."""
         self.reply: Reply | None = None
         """The client's, on whichever link it was said last."""
+        self.is_refused = False
+        """That was not 2xx."""
         self.answer: Reply | LinkError | None = None
         """What whoever gave the command is told; it does not change any more."""
         self.on_answer: Callable[[], None] | None = None
         """Called once, when there is an answer."""
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[None]] | None = None
+
+    def replied(self, reply: Reply) -> None:
+        """The next hop's reply, which is for the client."""
+        self.reply = reply
+        self.is_refused = reply.code // 100 != 2
+        if self.answer is None:
+            self.settle(reply)
 
     def settle(self, answer: Reply | LinkError) -> None:
         """Give the answer, once."""
@@ -82,24 +92,22 @@ class Step:
         self.answer = answer
         if self.on_answer is not None:
             self.on_answer()
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._waiters is not None:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def __await__(self) -> Generator[Any, None, Reply]:
         """The reply; raises LinkError."""
         while self.answer is None:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            if self._waiters is None:
+                self._waiters = []
             self._waiters.append(waiter)
             yield from waiter
         if isinstance(self.answer, LinkError):
             raise self.answer
         return self.answer
-
-    @property
-    def is_refused(self) -> bool:
-        """It was answered, and not with 2xx."""
-        return self.reply is not None and not self.reply.is_positive
 
     @property
     def verb(self) -> str:
@@ -112,24 +120,40 @@ class Envelope:
 
     __slots__ = ("mail", "rcpts")
 
-    def __init__(self, mail: Step, rcpts: Sequence[Step] = ()) -> None:
+    def __init__(self, mail: Step, rcpts: list[Step]) -> None:
         self.mail = mail
-        self.rcpts = list(rcpts)
+        self.rcpts = rcpts
 
     @property
     def steps(self) -> list[Step]:
         """All of it."""
         return [self.mail, *self.rcpts]
 
-    @property
-    def standing(self) -> list[Step]:
-        """What was not refused: what another link must be told."""
-        return [step for step in (self.mail, *self.rcpts) if not step.is_refused]
+    def is_exactly(self, mail: Command, recipients: Sequence[Command]) -> bool:
+        """What stands of it is this MAIL and these RCPTs, in this order."""
+        if self.mail.is_refused or self.mail.line != line_of(b"MAIL FROM:", mail):
+            return False
+        at = 0
+        for step in self.rcpts:
+            if not step.is_refused:
+                if at == len(recipients) or step.line != line_of(b"RCPT TO:", recipients[at]):
+                    return False
+                at += 1
+        return at == len(recipients)
 
     @property
     def is_accepted(self) -> bool:
         """Content may follow: MAIL and at least one RCPT stand."""
-        return not self.mail.is_refused and any(not step.is_refused for step in self.rcpts)
+        if not self.mail.is_refused:
+            for step in self.rcpts:
+                if not step.is_refused:
+                    return True
+        return False
+
+    @property
+    def accepted(self) -> int:
+        """How many recipients stand."""
+        return sum(not step.is_refused for step in self.rcpts)
 
     @property
     def refusal(self) -> Step | None:

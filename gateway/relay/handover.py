@@ -19,10 +19,12 @@ from typing import Protocol
 from gateway.config.models import RelayConfig
 from gateway.content import Form
 from gateway.errors import LinkError
+from gateway.relay.chunks import BLOCK
 from gateway.relay.each import PartlyAnsweredError, send_each
-from gateway.relay.envelope import Command, Envelope, EnvelopeError, Step, Whose, line_of, speaks_of_bdat, whose
+from gateway.relay.envelope import Command, Envelope, EnvelopeError, Step, Whose, speaks_of_bdat, whose
 from gateway.relay.identity import ClientFacts
 from gateway.relay.link import Answer, Link
+from gateway.relay.sending import Sending
 from gateway.smtp.replies import Reply
 
 CHUNKS_NEED = {Form.UNENDED: frozenset({"CHUNKING"}), Form.BINARY: frozenset({"CHUNKING", "BINARYMIME"})}
@@ -32,6 +34,8 @@ MAX_REPLAYS = 3
 """New links in one transaction, after the first."""
 
 
+_LINES = Form.LINES
+_NOTHING: frozenset[str] = frozenset()
 _OVER = LinkError("", "the transaction is over")
 """What a handover answers that has done its work."""
 
@@ -83,7 +87,7 @@ class Handover:
         """The listener offers AUTH, so that 530 tells the client something (design §1.4)."""
         self.note = ""
         """How the link was set up, for the trace; `` for a plain one."""
-        self._needs: set[str] = set()
+        self._needs: frozenset[str] = _NOTHING
         """EHLO keywords that the envelope's parameters belong to."""
         self.added_crlf = False
         """The content went by DATA and lacked a CRLF at its end."""
@@ -103,9 +107,10 @@ class Handover:
         if self._envelope is not None:
             msg = "one handover is one transaction"
             raise RuntimeError(msg)
-        step = Step(b"MAIL FROM:", (path, parameters))
-        self._envelope = Envelope(step)
-        self._needs.update(needs)
+        step = Step(b"MAIL FROM:", path, parameters)
+        self._envelope = Envelope(step, [])
+        if needs:
+            self._needs = self._needs.union(needs)
         if self._error is not None:
             step.settle(self._error)
             return step
@@ -125,21 +130,23 @@ class Handover:
         if envelope is None:
             msg = "rcpt() before mail()"
             raise RuntimeError(msg)
-        step = Step(b"RCPT TO:", (path, parameters))
+        step = Step(b"RCPT TO:", path, parameters)
         if self._error is not None:
             step.settle(self._error)
         elif envelope.mail.reply is not None and envelope.mail.is_refused:
             step.settle(envelope.mail.reply)
         else:
             envelope.rcpts.append(step)
-            self._needs.update(needs)
+            if needs:
+                self._needs = self._needs.union(needs)
             self._rests_since = 0.0
             link = self._link
-            if link is None and self._opening is None:  # it was lent
-                self._open()
-            elif link is not None and link.error is not None:
+            if link is None:
+                if self._opening is None:  # it was lent
+                    self._open()
+            elif link.error is not None:
                 self._replace(link.error)
-            elif link is not None and self._suits(link):
+            elif not self._needs or self._suits(link):
                 self._say(step, link)
         return step
 
@@ -152,11 +159,9 @@ class Handover:
         if self._outstanding or self._opening is not None or self._error is not None:
             await self._quiet()
         before = self._envelope
-        lines = [line_of(b"MAIL FROM:", mail), *(line_of(b"RCPT TO:", recipient) for recipient in recipients)]
-        if before is not None and [step.line for step in before.standing] == lines:
+        if before is not None and before.is_exactly(mail, recipients):
             return
-        rcpts = [Step(b"RCPT TO:", recipient) for recipient in recipients]
-        wanted = Envelope(Step(b"MAIL FROM:", mail), rcpts)
+        wanted = Envelope(Step(b"MAIL FROM:", *mail), [Step(b"RCPT TO:", *recipient) for recipient in recipients])
         self._envelope = wanted
         link = self._link
         if link is not None and link.is_spent:  # RFC 9422 4.2: the changed envelope would be one MAIL too many
@@ -198,7 +203,7 @@ class Handover:
         link, self._link = self._link, None
         if link is not None:
             self._was_lent = True
-            self._give_back(link, needs_reset=True)
+            self._reset(link)
 
     # ---- the content ----------------------------------------------------------------------------------------------
 
@@ -211,21 +216,22 @@ class Handover:
         recipient; PartlyAnsweredError when not all of them came.
         """
         self._rests_since = 0.0
-        link = await self._for_chunks(form) if form is not Form.LINES else None
-        by_bdat = size if link is not None else None
-        if link is None:
-            link, reply = await self._data()
-            if reply.code != 354:
-                link.refusals += 1
-                self._end(link, needs_reset=True)
-                return [reply]
-            self.added_crlf = form is Form.UNENDED
         limits = self._limits
         final_limit = limits.final_reply_timeout + size / 1_000_000  # what lies in buffers still has to go out
-        if link.is_lmtp:
-            recipients = sum(not step.is_refused for step in self._envelope.rcpts) if self._envelope is not None else 1
-            if recipients > 1:
-                return await self._send_each(link, chunks, recipients, final_limit, by_bdat)
+        link = await self._for_chunks(form) if form is not _LINES else None
+        by_bdat = size if link is not None else None
+        if link is None:
+            link, reply, has_begun = await self._data(chunks, size, final_limit)
+            self.added_crlf = form is not _LINES
+            if has_begun:
+                return self._answered_for(link, reply, by_bdat)
+            if reply.code != 354:
+                link.refusals += 1
+                self._end(link)
+                return [reply]
+        recipients = self._due_replies(link)
+        if recipients > 1:
+            return await self._send_each(link, chunks, recipients, final_limit, by_bdat)
         try:
             reply = await link.content(
                 chunks, block_limit=limits.block_timeout, final_limit=final_limit, due=self.due, in_one_chunk=by_bdat
@@ -233,13 +239,22 @@ class Handover:
         except BaseException:
             self._cut(link)
             raise
-        if reply.code == 421 or reply.first == 3:
-            raise self._failed(LinkError(link.next_hop, f"content answered with {reply}", unknown=reply.first == 3))
+        return self._answered_for(link, reply, by_bdat)
+
+    def _answered_for(self, link: Link, reply: Reply, by_bdat: int | None) -> list[Reply]:
+        """The reply to all of the content; the link goes back with it."""
+        kind = reply.code // 100
+        if kind == 3 or reply.code == 421:
+            raise self._failed(LinkError(link.next_hop, f"content answered with {reply}", unknown=kind == 3))
         if by_bdat is not None and speaks_of_bdat(reply):
             raise self._failed(LinkError(link.next_hop, f"BDAT answered with {reply}", enhanced="4.3.5"))
-        link.refusals = 0 if reply.is_positive else link.refusals + 1
-        self._end(link, needs_reset=False)
+        link.refusals = 0 if kind == 2 else link.refusals + 1
+        self._finish(link)
         return [reply]
+
+    def _due_replies(self, link: Link) -> int:
+        """How many replies there will be to the content."""
+        return self._envelope.accepted if link.is_lmtp and self._envelope is not None else 1
 
     async def _send_each(
         self, link: Link, chunks: Iterable[bytes], recipients: int, final_limit: float, by_bdat: int | None
@@ -266,7 +281,7 @@ class Handover:
         if by_bdat is not None and all(speaks_of_bdat(reply) for reply in replies):
             raise self._failed(LinkError(link.next_hop, f"BDAT answered with {replies[0]}", enhanced="4.3.5"))
         link.refusals = 0 if any(reply.is_positive for reply in replies) else link.refusals + 1
-        self._end(link, needs_reset=False)
+        self._finish(link)
         return replies
 
     def abandon(self) -> None:
@@ -278,7 +293,7 @@ class Handover:
             self._opening.cancel()
             self._opening = None
         if self._link is not None:
-            self._end(self._link, needs_reset=True)
+            self._end(self._link)
         elif self._error is None:
             self._over(LinkError(self.next_hop, "the transaction was given up"))
 
@@ -293,16 +308,20 @@ class Handover:
         """An envelope starts on this link; everything of it that was not refused is said."""
         self._link = link
         self._next_hop = link.next_hop
-        self.note = "; ".join(filter(None, (link.note, LENT))) if self._was_lent else link.note
+        self.note = link.note
+        if self._was_lent:
+            self.note = f"{link.note}; {LENT}" if link.note else LENT
         self._outstanding = 0
         if self._links.lends:
             link.lender = self
         link.transactions += 1
-        if self._envelope is not None and self._suits(link):
+        envelope = self._envelope
+        if envelope is not None and (not self._needs or self._suits(link)):
             if link.before_mail:
                 self._tell(link)
-            for step in self._envelope.standing:
-                self._say(step, link)
+            for step in (envelope.mail, *envelope.rcpts):
+                if not step.is_refused:
+                    self._say(step, link)
 
     def _tell(self, link: Link) -> None:
         """What the next hop is told of the client before MAIL: XFORWARD, which RSET and the end of content take back."""
@@ -323,12 +342,30 @@ class Handover:
 
     def _say(self, step: Step, link: Link) -> None:
         self._outstanding += 1
+        limits = self._limits
         is_mail = self._envelope is not None and step is self._envelope.mail
-        limit = self._limits.mail_timeout if is_mail else self._limits.rcpt_timeout
-        link.command(step.line, limit or self._limits.reply_timeout, partial(self._answered, step, link))
+        limit = limits.mail_timeout if is_mail else limits.rcpt_timeout
+        link.command(step.line, limit or limits.reply_timeout, partial(self._answered, step, link))
 
     def _answered(self, step: Step, link: Link, answer: Answer) -> None:
         """A reply to MAIL or RCPT, or the end of the link they were said on."""
+        envelope = self._envelope
+        if (
+            isinstance(answer, Reply)
+            and answer.code // 100 == 2
+            and link is self._link
+            and envelope is not None
+            and not envelope.mail.is_refused
+        ):
+            self._outstanding -= 1
+            step.replied(answer)
+            if self._settled is not None:
+                self._settle()
+        else:
+            self._not_accepted(step, link, answer)
+
+    def _not_accepted(self, step: Step, link: Link, answer: Answer) -> None:
+        """Any answer but an acceptance on the present link."""
         if isinstance(answer, Reply) and not answer.is_positive:
             link.refusals += 1
         if link is not self._link or self._envelope is None:
@@ -353,8 +390,7 @@ class Handover:
             if step.reply is not None and step.reply.is_positive:
                 self._failed(LinkError(link.next_hop, f"{step.verb} was accepted before, and now answered with {answer}"))
                 return
-        step.reply = answer
-        step.settle(answer)
+        step.replied(answer)
         self._settle()
 
     def _own_answered(self, line: bytes, link: Link, answer: Answer) -> None:
@@ -381,27 +417,37 @@ class Handover:
         what = f"does not offer {', '.join(sorted(missing))}, without which BODY=BINARYMIME cannot go on"
         raise self._failed(LinkError(link.next_hop, what, enhanced="4.3.5"))
 
-    async def _data(self) -> tuple[Link, Reply]:
-        """Say DATA, on another link if need be: its reply, 354 or a refusal that is the client's."""
+    async def _data(self, chunks: Iterable[bytes], size: int, final_limit: float) -> tuple[Link, Reply, bool]:
+        """Say DATA, on another link if need be: its reply, 354 or a refusal that is the client's.
+
+        True: the content was small and went out behind 354, and the reply is the one to it.
+        """
         while True:
             link = self._at_hand or await self._ready()
+            is_small = size <= BLOCK and self._due_replies(link) == 1
+            sending = Sending(link, chunks if is_small else None, self._loop, final_limit, self.due)
+            limit = min(self._limits.data_timeout, self.due - self._loop.time())
+            link.command(b"DATA", limit, sending.data_answered, last=True)
             try:
-                reply = await link.ask(b"DATA", min(self._limits.data_timeout, self._left()), last=True)
+                reply = await sending.answer
             except LinkError as error:
+                if sending.has_begun:
+                    self._cut(link)
+                    raise
                 self._drop(error)
                 continue
             except BaseException:
                 self._cut(link)
                 raise
-            if reply.code == 354:
-                return link, reply
+            if sending.has_begun or reply.code == 354:
+                return link, reply, sending.has_begun
             match whose(reply, to_data=True, auth=self.client_may_authenticate):
                 case Whose.LEAVING:
                     self._drop(LinkError(link.next_hop, f"DATA answered with {reply}"))
                 case Whose.LINK:
                     raise self._failed(LinkError(link.next_hop, f"DATA answered with {reply}", enhanced="4.3.5"))
                 case Whose.CLIENT:
-                    return link, reply
+                    return link, reply, False
 
     # ---- inside: links that fail ----------------------------------------------------------------------------------
 
@@ -496,7 +542,8 @@ class Handover:
         link = self._link
         if link is None or link.error is not None or link.leaving or self._outstanding or self._error is not None:
             return None
-        return link if self._envelope is not None and self._envelope.is_accepted and self._left() else None
+        envelope = self._envelope
+        return link if envelope is not None and envelope.is_accepted and self.due > self._loop.time() else None
 
     async def _ready(self) -> Link:
         """A link on which the whole envelope was accepted, after a replay if need be."""
@@ -523,20 +570,22 @@ class Handover:
         link.fail(error)
         self._failed(error)
 
-    def _end(self, link: Link, *, needs_reset: bool) -> None:
-        """The transaction is over; the link goes back clean, or is retired."""
+    def _finish(self, link: Link) -> None:
+        """The content was answered; the link goes back clean. Every step has its answer, or the content would not have been sent."""
         self._link = None
         self._outstanding = 0
-        if needs_reset:
-            self._over(LinkError(link.next_hop, "the transaction was given up"))
-        else:  # every step has its answer, or the content would not have been sent
-            self._error = _OVER
-        self._give_back(link, needs_reset=needs_reset)
+        self._error = _OVER
+        self._links.release(link)
 
-    def _give_back(self, link: Link, *, needs_reset: bool) -> None:
-        if not needs_reset:
-            self._links.release(link)
-        elif link.error is not None or link.leaving:
+    def _end(self, link: Link) -> None:
+        """The transaction is over before its content; the link goes back when it is reset, or is retired."""
+        self._link = None
+        self._outstanding = 0
+        self._over(LinkError(link.next_hop, "the transaction was given up"))
+        self._reset(link)
+
+    def _reset(self, link: Link) -> None:
+        if link.error is not None or link.leaving:
             self._links.discard(link)
         else:
             link.is_coming_back = self._links.lends

@@ -57,6 +57,9 @@ class LinkTls:
 class Link(SMTPProtocol):
     """One connection. Made by `gateway.relay.connect.open_link`; ends once, for whatever reason, and tells `on_lost`."""
 
+    _timer_due: float = math.inf
+    """Loop time at which the timer goes off; never, when there is none."""
+
     def __init__(
         self, loop: asyncio.AbstractEventLoop, next_hop: str, on_lost: Callable[[Link], None], *, is_lmtp: bool = False
     ) -> None:
@@ -104,6 +107,7 @@ class Link(SMTPProtocol):
         self._writer: asyncio.Transport | None = None
         self._flush_due = False
         self._deadline = 0.0
+        """Loop time by which something must happen; 0: nothing is waited for."""
         self._timer: asyncio.TimerHandle | None = None
         self._drain: asyncio.Future[None] | None = None
         self._greeting: asyncio.Future[Reply] = loop.create_future()
@@ -149,7 +153,9 @@ class Link(SMTPProtocol):
             self._loop.call_soon(on_answer, self.error)
             return
         self._engine.command(line, (on_answer, limit), last=last)
-        if not self._flush_due:
+        if last:  # nothing comes that could go out with it
+            self._flush()
+        elif not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
@@ -210,6 +216,22 @@ class Link(SMTPProtocol):
         self.verified_tls = proves and context.verify_mode is ssl.CERT_REQUIRED
         self.tls = LinkTls(version, cipher[0] if cipher else "unknown", self.verified_tls)
 
+    @property
+    def takes_content(self) -> bool:
+        """After 354: it can go out in one write now."""
+        return self.error is None and not self._paused and self._engine.broken is None
+
+    def say_content(self, octets: bytes, limit: float, on_answer: OnAnswer) -> None:
+        """All of a content after 354, with the end of data, in one write; `limit` seconds for the reply, as of `command`."""
+        self.has_begun_content = True
+        self._engine.expect((on_answer, limit))
+        self._write(octets)
+        self._watch(limit)
+
+    def lost_in_content(self, error: LinkError) -> LinkError:
+        """What that is for a message whose content went out."""
+        return LinkError(self.next_hop, f"outcome unknown: {error.what}", enhanced=error.enhanced, unknown=True)
+
     async def content(
         self,
         chunks: Iterable[bytes],
@@ -220,7 +242,7 @@ class Link(SMTPProtocol):
         in_one_chunk: int | None = None,
         more: Sequence[OnAnswer] = (),
     ) -> Reply:
-        """Content after 354: dot-stuffed, ended, and the reply to it. Small content is one write.
+        """Content after 354: dot-stuffed, ended, and the reply to it.
 
         `in_one_chunk`, a number of octets: instead by BDAT, as it is (RFC 3030 2). ValueError when there are not so many.
 
@@ -230,7 +252,7 @@ class Link(SMTPProtocol):
         """
         answer: asyncio.Future[Reply] = self._loop.create_future()
         if self.error is not None:
-            raise self._lost_in_content(self.error)
+            raise self.lost_in_content(self.error)
         self.has_begun_content = True
         self._engine.begin_content((partial(settle, answer), final_limit), *((one, final_limit) for one in more))
         try:
@@ -247,7 +269,7 @@ class Link(SMTPProtocol):
                     break
             return await answer
         except LinkError as error:
-            raise self._lost_in_content(error) from error
+            raise self.lost_in_content(error) from error
         except BaseException:
             self.fail(LinkError(self.next_hop, "given up while content was under way"))
             raise
@@ -256,7 +278,6 @@ class Link(SMTPProtocol):
         """Take leave: QUIT, then close, without anybody waiting (RFC 5321 4.1.1.10)."""
         if self.is_usable:
             self.command(b"QUIT", QUIT_LIMIT, lambda _: self._close(), last=True)
-            self._flush()
         else:
             self._close()
 
@@ -268,6 +289,7 @@ class Link(SMTPProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._timer_due = math.inf
         if self._writer is not None:
             self._writer.abort()
         waiting = self._engine.abandon()
@@ -294,16 +316,16 @@ class Link(SMTPProtocol):
         answered = engine.receive(data)
         if answered:
             self._deadline = 0.0  # a reply that comes octet by octet does not move it
-        for (on_answer, _), reply in answered:
-            if reply.code == 421:
-                self.leaving = True  # RFC 5321 3.8: it closes now
-            on_answer(reply)
+            for (on_answer, _), reply in answered:
+                if reply.code == 421:
+                    self.leaving = True  # RFC 5321 3.8: it closes now
+                on_answer(reply)
         if engine.broken is not None:
             self.is_lost = True
             self.fail(self._error_of(engine.broken))
-        elif answered and engine.expected:
+        elif answered and engine.expected and not self._deadline:
             self._watch(engine.expected[0][1])
-        if engine.has_queued and not self._flush_due:
+        if engine.queued and not self._flush_due:
             self._flush()
 
     @override
@@ -346,8 +368,8 @@ class Link(SMTPProtocol):
     def _flush(self) -> None:
         self._flush_due = False
         octets = self._engine.octets_to_send()
-        if octets:
-            self._write(octets)
+        if octets and self.error is None and self._writer is not None:
+            self._writer.write(octets)
             if not self._deadline:
                 self._watch(self._engine.expected[0][1])
 
@@ -374,19 +396,23 @@ class Link(SMTPProtocol):
         if self.error is not None:
             return
         self._deadline = deadline = self._loop.time() + limit
-        if self._timer is not None:
-            if self._timer.when() <= deadline + 0.001:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._look)
+        if self._timer_due > deadline + 0.001:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._set_timer(deadline)
+
+    def _set_timer(self, due: float) -> None:
+        self._timer = self._loop.call_at(due, self._look)
+        self._timer_due = due
 
     def _look(self) -> None:
         """The timer went off: perhaps too early, since answers only move the deadline."""
         self._timer = None
+        self._timer_due = math.inf
         if not self._deadline:
             return
         if self._loop.time() < self._deadline - 0.001:
-            self._timer = self._loop.call_at(self._deadline, self._look)
+            self._set_timer(self._deadline)
             return
         self.is_hung = True
         self.fail(LinkError(self.next_hop, "no answer in time", enhanced="4.4.1"))
@@ -397,9 +423,6 @@ class Link(SMTPProtocol):
     def _error_of(self, broken: Broken) -> LinkError:
         asked = broken.reply is not None and broken.reply.code == 421
         return LinkError(self.next_hop, broken.what, enhanced="4.4.2" if asked else "4.3.5")
-
-    def _lost_in_content(self, error: LinkError) -> LinkError:
-        return LinkError(self.next_hop, f"outcome unknown: {error.what}", enhanced=error.enhanced, unknown=True)
 
 
 def settle(future: asyncio.Future[Reply], answer: Answer) -> None:

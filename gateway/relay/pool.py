@@ -91,7 +91,11 @@ class Relay:
         """
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        return Handover(bound or self._links_for(self._find(route), client), client, self._loop)
+        if bound is not None:
+            return Handover(bound, client, self._loop)
+        found = self._routes.get(route) or self._find(route)
+        links = found if found.client_address == "received" else self._links_for(found, client)
+        return Handover(links, client, self._loop)
 
     def _links_for(self, route: Route, client: ClientFacts) -> Links:
         """The route's links, on which the next hop is told who the client is."""

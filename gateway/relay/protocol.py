@@ -94,6 +94,21 @@ class Capabilities:
         return cls(keywords)
 
 
+def in_one_piece(content: bytes) -> bytes:
+    """All of a content as it goes out after DATA: dots that begin a line doubled, and the end of data. RFC 5321 4.5.2.
+
+    The same octets as a `DotStuffer` makes of it in pieces.
+    """
+    # Looking for one octet costs next to nothing, and most of an attachment has no dot at all.
+    if content.find(b".") >= 0:
+        content = content.replace(b"\r\n.", b"\r\n..")
+        if content.startswith(b"."):
+            content = b"." + content
+    if not content or content.endswith(b"\r\n"):
+        return content + b".\r\n"
+    return content + b"\r\n.\r\n"
+
+
 class DotStuffer:
     """Transparency of RFC 5321 4.5.2 over chunks cut anywhere: one pass, nothing else is changed.
 
@@ -111,7 +126,6 @@ class DotStuffer:
         """The chunk with each dot that begins a line doubled."""
         if not chunk:
             return chunk
-        # Looking for one octet costs next to nothing, and most of an attachment has no dot at all.
         out = chunk.replace(b"\r\n.", b"\r\n..") if chunk.find(b".") >= 0 else chunk
         if self._line_start:
             if chunk[0] == 0x2E:
@@ -146,7 +160,8 @@ class NextHopProtocol(Generic[T]):
         self.broken: Broken | None = None
         self.expected: deque[T] = deque()
         """Tokens of the commands that are out, the oldest first."""
-        self._queued: deque[tuple[bytes, T, bool]] = deque()
+        self.queued: deque[tuple[bytes, T, bool]] = deque()
+        """Commands that wait to go out, each with its token and whether it ends a group."""
         self._group_ended = False
         self.is_in_content = False
         """Content goes out; its final dot has not."""
@@ -155,14 +170,9 @@ class NextHopProtocol(Generic[T]):
         self._code = b""
 
     @property
-    def has_queued(self) -> bool:
-        """Commands wait to go out."""
-        return bool(self._queued)
-
-    @property
     def is_quiet(self) -> bool:
         """Nothing is out, waits to go out, or has been half received."""
-        return not (self.expected or self._queued or self._rest or self._lines)
+        return not (self.expected or self.queued or self._rest or self._lines)
 
     @property
     def is_ahead(self) -> bool:
@@ -178,29 +188,27 @@ class NextHopProtocol(Generic[T]):
         if _CONTROL.search(line):
             msg = "a command with CR, LF or NUL in it"
             raise ValueError(msg)
-        self._queued.append((line, token, last))
+        self.queued.append((line + b"\r\n", token, last))
 
     def octets_to_send(self) -> bytes:
         """All the commands that may go out now, as one piece."""
-        queued, expected = self._queued, self.expected
-        if not queued or self._group_ended or self.is_in_content:
+        queued, expected = self.queued, self.expected
+        if not queued or self._group_ended or self.is_in_content or (expected and not self.pipelining):
             return b""
+        line, token, last = queued.popleft()
+        expected.append(token)
         if not self.pipelining:
-            if expected:
-                return b""
-            line, token, _ = queued.popleft()
-            expected.append(token)
-            return line + b"\r\n"
-        lines = []
-        while queued:
+            return line
+        if last or not queued:  # most groups have one command
+            self._group_ended = last
+            return line
+        lines = [line]
+        while queued and not last:
             line, token, last = queued.popleft()
             lines.append(line)
             expected.append(token)
-            if last:
-                self._group_ended = True
-                break
-        lines.append(b"")
-        return b"\r\n".join(lines)
+        self._group_ended = last
+        return b"".join(lines)
 
     def begin_content(self, token: T, *more: T) -> None:
         """354 was read: content goes out now, and `token` is for the reply to its end; `more` for LMTP's further ones (RFC 2033 4.2)."""
@@ -214,9 +222,9 @@ class NextHopProtocol(Generic[T]):
 
     def abandon(self) -> list[T]:
         """The link is over: the tokens of all commands that will not be answered."""
-        tokens = [*self.expected, *(token for _, token, _ in self._queued)]
+        tokens = [*self.expected, *(token for _, token, _ in self.queued)]
         self.expected.clear()
-        self._queued.clear()
+        self.queued.clear()
         return tokens
 
     def receive(self, octets: bytes) -> list[tuple[T, Reply]]:
@@ -225,12 +233,21 @@ class NextHopProtocol(Generic[T]):
         After nonsense (garbage, a line or reply without end, a reply nobody asked for) `broken` is set, and what is
         returned came before it.
         """
+        expected = self.expected
+        if expected and not (self._rest or self._lines or self.is_in_content or self.broken) and len(octets) <= USUAL:
+            usual = usual_reply(octets)
+            if usual is not None:
+                token = expected.popleft()
+                if not expected:
+                    self._group_ended = False
+                return [(token, usual)]
+        return self._receive_lines(octets)
+
+    def _receive_lines(self, octets: bytes) -> list[tuple[T, Reply]]:
+        """Whatever is not one reply of one line to a command that is out."""
         answered: list[tuple[T, Reply]] = []
         if self._rest:
             octets = self._rest + octets
-        elif self.broken is None and not self._lines and len(octets) <= USUAL and (usual := usual_reply(octets)) is not None:
-            self._pair(usual, answered)
-            return answered
         # A lone LF is taken as a line's end in replies: what is at stake is our own link only.
         *lines, self._rest = octets.split(b"\n")
         for line in lines:

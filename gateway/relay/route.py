@@ -66,9 +66,11 @@ class Route:
             return None
         candidates = self._candidates
         pool = candidates[0].server if len(candidates) == 1 else self._take_drawn() or self._in_order(candidates)[0]
-        link = pool.reuse(pool.now())
+        link = pool.reuse()
         if link is not None:
-            self._own(link, pool)
+            self._owners[link] = pool
+            if self._turns is not None:
+                self._turns.out.add(link)
             return link
         if len(candidates) > 1:
             self._drawn = pool
@@ -143,7 +145,8 @@ class Route:
         pool = self._owners.pop(link, None)
         if pool is not None:
             pool.release(link)
-            self._give_turn(link)
+            if self._turns is not None:
+                self._give_turn(link)
 
     def discard(self, link: Link) -> None:
         """Not to be used again. A server whose doing that was rests."""

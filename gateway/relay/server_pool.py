@@ -50,6 +50,8 @@ class ServerPool:
         self.health = Health(settings.rest, settings.rest_limit)
         self.links: set[Link] = set()
         self._opening = Opening.to(server, name=name, settings=settings, setup=setup)
+        self._is_once = setup.client_address == "proxy"
+        """A link belongs to one client, and takes nobody else's transaction."""
         self._slots: Slots[Link, Waiter] = Slots(settings)
         self._lending = Lending(self.links, lambda: self.waiting)
         self._sweep: asyncio.TimerHandle | None = None
@@ -60,16 +62,16 @@ class ServerPool:
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def now(self) -> float:
-        """Loop time. The loop is looked up once: Python 3.11 asks the kernel for the process each time."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        return self._loop.time()
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """Looked up once: Python 3.11 asks the kernel for the process each time."""
+        self._loop = loop = asyncio.get_running_loop()
+        return loop
 
-    def reuse(self, now: float) -> Link | None:
+    def reuse(self) -> Link | None:
         """The link used last, if one is idle."""
-        link, expired = self._slots.reuse(now)
-        self._retire(expired)
+        link, expired = self._slots.reuse((self._loop or self._running_loop()).time())
+        if expired:
+            self._retire(expired)
         return link
 
     def is_known(self, now: float) -> bool:
@@ -101,7 +103,7 @@ class ServerPool:
         if self._closed:
             raise LinkError(str(self.server), "the relay is closed", enhanced="4.3.0")
         if not fresh:
-            link = self.reuse(asyncio.get_running_loop().time())
+            link = self.reuse()
             if link is not None:
                 return link
         elif not self._slots.has_free_slot:
@@ -131,11 +133,10 @@ class ServerPool:
         if link not in self.links:
             return
         link.lender = None
-        now = link.idle_since = self.answered = self.now()
-        if link.transactions:
+        now = link.idle_since = self.answered = (self._loop or self._running_loop()).time()
+        if link.transactions and self.health.strikes:
             self.health.served()
-        has_served = link.is_spent or self._slots.has_served(link, now)
-        if not link.is_usable or has_served or self._opening.setup.client_address == "proxy":
+        if self._is_once or not link.is_usable or self._slots.has_served(link, now):
             self.discard(link)
             return
         while (waiter := self._slots.give_back(link)) is not None:

@@ -19,6 +19,8 @@ class Reusable(Protocol):
     idle_since: float
     transactions: int
     refusals: int
+    max_transactions: int
+    """What its server takes on it; 0: it has no limit."""
 
 
 L = TypeVar("L", bound=Reusable)
@@ -50,9 +52,10 @@ class Slots(Generic[L, W]):
     def reuse(self, now: float) -> tuple[L | None, list[L]]:
         """An idle link, last in first out; and links to close because their time is over."""
         expired: list[L] = []
+        settings = self._settings
         while self.idle:
             link = self.idle.pop()
-            if now - link.idle_since <= self._settings.idle_limit and now - link.opened <= self._settings.max_age:
+            if now - link.idle_since <= settings.idle_limit and now - link.opened <= settings.max_age:
                 return link, expired
             expired.append(link)
         return None, expired
@@ -75,6 +78,7 @@ class Slots(Generic[L, W]):
             link.refusals >= settings.max_refusals
             or link.transactions >= settings.max_messages
             or now - link.opened > settings.max_age
+            or 0 < link.max_transactions <= link.transactions
         )
 
     def reserve(self) -> bool:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.relay.protocol import DotStuffer, NextHopProtocol
+from gateway.relay.protocol import DotStuffer, NextHopProtocol, in_one_piece
 from gateway.smtp.replies import Reply
 
 CONTENT = st.lists(st.sampled_from([b".", b"\r\n", b"\r", b"\n", b"a", b"..", b"\0"]), max_size=40).map(b"".join)
@@ -38,6 +38,11 @@ def test_cut_anywhere_gives_the_same(content: bytes, places: list[int]) -> None:
 @given(CONTENT)
 def test_octet_by_octet_gives_the_same(content: bytes) -> None:
     assert stuffed([content[n : n + 1] for n in range(len(content))]) == stuffed([content])
+
+
+@given(CONTENT)
+def test_in_one_piece_is_the_same(content: bytes) -> None:
+    assert in_one_piece(content) == stuffed([content])
 
 
 @given(CONTENT)

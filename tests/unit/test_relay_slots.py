@@ -12,6 +12,7 @@ class Fake:
     idle_since: float = 0.0
     transactions: int = 0
     refusals: int = 0
+    max_transactions: int = 0
 
 
 SETTINGS = RelayConfig(max_links=2, idle_limit=30, max_age=300, max_messages=100, max_refusals=5)
@@ -97,4 +98,6 @@ def test_when_a_link_has_served() -> None:
     assert not slots.has_served(Fake(transactions=99, refusals=4), 300)
     assert slots.has_served(Fake(transactions=100), 0)
     assert slots.has_served(Fake(refusals=5), 0)
+    assert slots.has_served(Fake(transactions=3, max_transactions=3), 0)
+    assert not slots.has_served(Fake(transactions=2, max_transactions=3), 0)
     assert slots.has_served(Fake(), 301)
