@@ -16,7 +16,7 @@ from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply
 from gateway.smtp.states import ALLOWED, State
 from gateway.smtp.transactions import refuse_session
-from gateway.smtp.verbs import AT_ONCE, MAY_FOLLOW_PENDING, VERBS
+from gateway.smtp.verbs import AT_ONCE, HELLO, MAY_FOLLOW_PENDING, VERBS, WITH_ARGUMENT
 
 TURN = 64
 """Commands that one client has answered before the others get their turn."""
@@ -62,8 +62,8 @@ class AtOnce(Border):
             if (
                 not isinstance(event, Command)
                 or after is None
-                or event.verb not in AT_ONCE
-                or (event.argument and event.verb not in {"MAIL", "RCPT"})
+                or (event.verb not in AT_ONCE and not self._is_hello(event))
+                or (event.argument and event.verb not in WITH_ARGUMENT)
                 or (self._owed and event.verb not in MAY_FOLLOW_PENDING)
                 or (event.bare_lf and not talk.lenient)
                 or self._commands >= self._limits.commands
@@ -78,6 +78,10 @@ class AtOnce(Border):
                 self._take_content(self._receiving)
                 return not (self._content_ended or self._receiving.must_close)
         return False
+
+    def _is_hello(self, command: Command) -> bool:
+        """EHLO or its like, as the protocol of this door has it."""
+        return command.verb in HELLO and command.verb in self._spoken and command.argument.isascii()
 
     def _do_at_once(self, talk: Conversation, command: Command, after: State) -> bool:
         """One command; False when what it leads to is the task's."""

@@ -45,8 +45,8 @@ class Reply:
             octets = b"%d %s\r\n" % (code, line)
             usual = len(line) <= MAX_LINE - 6 and _USUAL.fullmatch(line) is not None
         else:
-            last, usual = len(lines) - 1, False
-            octets = b"".join(b"%d%s%s\r\n" % (code, b" " if n == last else b"-", line) for n, line in enumerate(lines))
+            usual = False
+            octets = b"%d-%s\r\n%d %s\r\n" % (code, (b"\r\n%d-" % code).join(lines[:-1]), code, lines[-1]) if lines else b""
         first = code // 100
         self.first, self.is_positive, self.is_usual, self._octets = first, first == 2, usual, octets  # type: ignore[misc] # see value
 

@@ -21,17 +21,14 @@ from gateway.dns.names import canonical
 from gateway.errors import ConfigError, ConfigProblem, LinkError
 from gateway.journal import Journal
 from gateway.relay import Capabilities, RouteTable
-from gateway.relay.keyword_values import limits_of
 from gateway.relay.map_file import MapFile
 from gateway.relay.pool import Relay
 from gateway.relay.routes import has_lmtp
 from gateway.session import ClientClass, Session
 from gateway.smtp.certificates import ServerTls
 from gateway.smtp.connections import Connections, Full, Seat, network_of
-from gateway.smtp.extensions import Known, Offer, Terms
-from gateway.smtp.extensions.limits import promised
+from gateway.smtp.extensions import Known, Offer
 from gateway.smtp.relaying import Network, contains, networks
-from gateway.smtp.sasl import passing
 
 if TYPE_CHECKING:
     from gateway.smtp.paths import Path as SmtpPath
@@ -68,6 +65,8 @@ class Site:
     map: MapFile | None = field(init=False, default=None)
     """The route map, if there is one."""
     extensions: Known = field(init=False)
+    _in_common: tuple[list[Capabilities | None], Capabilities | None] = field(init=False, default=([], None))
+    """What the next hops offered when it was last put together, and what that came to."""
     log: FilteringBoundLogger = field(default_factory=lambda: structlog.get_logger("mailgateway").bind())
     """For the line of each transaction; bound once, as binding costs more than the line that nobody wants."""
 
@@ -108,6 +107,21 @@ class Site:
                     known = await self.relay.learn(route)
             except (LinkError, TimeoutError):
                 return None
+        return known
+
+    def known_in_common(self) -> Capabilities | None:
+        """What every route's next hops offer; None where one of them has to be asked first. The same object while that is the same."""
+        found = [self.relay.capabilities(route.name) for route in self.config.route]
+        found += self.relay.other_capabilities()
+        before, known = self._in_common
+        if found == before:
+            return known
+        known = None
+        for one in found:
+            if one is None:
+                return None
+            known = one if known is None else known.common(one)
+        self._in_common = (found, known)
         return known
 
     async def common_capabilities(self) -> Capabilities | None:
@@ -172,8 +186,8 @@ class Door:
     sessions: set[Drained] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last session of a draining door has ended."""
-    offer: Offer | None = None
-    """What was offered last."""
+    offers: dict[tuple[bool, ...], Offer] = field(default_factory=dict)
+    """What was offered last to each kind of client: under TLS, believed, authenticated, private."""
     requires_certificate: bool = False
     """Of clients, before they may send mail."""
 
@@ -262,25 +276,3 @@ class Door:
         if proxy is None:
             return near
         return (self.is_socket or contains(self.loopback, proxy.address)) and (near or proxy.tls is not None)
-
-    async def terms(self, session: Session) -> Terms:
-        """What extensions are offered on, now."""
-        site = self.site
-        limits, several = site.config.limits, not site.only_route
-        auth_route = self.config.auth_route
-        own = await site.learnt(auth_route) if auth_route else None
-        next_hops = own if auth_route and session.identity else await site.common_capabilities()
-        return Terms(
-            next_hops=next_hops,
-            message_size=limits.message_size,
-            tls_ready=self.tls is not None and session.tls is None,
-            answers_differ=self.answers_differ,
-            auth=passing(own.parameters("AUTH")) if own is not None and self.is_private(session) else (),
-            passed_commands=self.config.passed_commands,
-            own_commands=self.config.own_commands,
-            may_introduce=session.may_introduce,
-            under_tls=session.tls is not None,
-            several_routes=several,
-            domains=limits_of(next_hops.parameters("LIMITS")).get("RCPTDOMAINMAX", 0) if next_hops is not None else 0,
-            limits=promised(next_hops, limits, several_routes=several),
-        )

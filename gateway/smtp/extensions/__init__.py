@@ -33,6 +33,7 @@ from gateway.smtp.extensions.starttls import STARTTLS
 
 if TYPE_CHECKING:
     from gateway.config.models import PassedParameters
+    from gateway.relay.protocol import Capabilities
 
 EXTENSIONS: tuple[Extension, ...] = (
     PIPELINING,
@@ -86,6 +87,8 @@ class Offer:
     """What is offered on these terms. Sessions on equal terms have it in common: most clients of a door."""
 
     terms: Terms
+    own: Capabilities | None
+    """Of the next hop that knows who may authenticate, where there is one."""
     extensions: Mapping[str, Extension]
     """By keyword."""
     lines: tuple[bytes, ...]

@@ -48,5 +48,8 @@ VERBS: dict[str, Verb] = {
 }
 MAY_FOLLOW_PENDING = frozenset({"RCPT"})
 """Verbs that are handled while replies to earlier ones are still owed: they go out pipelined (RFC 2920 3.1)."""
-AT_ONCE = frozenset({"MAIL", "RCPT", "DATA", "RSET", "NOOP"})
-"""Verbs that are tried without the session's task; of the others none is said for every message."""
+AT_ONCE = frozenset({"MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT"})
+"""Verbs that are tried without the session's task, as those of HELLO are; of the others none is said by every client."""
+HELLO = frozenset({"EHLO", "HELO", "LHLO"})
+WITH_ARGUMENT = frozenset({"MAIL", "RCPT"}) | HELLO
+"""Of these the ones that have an argument."""

@@ -9,6 +9,8 @@ import pytest
 from gateway.config.models import Config, ListenerConfig, RouteConfig
 from gateway.relay.protocol import Capabilities
 from gateway.session import ClientClass, Proxy, Session, Tls
+from gateway.smtp.extensions import Known
+from gateway.smtp.offering import offer
 from gateway.smtp.paths import Path
 from gateway.smtp.relaying import route_of
 from gateway.smtp.site import Door
@@ -57,6 +59,7 @@ class Learnt:
 
     config = Config()
     only_route = ""
+    extensions = Known.of({})
 
     async def learnt(self, route: str) -> Capabilities | None:
         return Capabilities({"AUTH": ("PLAIN", "GSSAPI"), "DSN": (), "8BITMIME": ()}) if route == "knows" else None
@@ -68,16 +71,16 @@ class Learnt:
 async def test_a_known_client_is_offered_what_its_own_server_has() -> None:
     door = Door(site=cast("Any", Learnt()), config=ListenerConfig(auth_route="knows"), chain=cast("Any", None))
     session = Session(id="x", client_address="127.0.0.1")
-    before = await door.terms(session)
+    before = (await offer(door, session)).terms
     session.identity = "joe"
-    after = await door.terms(session)
+    after = (await offer(door, session)).terms
     assert before.next_hops is not None
     assert after.next_hops is not None
     assert not before.next_hops.offers("DSN")
     assert after.next_hops.offers("DSN")
     assert before.auth == after.auth == ("PLAIN",)
     session.client_address = "192.0.2.1"
-    assert (await door.terms(session)).auth == ()
+    assert (await offer(door, session)).terms.auth == ()
 
 
 def test_at_a_unix_socket() -> None:
