@@ -28,6 +28,33 @@ class AtOnce(Border):
     __slots__ = ()
 
     @override
+    def _answer(self, command: Command) -> None:
+        """As `_go_on`, for what most input is: one of the usual commands alone, and nothing is owed or out of the ordinary."""
+        talk = self._talk
+        after = ALLOWED[talk.state].get(command.verb) if talk is not None else None
+        if (
+            talk is None
+            or after is None
+            or self._owed
+            or self._paused
+            or self._reading_paused
+            or self._door.draining
+            or command.verb not in AT_ONCE
+            or self._commands >= self._limits.commands
+        ):
+            self._engine.put_back(command)
+            self._go_on()
+            return
+        try:
+            if not self._do_at_once(talk, command, after) or talk.ended:
+                self._wake()
+            elif self._out:
+                self._flush()
+        except Exception as error:  # noqa: BLE001 - see below
+            self._fault = error
+            self._wake()
+
+    @override
     def _go_on(self) -> None:
         """Answer what can be answered at once, while the task waits for input; wake it for everything else."""
         self._going = False
@@ -46,7 +73,7 @@ class AtOnce(Border):
             return False
         engine = self._engine
         for _ in range(TURN):
-            event = engine.next_event()
+            event = engine.next_event() if engine.has_input else None
             if event is None:
                 self._flush()
                 if self._reading_paused and not self._owed:
@@ -75,6 +102,8 @@ class AtOnce(Border):
                 return False
             if self._receiving is not None:
                 self._flush()
+                if not engine.has_input:
+                    return True
                 self._take_content(self._receiving)
                 return not (self._content_ended or self._receiving.must_close)
         return False
@@ -133,7 +162,7 @@ class AtOnce(Border):
                 owed.clear()  # nothing follows a 421
                 return False
         self._verb = asked
-        if not owed:
+        if not owed and talk.transaction is None:
             back_to_ready(talk)
         return not talk.ended
 
@@ -141,14 +170,15 @@ class AtOnce(Border):
 
     def _after(self, talk: Conversation, verb: str, result: Reply, after: State) -> None:
         """What a reply changes."""
-        if result.first in {2, 3} or verb == "RCPT":
-            talk.state = after
         if verb == "DATA" and result.code == 354:
+            talk.state = after
             if self._engine.has_input:
                 note(talk, IMPROPER_PIPELINING, value=verb)
             self._write(result)
             self._begin_content(talk)
             return
+        if result.first in {2, 3} or verb == "RCPT":
+            talk.state = after
         if verb == "STARTTLS" and result.code == 220:
             self._tls_due = True
             return

@@ -28,7 +28,7 @@ from gateway.smtp.conversation import Conversation, Pending
 from gateway.smtp.discipline import Pace
 from gateway.smtp.intake import Intake
 from gateway.smtp.origin import Origin
-from gateway.smtp.protocol import Content, EndOfContent, Engine
+from gateway.smtp.protocol import Command, Content, EndOfContent, Engine
 from gateway.smtp.replies import Reply, reply
 from gateway.smtp.sasl import MAX_LINE as AUTH_LINE
 from gateway.smtp.site import Door
@@ -208,18 +208,32 @@ class Border(SMTP):
         return self._origin.address if self._origin is not None else peer
 
     def data_received(self, data: bytes) -> None:
-        """Whole buffers to the engine; content goes on to the intake at once."""
+        """A command that comes alone is answered, content goes on to the intake; all else is the engine's, as whole buffers."""
         self._last = self.loop.time()
         engine = self._engine
-        pending = engine.feed(data)
         intake = self._receiving
-        if intake is not None and not self._content_ended:
-            self._take_content(intake)
+        if intake is None:
+            if self._parked:
+                command = engine.usual_command(data)
+                if command is not None:
+                    self._answer(command)
+                    return
+            pending = engine.feed(data)
+            if self._parked and (data.find(b"\n") >= 0 or pending > self._limits.command_line):
+                self._go_on()
+        elif self._content_ended:
+            engine.feed(data)
+        else:
+            content = engine.feed_content(data)
+            if content is None:
+                engine.feed(data)
+                self._take_content(intake)
+            else:
+                intake.take(content)
+                self._content_ended = engine.stream is None
             if self._content_ended or intake.must_close:
                 self._wake()
-        elif self._parked and (data.find(b"\n") >= 0 or pending > self._limits.command_line):
-            self._go_on()
-        if pending > PAUSE_AT and engine.pending > PAUSE_AT and (self._owed or not self._parked) and not self._reading_paused:
+        if engine.has_input and engine.pending > PAUSE_AT and (self._owed or not self._parked) and not self._reading_paused:
             self._reading_paused = True
             self.transport.pause_reading()  # type: ignore[union-attr] # the stubs know a base transport only
 
@@ -316,12 +330,16 @@ class Border(SMTP):
         out = self._out
         if not out:
             return
+        self._out = []
         if self.transport is not None and not self._lost:
             try:  # noqa: SIM105 - with every reply: suppress() costs as much as a short write
-                self.transport.write(out[0] if len(out) == 1 else b"".join(out))  # type: ignore[attr-defined] # see above
+                self.transport.write(b"".join(out))  # type: ignore[attr-defined] # see above
             except (OSError, RuntimeError):
                 pass  # the connection is gone, which connection_lost says
-        out.clear()
+
+    @abstractmethod
+    def _answer(self, command: Command) -> None:
+        """A usual command came alone, while the task waits."""
 
     @abstractmethod
     def _go_on(self) -> None:

@@ -35,8 +35,7 @@ class DotStream:
         self._first = True
         self._held = b""
         self._line = 0
-        # Tells CR, LF and CRLF apart in one pass; counting them takes three, at four times the cost.
-        self._line_ends = io.IncrementalNewlineDecoder(None, translate=False)
+        self._line_ends: io.IncrementalNewlineDecoder | None = None
         self.ended = False
         self.rest = b""
         self.has_bare = False
@@ -47,6 +46,8 @@ class DotStream:
 
     def feed(self, octets: bytes) -> bytes:
         """Content found in these octets, dots removed. Octets behind the mark wait in `rest`."""
+        if self._first and octets.endswith(_END) and (whole := self._whole(octets)) is not None:
+            return whole
         arrived = octets
         if self.lines_end_in_lf:
             arrived = self._held + octets
@@ -67,6 +68,32 @@ class DotStream:
         self._carry = b""
         return self._out(buffer, has_dots=dot != -1)
 
+    def _whole(self, octets: bytes) -> bytes | None:
+        """The usual case: the first octets are the whole content and end in the mark, no line begins with a dot or is too long."""
+        length = len(octets)
+        if (
+            octets.find(b"\r\n.") != length - 5
+            or octets[0] == 0x2E
+            or length > self.line_limit
+            or self.lines_end_in_lf
+            or self._carry != b"\r\n"
+        ):
+            return None
+        self.ended = True
+        self._carry = b""
+        content = octets[:-3]
+        self._look_for_bare(content)
+        return content
+
+    def _look_for_bare(self, octets: bytes) -> None:
+        """No CRLF is cut between these octets and others."""
+        if self._line_ends is None:
+            # Tells CR, LF and CRLF apart in one pass; counting them takes three, at four times the cost.
+            self._line_ends = io.IncrementalNewlineDecoder(None, translate=False)
+        self._line_ends.decode(octets.decode("latin-1"), final=True)
+        if self._line_ends.newlines not in _WHOLE:
+            self.has_bare = True
+
     def _with_crlf(self, octets: bytes) -> bytes:
         """LF and CRLF made CRLF; a CR at the end waits for what follows it."""
         octets = self._held + octets
@@ -78,9 +105,7 @@ class DotStream:
     def _out(self, octets: bytes, *, has_dots: bool) -> bytes:
         if not octets:
             return octets
-        self._line_ends.decode(octets.decode("latin-1"), final=True)  # no CRLF is cut: a CR at the end waits in `_carry`
-        if self._line_ends.newlines not in _WHOLE:
-            self.has_bare = True
+        self._look_for_bare(octets)  # a CR at the end waits in `_carry`
         if has_dots:
             octets = octets.replace(b"\r\n.", b"\r\n")
         if self._first:

@@ -29,12 +29,13 @@ _POSTMASTER = re.compile(rb"<(postmaster)>", re.IGNORECASE)  # RFC 5321 4.5.1
 _PARAMETER = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~\x80-\xff]*)?")  # `=` inside: xtext of ENVID and AUTH in the wild
 _COMMAND = re.compile(rb"([A-Za-z][A-Za-z0-9]{0,15})(?: (.*))?", re.DOTALL)
 _BDAT = re.compile(rb"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE)  # RFC 3030 2
-_VERBS = {b"MAIL ": "MAIL", b"RCPT ": "RCPT"}
-_ALONE = {b"DATA": "DATA", b"RSET": "RSET", b"QUIT": "QUIT", b"NOOP": "NOOP"}
 _USUAL = re.compile(
-    rb"(?:FROM|TO):(<(%s)@(%s)>)" % (_DOT_STRING.replace(rb"\x80-\xff", b""), _DOMAIN.replace(rb"\x80-\xff", b""))
+    rb"(?:(MAIL) F(?:ROM|rom)|RCPT T[Oo]):(<(%s)@(%s)>)((?: [A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~]*)?){0,4})\r\n"
+    % (_DOT_STRING.replace(rb"\x80-\xff", b""), _DOMAIN.replace(rb"\x80-\xff", b""))
 )
-"""Most paths are so: no quotes, no literal, no parameters, all ASCII. What is longer or other is read piece by piece."""
+"""Most lines with a path are so: no quotes, no literal, all ASCII. What is longer or other is read piece by piece."""
+USUAL_LENGTH = MAX_DOMAIN
+"""Octets of a command line that may be a usual one: so short that no bound of a path is near."""
 _HELO_NAME = re.compile(rb"[!-~\x80-\xff]{1,255}")
 
 
@@ -56,17 +57,29 @@ class Address:
     parameters: tuple[Parameter, ...]
 
 
+def parse_usual(octets: bytes, at: int, end: int) -> tuple[str, Address, int] | None:
+    """MAIL or RCPT as nearly all are, its CRLF before `end`: the verb, what is said with it, and where the line ends.
+
+    None says nothing of the octets: they are to be read piece by piece.
+    """
+    found = _USUAL.match(octets, at, end)
+    if found is None:
+        return None
+    is_mail, path, local, domain, rest = found.groups()
+    parameters: tuple[Parameter, ...] = ()
+    if rest:
+        try:
+            parameters = _parameters(rest)
+        except SyntaxFault:
+            return None
+    return "MAIL" if is_mail else "RCPT", Address(Path(path, local.decode(), domain.decode()), parameters), found.end()
+
+
 def parse_command(line: bytes) -> tuple[str, bytes]:
     """Verb in upper case and argument of a command line without its line end (RFC 5321 4.1.1).
 
     `("", b"")` where there is no verb at all.
     """
-    verb = _ALONE.get(line)
-    if verb is not None:
-        return verb, b""
-    verb = _VERBS.get(line[:5])
-    if verb is not None:
-        return verb, line[5:].strip(b" ")
     found = _COMMAND.fullmatch(line)
     if found is None:
         return "", b""
@@ -90,9 +103,6 @@ def parse_bdat(argument: bytes) -> tuple[int, bool]:
 
 def parse_mail(argument: bytes, *, utf8: bool, lenient: bool = False) -> Address:
     """`FROM:<reverse-path> parameters`. SyntaxFault says what is wrong."""
-    usual = _usual(argument, b"F")
-    if usual is not None:
-        return usual
     path, rest = _split(argument, b"FROM:", "MAIL FROM:<address>", lenient=lenient)
     if path == b"<>":
         return Address(Path(path, "", ""), _parameters(rest))  # RFC 5321 4.5.5
@@ -101,24 +111,11 @@ def parse_mail(argument: bytes, *, utf8: bool, lenient: bool = False) -> Address
 
 def parse_rcpt(argument: bytes, *, utf8: bool, lenient: bool = False) -> Address:
     """`TO:<forward-path> parameters`. SyntaxFault says what is wrong."""
-    usual = _usual(argument, b"T")
-    if usual is not None:
-        return usual
     path, rest = _split(argument, b"TO:", "RCPT TO:<address>", lenient=lenient)
     found = _POSTMASTER.fullmatch(path)
     if found is not None:
         return Address(Path(path, found[1].decode(), ""), _parameters(rest))
     return Address(_path(path, utf8=utf8, kind="5.1.3"), _parameters(rest))
-
-
-def _usual(argument: bytes, first: bytes) -> Address | None:
-    if argument[:1] != first or len(argument) > MAX_DOMAIN:  # so short that no bound is near
-        return None
-    found = _USUAL.fullmatch(argument)
-    if found is None:
-        return None
-    path, local, domain = found.groups()
-    return Address(Path(path, local.decode("ascii"), domain.decode("ascii")), ())
 
 
 def _split(argument: bytes, front: bytes, syntax: str, *, lenient: bool) -> tuple[bytes, bytes]:

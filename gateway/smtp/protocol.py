@@ -1,21 +1,24 @@
 """The engine of the server side: octets in, events out; no I/O. RFC 5321 2.3.8, 4.1.1, RFC 2920, RFC 3030 2.
 
 `feed()` takes whole buffers as they come from the transport, `next_event()` gives one event at a time, or None when more
-octets are needed. After a command that switches what follows (DATA) the owner says so with `begin_content()` before
+octets are needed. `usual_command()` and `feed_content()` are both in one step, for what nearly every buffer is: a command that
+comes alone, or content. After a command that switches what follows (DATA) the owner says so with `begin_content()` before
 it asks for the next event, so nothing is read early. BDAT says itself what follows, so a chunk is never read as commands,
 whatever the owner thinks of it. Memory is bounded: a command line that is too long is dropped while it arrives.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.smtp.dotstream import DotStream
-from gateway.smtp.grammar import SyntaxFault, parse_bdat, parse_command
+from gateway.smtp.grammar import USUAL_LENGTH, Address, SyntaxFault, parse_bdat, parse_command, parse_usual
+from gateway.values import value
 
 
-class Command(NamedTuple):
+@value(frozen=True, slots=True)
+class Command:
     """A command line."""
 
     verb: str
@@ -23,6 +26,8 @@ class Command(NamedTuple):
     argument: bytes
     bare_lf: bool = False
     """The line ended in LF without CR."""
+    address: Address | None = field(default=None, compare=False)
+    """What the argument of MAIL or RCPT says, where reading the line told; None: it is still to be read."""
 
 
 class Chunk(NamedTuple):
@@ -59,6 +64,8 @@ class EndOfContent:
 Event = Command | Chunk | LineTooLong | Response | Content | EndOfContent
 _TOO_LONG = LineTooLong()
 _END = EndOfContent()
+_ALONE = {b"%s\r\n" % verb.encode(): Command(verb, b"") for verb in ("DATA", "RSET", "QUIT", "NOOP")}
+_ALONE_LENGTH = 6
 
 
 class _Counted:
@@ -73,25 +80,36 @@ class _Counted:
 class Engine:
     """One session's octets."""
 
-    __slots__ = ("_at", "_auth_limit", "_buffer", "_dropping", "_limit", "_response_due", "_returned", "_stream", "dropped")
+    __slots__ = (
+        "_at",
+        "_auth_limit",
+        "_buffer",
+        "_dropping",
+        "_limit",
+        "_response_due",
+        "_returned",
+        "_usual_length",
+        "dropped",
+        "has_input",
+        "stream",
+    )
 
     def __init__(self, *, command_line: int = 4096, auth_line: int = 0) -> None:
         """`auth_line`: another limit for AUTH and its responses, where it is larger."""
         self._buffer = b""
         self._at = 0
         self._limit = command_line
+        self._usual_length = min(USUAL_LENGTH, command_line)
         self._auth_limit = auth_line
         self._response_due = False
         self._dropping = False
         self.dropped = 0
         """Octets of the line under way that are gone because it is too long."""
-        self._stream: DotStream | _Counted | None = None
+        self.stream: DotStream | _Counted | None = None
+        """The content or chunk whose end is still to come."""
         self._returned: Event | None = None
-
-    @property
-    def has_input(self) -> bool:
+        self.has_input = False
         """Octets wait that were not made events yet."""
-        return self._at < len(self._buffer) or self._returned is not None
 
     @property
     def pending(self) -> int:
@@ -100,12 +118,43 @@ class Engine:
 
     def feed(self, octets: bytes) -> int:
         """Take what the transport gave; how many octets wait now."""
-        if self._at >= len(self._buffer):
-            self._buffer = octets
-        else:
-            self._buffer = self._buffer[self._at :] + octets
+        self._buffer = octets if self._at >= len(self._buffer) else self._buffer[self._at :] + octets
         self._at = 0
-        return len(self._buffer)
+        pending = len(self._buffer)
+        self.has_input = pending > 0 or self._returned is not None
+        return pending
+
+    def usual_command(self, octets: bytes) -> Command | None:
+        """As `feed` and `next_event`, where the octets are one of the usual commands and nothing else waits.
+
+        None: nothing was taken, so they are to be fed.
+        """
+        if self.has_input or self.stream is not None or self._response_due or self._dropping:
+            return None
+        length = len(octets)
+        if length > self._usual_length:
+            return None
+        command = _ALONE.get(octets)
+        if command is not None:
+            return command
+        usual = parse_usual(octets, 0, length)
+        if usual is None or usual[2] != length:
+            return None
+        verb, address, _ = usual
+        return Command(verb, octets[5:-2], False, address)
+
+    def feed_content(self, octets: bytes) -> bytes | None:
+        """As `feed` and `next_event`, within content after DATA: what of the content is in these octets.
+
+        `stream` is None when its end was among them. None: nothing was taken, so they are to be fed.
+        """
+        stream = self.stream
+        if self.has_input or not isinstance(stream, DotStream):
+            return None
+        content = stream.feed(octets)
+        if stream.ended:
+            self._end_stream(stream)
+        return content
 
     def forget(self) -> int:
         """Drop all input (STARTTLS: RFC 3207 4.2); how many octets there were."""
@@ -113,16 +162,18 @@ class Engine:
         lost = len(self._buffer) - self._at
         self._buffer = b""
         self._at = 0
+        self.has_input = False
         return lost
 
     def begin_content(self, *, lines_end_in_lf: bool, line_limit: int) -> DotStream:
         """What follows is content until its end mark."""
-        self._stream = DotStream(lines_end_in_lf=lines_end_in_lf, line_limit=line_limit)
-        return self._stream
+        self.stream = DotStream(lines_end_in_lf=lines_end_in_lf, line_limit=line_limit)
+        return self.stream
 
     def put_back(self, event: Event) -> None:
         """Whoever took this event leaves it to another: it comes first again."""
         self._returned = event
+        self.has_input = True
 
     def expect_response(self) -> None:
         """The next line is no command: it answers a challenge (RFC 4954 4)."""
@@ -132,21 +183,37 @@ class Engine:
         """The next event, or None: feed more."""
         if self._returned is not None:
             event, self._returned = self._returned, None
+            self.has_input = self._at < len(self._buffer)
             return event
-        if self._stream is not None:
-            return self._content_event(self._stream)
-        if self._at >= len(self._buffer):
-            return None
-        end = self._buffer.find(b"\n", self._at)
+        if self.stream is not None:
+            return self._content_event(self.stream)
+        return self._next_line() if self.has_input else None
+
+    def _next_line(self) -> Event | None:
+        buffer, at = self._buffer, self._at
+        if not self._response_due and not self._dropping:
+            alone = _ALONE.get(buffer[at : at + _ALONE_LENGTH])
+            if alone is not None:
+                self._at += _ALONE_LENGTH
+                self.has_input = self._at < len(buffer)
+                return alone
+            usual = parse_usual(buffer, at, at + self._usual_length)
+            if usual is not None:
+                verb, address, self._at = usual
+                self.has_input = self._at < len(buffer)
+                return Command(verb, buffer[at + 5 : self._at - 2], address=address)
+        end = buffer.find(b"\n", at)
         if end == -1:
-            if len(self._buffer) - self._at > self._limit and not self._may_be_long(len(self._buffer) - self._at):
+            if len(buffer) - at > self._limit and not self._may_be_long(len(buffer) - at):
                 self._dropping = True
-                self.dropped += len(self._buffer) - self._at
+                self.dropped += len(buffer) - at
                 self._buffer = b""
                 self._at = 0
+                self.has_input = False
             return None
-        line = self._buffer[self._at : end]
+        line = buffer[at:end]
         self._at = end + 1
+        self.has_input = self._at < len(buffer)
         if self._dropping or (len(line) >= self._limit and not self._may_be_long(len(line), at=end - len(line))):
             self._dropping = self._response_due = False
             self.dropped = 0
@@ -172,17 +239,18 @@ class Engine:
             size, is_last = parse_bdat(command.argument)
         except SyntaxFault:
             return Chunk(command, None)
-        self._stream = _Counted(size)
+        self.stream = _Counted(size)
         return Chunk(command, size, is_last)
 
     def _chunk_event(self, chunk: _Counted) -> Event | None:
         if not chunk.left:
-            self._stream = None
+            self.stream = None
             return _END
         if not self.has_input:
             return None
         octets = self._buffer[self._at : self._at + chunk.left]
         self._at += len(octets)
+        self.has_input = self._at < len(self._buffer)
         chunk.left -= len(octets)
         return Content(octets)
 
@@ -190,13 +258,20 @@ class Engine:
         if isinstance(stream, _Counted):
             return self._chunk_event(stream)
         if stream.ended:
-            self._buffer = stream.rest
-            self._at = 0
-            self._stream = None
+            self._end_stream(stream)
             return _END
-        if self._at >= len(self._buffer):
+        if not self.has_input:
             return None
         octets = self._buffer[self._at :] if self._at else self._buffer
         self._buffer = b""
         self._at = 0
-        return Content(stream.feed(octets))
+        content = stream.feed(octets)
+        self.has_input = stream.ended  # what is behind the mark
+        return Content(content)
+
+    def _end_stream(self, stream: DotStream) -> None:
+        """What came behind the mark is commands again."""
+        self._buffer = stream.rest
+        self._at = 0
+        self.has_input = bool(stream.rest)
+        self.stream = None

@@ -180,7 +180,7 @@ class Server(AtOnce):
             if isinstance(self._receiving, Intake):
                 await self._content(talk, self._receiving)
                 continue
-            event = engine.next_event()
+            event = engine.next_event() if engine.has_input else None
             if event is None:
                 if self._owed:
                     await self._settle(talk)
@@ -203,7 +203,8 @@ class Server(AtOnce):
 
     async def _more(self, talk: Conversation) -> None:
         """Write what is owed and wait for input. _Gone when there will be none."""
-        self._flush()
+        if self._out:
+            self._flush()
         if talk.ended:
             await tell_observers(talk)
             return  # input may have come meanwhile
@@ -348,7 +349,8 @@ class Server(AtOnce):
         back_to_ready(talk)
 
     async def _content(self, talk: Conversation, intake: Intake) -> None:
-        self._take_content(intake)
+        if not self._content_ended:
+            self._take_content(intake)
         while not self._content_ended:
             if intake.must_close:
                 answer = talk.ours(500, "5.5.2", "Line too long")

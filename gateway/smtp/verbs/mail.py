@@ -22,7 +22,7 @@ def mail(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
         refuse_session(talk, None, over, reason="too-many-transactions")
         return over
     try:
-        address = parse_mail(command.argument, utf8=False, lenient=talk.lenient)
+        address = command.address or parse_mail(command.argument, utf8=False, lenient=talk.lenient)
     except SyntaxFault as fault:
         return talk.ours(fault.code, fault.enhanced, fault.text)
     if talk.door.requires_certificate and not talk.has_certificate:

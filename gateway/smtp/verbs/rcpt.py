@@ -31,7 +31,7 @@ def rcpt(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
     if transaction is None:  # MAIL was refused while this command was on its way
         return talk.ours(503, "5.5.1", "Need MAIL command")
     try:
-        address = parse_rcpt(command.argument, utf8=talk.utf8, lenient=talk.lenient)
+        address = command.address or parse_rcpt(command.argument, utf8=talk.utf8, lenient=talk.lenient)
     except SyntaxFault as fault:
         return talk.ours(fault.code, fault.enhanced, fault.text)
     refusal = check_parameters(talk, address.parameters, rcpt=True)

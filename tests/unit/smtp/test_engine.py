@@ -3,7 +3,8 @@
 import pytest
 
 from gateway.smtp.dotstream import DotStream, normalised
-from gateway.smtp.protocol import Chunk, Command, Content, EndOfContent, Engine, LineTooLong, Response
+from gateway.smtp.grammar import parse_command, parse_mail, parse_rcpt
+from gateway.smtp.protocol import Chunk, Command, Content, EndOfContent, Engine, Event, LineTooLong, Response
 
 
 def read(stream: DotStream, octets: bytes, step: int) -> bytes:
@@ -198,3 +199,108 @@ def test_a_response_without_end_is_dropped_while_it_arrives() -> None:
     engine.expect_response()
     engine.feed(b"am9l\n")
     assert engine.next_event() == Response(b"am9l\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"MAIL FROM:<a@b.c>",
+        b"RCPT To:<a.b+c@d-e.example> NOTIFY=NEVER ORCPT=rfc822;x@y",
+        b"MAIL From:<a@b.c> SIZE=100 BODY=8BITMIME",
+        b"MAIL FROM:<a@b.c> SIZE=1 SIZE=2",
+        b"MAIL FROM:<a@b.c>  SIZE=1 ",
+        b"MAIL FROM:<a@b.c> A B C D E",
+        b"MAIL FROM:<a@b.c> SIZE =1",
+        b"MAIL TO:<a@b.c>",
+        b"RCPT FROM:<a@b.c>",
+        b"RCPT TO: <a@b.c>",
+        b"RCPT TO:<a@b.c>x",
+        b"RCPT TO:<\xc3\xa4@b.c>",
+        b"MAIL FROM:<>",
+        b"MAIL FROM:<" + b"a" * 245 + b"@b.c>",
+        b"mail FROM:<a@b.c>",
+        b"DATA",
+        b"DATA ",
+        b"RSET",
+        b"QUIT",
+        b"NOOP x",
+        b"EHLO a",
+        b"",
+    ],
+)
+def test_a_command_is_the_same_alone_in_a_group_and_in_pieces(line: bytes) -> None:
+    """It may be read in one step where it is as nearly all are; that step takes nothing else and reads nothing else into it."""
+    wire = line + b"\r\n"
+    pieces = Engine()
+    for at in range(len(wire)):
+        assert pieces.next_event() is None
+        assert pieces.usual_command(wire[at : at + 1]) is None
+        pieces.feed(wire[at : at + 1])
+    group = Engine()
+    group.feed(wire + b"NOOP\r\n")
+    alone = Engine()
+    command: Event | None = alone.usual_command(wire)
+    assert not alone.has_input
+    if command is None:
+        alone.feed(wire)
+        command = alone.next_event()
+    verb, argument = parse_command(line)
+    assert command == group.next_event() == pieces.next_event() == Command(verb, argument)
+    assert events(group) == [Command("NOOP", b"")]
+    if isinstance(command, Command) and command.address is not None:
+        parse = parse_mail if verb == "MAIL" else parse_rcpt
+        assert command.address == parse(argument, utf8=False)
+
+
+@pytest.mark.parametrize(
+    "wire", [b"RSET\r\nRSET\r\n", b"RSET\n", b"RSET\r\nM", b"RSET\r", b"MAIL FROM:<a@b.c>\r\n\r\n", b"RCPT TO:<a@b.c>\n"]
+)
+def test_nothing_but_one_whole_command_is_read_in_one_step(wire: bytes) -> None:
+    assert Engine().usual_command(wire) is None
+
+
+def test_no_command_is_read_in_one_step_where_something_else_is_under_way() -> None:
+    engine = Engine(command_line=12)
+    assert engine.usual_command(b"RCPT TO:<a@b.c>\r\n") is None
+    engine.feed(b"x" * 20)
+    assert engine.next_event() is None
+    assert engine.usual_command(b"RSET\r\n") is None
+    engine.feed(b"\r\n")
+    assert events(engine) == [LineTooLong()]
+    engine.expect_response()
+    assert engine.usual_command(b"RSET\r\n") is None
+    engine.feed(b"RSET\r\n")
+    assert events(engine) == [Response(b"RSET")]
+    engine.put_back(Command("NOOP", b""))
+    assert engine.usual_command(b"RSET\r\n") is None
+    assert events(engine) == [Command("NOOP", b"")]
+    engine.begin_content(lines_end_in_lf=False, line_limit=100)
+    assert engine.usual_command(b"RSET\r\n") is None
+
+
+@pytest.mark.parametrize("step", [1, 4, 9, 1000])
+def test_content_is_taken_in_one_step_until_its_end(step: int) -> None:
+    engine = Engine()
+    engine.begin_content(lines_end_in_lf=False, line_limit=100)
+    wire = b"a\r\n..b\r\n.\r\nQUIT\r\n"
+    content = b""
+    for at in range(0, len(wire), step):
+        octets = engine.feed_content(wire[at : at + step])
+        if octets is None:
+            engine.feed(wire[at : at + step])
+        else:
+            content += octets
+    assert content == b"a\r\n.b\r\n"
+    assert engine.stream is None
+    assert events(engine) == [Command("QUIT", b"")]
+
+
+@pytest.mark.parametrize(
+    ("content", "has_bare"),
+    [(b"a\r\nb\r\n", False), (b"a\nb\r\n", True), (b"\na\r\n", True), (b"a\rb\r\n", True), (b"\r\r\n", True)],
+)
+def test_a_bare_line_end_is_seen_in_a_content_that_comes_whole(content: bytes, *, has_bare: bool) -> None:
+    stream = DotStream()
+    assert stream.feed(content + b".\r\n") == content
+    assert stream.ended
+    assert stream.has_bare is has_bare
