@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 from pydantic import Field, field_validator
 
@@ -38,7 +38,7 @@ from gateway import (
 )
 from gateway.plugins.rules.cases import Case
 from gateway.plugins.rules.doing import Answer, AtRcpt, Doing, asked_at_rcpt
-from gateway.plugins.rules.expressions import Together, Value
+from gateway.plugins.rules.expressions import Expression, Together, Value
 from gateway.plugins.rules.facts import Subject
 from gateway.plugins.rules.files import MAX_LISTS, ListName, read_files
 from gateway.plugins.rules.header import cleared, field_of
@@ -65,6 +65,9 @@ MAX_RULES = 10_000
 """Of one group."""
 _MAX_WAITING = 10_000
 """Transactions whose edits are remembered between `judge` and `rewrite`."""
+
+_Run: TypeAlias = tuple[tuple[tuple[Rule, Expression, int | None], ...], Together | None]
+"""Rules with their place among the answers of those that are asked at once; None: asked by itself."""
 
 __all__ = ["Options", "Rule", "Rules"]
 
@@ -254,14 +257,19 @@ class Rules(Plugin[Options]):
 
     def _ask(self, subject: Subject) -> Doing:
         doing = Doing(subject)
-        for rule, holds in _held(self._runs, subject):
-            matched = _matched(rule, subject, doing.left) if holds is None else doing.left
-            if matched:
-                if self._held is not None:
-                    self._held.append(rule.name)
-                doing.carry_out(rule, matched)
-            if not doing.left:
-                break
+        for turns, together in self._runs:
+            answers = None if together is None else together.hold(subject)
+            for rule, expression, place in turns:
+                if answers is None or place is None:
+                    matched = _matched(rule, expression, subject, doing.left)
+                else:
+                    matched = doing.left if answers[place] else []
+                if matched:
+                    if self._held is not None:
+                        self._held.append(rule.name)
+                    doing.carry_out(rule, matched)
+                    if not doing.left:
+                        return doing
         return doing
 
 
@@ -271,21 +279,24 @@ def _goes_on(transaction: Transaction) -> bool:
     return any(one is None or isinstance(one.verdict, Accept | Redirect) for one in decisions)
 
 
-def _runs(rules: Sequence[Rule], patterns: Patterns) -> Iterator[tuple[tuple[Rule, ...], Together | None]]:
-    """The rules in order, those together that can be asked at once; None: this one cannot.
+def _runs(rules: Sequence[Rule], patterns: Patterns) -> Iterator[_Run]:
+    """The rules in order, those together that the library can be asked for at once; None: there is nothing to be asked at once.
 
     At once means before the first of them has done anything. So a rule that looks at scores begins a run, for those above give some, and one that
-    looks through the content does too, for those above may decide without it.
+    looks through the content does too, for those above may decide without it. Rules that need no library are asked when it is their turn.
     """
     waiting: list[Rule] = []
 
-    def run() -> tuple[tuple[Rule, ...], Together | None]:
-        found = tuple(waiting)
+    def run() -> _Run:
+        found = [(rule, rule.expression) for rule in waiting]
         waiting.clear()
-        if len(found) > 1:
+        asked = [expression for _, expression in found if expression.plain is None]
+        if len(asked) > 1:
             with contextlib.suppress(ExpressionError):  # too much at once for the library, though each is right by itself
-                return found, Together([rule.expression for rule in found], patterns)
-        return found, None
+                together = Together(asked, patterns)
+                places = {id(expression): place for place, expression in enumerate(asked)}
+                return tuple((rule, expression, places.get(id(expression))) for rule, expression in found), together
+        return tuple((rule, expression, None) for rule, expression in found), None
 
     for rule in rules:
         expression = rule.expression
@@ -302,25 +313,15 @@ def _runs(rules: Sequence[Rule], patterns: Patterns) -> Iterator[tuple[tuple[Rul
         yield run()
 
 
-def _held(runs: Sequence[tuple[tuple[Rule, ...], Together | None]], subject: Subject) -> Iterator[tuple[Rule, bool | None]]:
-    """Rules that hold, and with None those that have to be asked by themselves."""
-    for rules, together in runs:
-        answers = None if together is None else together.hold(subject)
-        if answers is None:
-            yield from ((rule, None) for rule in rules)
-        else:
-            yield from ((rule, True) for rule, holds in zip(rules, answers, strict=True) if holds)
-
-
-def _matched(rule: Rule, subject: Subject, left: list[Recipient]) -> list[Recipient]:
+def _matched(rule: Rule, expression: Expression, subject: Subject, left: list[Recipient]) -> list[Recipient]:
     """The recipients for which a rule holds: all or none, unless it asks about `recipient`."""
     try:
-        if not rule.expression.is_about_recipient:
-            return left if rule.expression.holds(subject) else []
+        if not expression.is_about_recipient:
+            return left if expression.holds(subject) else []
         matched = []
         for recipient in left:
             subject.recipient = recipient
-            if rule.expression.holds(subject):
+            if expression.holds(subject):
                 matched.append(recipient)
     except ValueError as error:
         raise ValueError(f"rule {rule.name!r}: {error}") from error

@@ -104,7 +104,7 @@ class StripAttachments(PluginOptions):
         own = tuple(file for file in subject.opened.files if 0 <= file.part < len(parts) and parts[file.part] is part)
         only = cast("Message", _Only(subject.message, part))
         opened = replace(subject.opened, files=own)
-        return self._expression.holds(replace(subject, message=only, recipient=None, searched={}, opened=opened))
+        return self._expression.holds(replace(subject, message=only, recipient=None, searched={}, known={}, opened=opened))
 
     def _taken_out(self, part: Part, message: Message) -> list[Edit]:
         """ValueError where it must stay."""

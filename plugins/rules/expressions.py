@@ -14,6 +14,7 @@ from gateway.plugins.rules.checking import Checked, check, check_value
 from gateway.plugins.rules.facts import ELEMENTS, FACTS, FactRow, Subject, as_value
 from gateway.plugins.rules.functions import FUNCTIONS
 from gateway.plugins.rules.misreading import misread
+from gateway.plugins.rules.plain import plain
 from gateway.plugins.rules.searching import COUNTED, IN_FACT, IN_TEXT, SEARCHED, Patterns, paths_in
 from gateway.plugins.rules.syntax import check_escapes, parse
 from gateway.plugins.rules.tree import ExpressionError, Node
@@ -88,12 +89,15 @@ class Expression:
         self.runs = text
         """What the library runs: the same expression, its patterns among those of the group."""
         self.needs = _Needs(set(checked.facts), checked.functions, Patterns())
+        self.plain = plain(self._node, Patterns(), self.facts)
+        """The same as a function, where the library is not needed."""
 
     def join(self, patterns: Patterns) -> None:
         """Look for its regular expressions with those of the other rules of the group."""
         moved = patterns.moved(self._node)
         if moved == self._node:
             return
+        self.plain = plain(moved, patterns, self.facts)
         with contextlib.suppress(ValueError):  # octets in it: it stays as it was written
             self.runs = write(moved)
             self._program = _compile(self.runs)
@@ -104,6 +108,8 @@ class Expression:
     def holds(self, subject: Subject) -> bool:
         """Whether it is true. Whatever the library raises is raised on as ValueError."""
         try:
+            if self.plain is not None:
+                return self.plain(subject)
             return self._program.execute(self.needs.context(subject)) is True
         except _TROUBLES as error:
             raise ValueError(f"{error} in: {self.text}") from error

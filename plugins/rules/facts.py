@@ -38,6 +38,8 @@ class Subject:
     """What was counted, by number."""
     opened: Opened = NOTHING_OPENED
     """The files of the message, where a rule asks for them."""
+    known: dict[str, Any] = field(default_factory=dict)
+    """Facts that were read, by path: those that stay the same for all rules."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,8 +55,8 @@ async def test_the_text_is_not_handed_to_the_language_where_only_patterns_look_a
 
     monkeypatch.setattr(cel, "Context", make)
     tables = [
-        {"name": "a", "when": 'message.text.matches("ROLEX") && message.size > 10', "then": {"score": 1.0}},
-        {"name": "b", "when": 'message.text.contains("ROLEX")', "then": {"score": 1.0}},
+        {"name": "a", "when": 'message.text.matches("ROLEX") && message.size + 0 > 10', "then": {"score": 1.0}},
+        {"name": "b", "when": 'message.text.contains("ROL" + "EX")', "then": {"score": 1.0}},
     ]
     for rules, handed_over in ((tables[:1], {"size"}), (tables, {"size", "text"})):
         contexts.clear()
