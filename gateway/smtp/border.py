@@ -27,6 +27,7 @@ from gateway.smtp.connections import Seat
 from gateway.smtp.conversation import Conversation, Pending
 from gateway.smtp.discipline import Pace
 from gateway.smtp.intake import Intake
+from gateway.smtp.looks import LookedAt
 from gateway.smtp.origin import Origin
 from gateway.smtp.protocol import Command, Content, EndOfContent, Engine
 from gateway.smtp.replies import Reply, reply
@@ -37,6 +38,8 @@ from gateway.smtp.states import SPOKEN, State
 if TYPE_CHECKING:
     from asyncio import BaseTransport
 
+_NOBODY: set[LookedAt] = set()
+"""The group of a connection before it has one; nobody is ever in it."""
 PAUSE_AT = 256 * 1024
 """Octets of unread commands at which the client has to wait."""
 
@@ -99,6 +102,7 @@ class Border(SMTP):
         "_eof",
         "_fault",
         "_going",
+        "_group",
         "_handler_coroutine",
         "_last",
         "_later",
@@ -119,6 +123,7 @@ class Border(SMTP):
         "_timed_out",
         "_timer",
         "_tls_due",
+        "_ungreeted",
         "_verb",
         "_waiter",
         "loop",
@@ -165,6 +170,8 @@ class Border(SMTP):
         """A call of `_go_on` is due."""
         self._later: Later | None = None
         """What `_go_on` left for the task."""
+        self._ungreeted = False
+        """Somebody has to be asked before the greeting."""
         self._receiving: Intake | Dropped | None = None
         """Between 354 and the end of the content, and within a chunk."""
         self._tls_due = False
@@ -181,6 +188,8 @@ class Border(SMTP):
         self._verb = "CONNECT"
         """Whose reply is next; for the metrics."""
         self._timer: asyncio.TimerHandle | None = None
+        self._group: set[LookedAt] = _NOBODY
+        """With whom it is looked at next, where it has no timer of its own."""
         self._seat: Seat | None = None
         self._pace: Pace | None = None
         self._talk: Conversation | None = None
@@ -197,11 +206,11 @@ class Border(SMTP):
         is_tls = door.tls is not None and door.tls.config.implicit
         tls = facts(transport.get_extra_info("ssl_object")) if is_tls else None
         session = (self._origin or Origin.of(transport)).session(door, tls)
-        self._talk = Conversation(door=door, session=session, loop=self.loop, lenient=door.is_lenient(session))
-        self._talk.ask_client, self._talk.end_session = self._ask_client, self._end_session
+        talk = self._talk = Conversation(door=door, session=session, loop=self.loop, lenient=door.is_lenient(session))
+        talk.ask_client, talk.end_session = self._ask_client, self._end_session
         door.enter(self)
-        self._timer = self.loop.call_later(self._turn, self._check_time)
-        self._handler_coroutine = self.loop.create_task(self._converse(self._talk))
+        self._group = door.looks.join(self, self._began)
+        self._begin(talk)
 
     def client_address(self, peer: str) -> str:
         """The client's address before there is a session, for the log."""
@@ -246,8 +255,7 @@ class Border(SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone. Nothing is cancelled: a message under way to the next hop ends as it ends."""
         self._lost = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._look_no_more()
         if self._original_transport is not None:
             self._original_transport.close()
         FlowControlMixin.connection_lost(self, error)
@@ -271,20 +279,34 @@ class Border(SMTP):
         self._wake()
 
     def _wake(self) -> None:
+        """On with the session's task, which is made when there is something to do for it."""
         self._parked = False
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None:
+            if not waiter.done():
+                waiter.set_result(None)
+        elif self._handler_coroutine is None and self._talk is not None:
+            self._handler_coroutine = self.loop.create_task(self._converse(self._talk))
 
-    def _check_time(self) -> None:
-        """Idle, session and transaction limits, on one lazy timer."""
+    def _look_no_more(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._group.discard(self)
+
+    def look(self) -> None:
+        """Idle, session and transaction limits, looked at lazily; and after the end, whether the client takes its last replies."""
         now = self.loop.time()
-        waiting = self._waiter is not None and not self._owed
-        transaction = self._talk.transaction if self._talk is not None else None
+        if self._talk is None:
+            self.transport.abort()  # type: ignore[union-attr] # the stubs know a base transport only
+            return
+        waiting = (self._parked or self._waiter is not None) and not self._owed
+        transaction = self._talk.transaction
         idle = self._limits.idle if self._receiving is None else self._limits.content_idle
         due = self._last + idle if waiting else now + idle
         if transaction is not None and transaction.deadline is not None:
             due = min(due, transaction.deadline)
-        if self._owed and self._talk is not None and self._talk.handover is not None:
+        if self._owed and self._talk.handover is not None:
             if now >= self._last + self._limits.envelope_reply:
                 self._talk.handover.give_up()
             else:
@@ -301,13 +323,12 @@ class Border(SMTP):
         due = min(due, self._began + self._limits.session_time)
         if due < now and not waiting:  # it is the next hop's turn, or a hook's: said when the client is waited for
             due = now + idle
-        self._timer = self.loop.call_later(max(0.01, min(due - now, self._turn)), self._check_time)
-
-    @property
-    def _turn(self) -> float:
-        """Seconds after which the timer looks again at the latest: content may begin, or end, meanwhile."""
-        limits = self._limits
-        return min(limits.idle, limits.content_idle, limits.session_time, limits.rate_window, limits.envelope_reply)
+        turn = self._door.turn  # at the latest then: content may begin, or end, meanwhile
+        if due - now >= turn and self._receiving is None:
+            self._timer = None
+            self._group = self._door.looks.join(self, now)
+        else:
+            self._timer = self.loop.call_later(max(0.01, min(due - now, turn)), self.look)
 
     def _is_too_slow(self, intake: Intake, now: float) -> bool:
         if self._pace is None:
@@ -340,6 +361,10 @@ class Border(SMTP):
     @abstractmethod
     def _answer(self, command: Command) -> None:
         """A usual command came alone, while the task waits."""
+
+    @abstractmethod
+    def _begin(self, talk: Conversation) -> None:
+        """The client is here."""
 
     @abstractmethod
     def _go_on(self) -> None:

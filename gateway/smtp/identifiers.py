@@ -7,11 +7,14 @@ import time
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no letter is mistaken for a digit
 
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS = range(60, -1, -10)
+
 
 def session_id() -> str:
     """Milliseconds since the epoch (9 characters) and 25 random bits (5 characters)."""
     value = (time.time_ns() // 1_000_000) << 25 | int.from_bytes(os.urandom(4)) & 0x1FFFFFF
-    return "".join([_ALPHABET[value >> shift & 31] for shift in range(65, -1, -5)])
+    return "".join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])
 
 
 def transaction_id(session: str, number: int) -> str:

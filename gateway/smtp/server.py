@@ -7,6 +7,7 @@ written when no more input waits.
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 
 import structlog
 from aiosmtpd.smtp import TLSSetupException
@@ -36,15 +37,17 @@ __all__ = ["PAUSE_AT", "Server", "prototype"]
 
 log = structlog.get_logger("mailgateway.smtp")
 
-LINGER = 30.0
-"""Seconds a client has to take its last replies before the connection is cut."""
-
 READ_TURNS = 5
 """Turns of the loop in which it reads what waits in a socket."""
 
 
 class _Gone(Exception):  # noqa: N818 - not an error: the client left, or its time is up
     """The conversation is over; nothing more is read."""
+
+
+@lru_cache(maxsize=8)
+def _greeting(name: str, protocol: str) -> Reply:
+    return Reply(220, (f"{name} {'LMTP' if protocol == 'lmtp' else 'ESMTP'} mailgateway".encode(),))
 
 
 class Server(AtOnce):
@@ -56,7 +59,7 @@ class Server(AtOnce):
     async def _converse(self, talk: Conversation) -> None:
         fault: Reply | None = None
         try:
-            if await self._greet(talk):
+            if not self._ungreeted or await self._greet(talk):
                 await self._serve(talk)
         except _Gone:
             pass
@@ -77,44 +80,73 @@ class Server(AtOnce):
             self._receiving.discard()
         if self._later is not None:
             self._later.work.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._look_no_more()
+        door = self._door
         if self.transport is not None and not self._lost:
             self.transport.close()
             # A client that takes its last replies never does not keep the socket for ever.
-            self._timer = self.loop.call_later(LINGER, self.transport.abort)  # type: ignore[attr-defined] # see above
+            self._group = door.last_looks.join(self, self.loop.time())
         try:
             if fault is not None:
                 end(talk, fault)
             abandon(talk, why=self._timed_out or "the client left")
-            talk.unbind()
-            await tell_observers(talk)
-            if "disconnect" in self._door.chain.stages:
-                await self._door.chain.disconnect(talk.session)
+            if talk.bound is not None:
+                talk.unbind()
+            if talk.ended:
+                await tell_observers(talk)
+            if "disconnect" in door.chain.stages:
+                await door.chain.disconnect(talk.session)
         finally:
-            self._door.site.relay.session_over(talk.session.id)
+            self._talk = None  # it knows this connection: neither would go before the collector looks
+            door.site.relay.session_over(talk.session.id)
             if self._seat is not None:
-                self._door.site.connections.leave(self._seat)
-            self._door.leave(self)
+                door.site.connections.leave(self._seat)
+            door.leave(self)
             metrics.count_session_end()
+
+    @override
+    def _begin(self, talk: Conversation) -> None:
+        """Greet at once, where nobody has to be asked; the session's task is made when it has something to do."""
+        try:
+            if self._admit(talk):
+                self._ungreeted = self._asks_before_greeting(talk)
+                if not self._ungreeted:
+                    self._write(_greeting(self._door.site.config.server.name, talk.session.protocol))
+                    self._flush()
+                    self._parked = True
+                    return
+        except Exception as error:  # noqa: BLE001 - protects the worker: the task tells the client and the log
+            self._fault = error
+        self._wake()
+
+    def _asks_before_greeting(self, talk: Conversation) -> bool:
+        """A plugin, or the patience of a client that may talk too early."""
+        door = self._door
+        if "connect" in door.chain.stages:
+            return True
+        return talk.is_suspect and (door.config.greeting_delay > 0 or octets_wait(self.transport))
+
+    def _admit(self, talk: Conversation) -> bool:
+        """A seat for a client that begins; without one it is told so, and the connection ends."""
+        door = self._door
+        metrics.count_session()
+        seat = self._seat or door.admit(talk.session, is_suspect=talk.is_suspect)
+        if isinstance(seat, Seat):
+            self._seat = seat
+            if not door.draining:
+                return True
+        if seat is Full.NETWORK:
+            self._end_with(talk, "4.7.0", "Too many connections from your network")
+        elif seat is Full.RATE:
+            self._end_with(talk, "4.7.0", "Connections from your network come too fast")
+        else:
+            self._end_with(talk, "4.3.2", "Too busy; try again later")
+        return False
 
     async def _greet(self, talk: Conversation, *, is_anew: bool = False) -> bool:
         """The greeting: 220, or 421 and 554 (RFC 5321 3.1). False: the connection ends. `is_anew`: after XCLIENT."""
         door = self._door
         may_talk = is_anew or not talk.is_suspect
-        metrics.count_session()
-        seat = self._seat or door.admit(talk.session, is_suspect=talk.is_suspect)
-        if isinstance(seat, Seat):
-            self._seat = seat
-        elif seat is Full.NETWORK:
-            self._end_with(talk, "4.7.0", "Too many connections from your network")
-            return False
-        elif seat is Full.RATE:
-            self._end_with(talk, "4.7.0", "Connections from your network come too fast")
-            return False
-        if door.draining or self._seat is None:
-            self._end_with(talk, "4.3.2", "Too busy; try again later")
-            return False
         if not may_talk and (answer := await self._early_talk(talk)) is not None:
             refuse_session(talk, None, answer, reason="early-talker")
             return self._turn_away(talk, answer)
@@ -127,8 +159,7 @@ class Server(AtOnce):
             if not may_talk and self._engine.has_input and (answer := turned_away(talk)) is not None:  # during the hooks
                 refuse_session(talk, None, answer, reason="early-talker")
                 return self._turn_away(talk, answer)
-        spoken = "LMTP" if talk.session.protocol == "lmtp" else "ESMTP"
-        self._write(Reply(220, (f"{door.site.config.server.name} {spoken} mailgateway".encode(),)))
+        self._write(_greeting(door.site.config.server.name, talk.session.protocol))
         return True
 
     async def _early_talk(self, talk: Conversation) -> Reply | None:
@@ -432,7 +463,7 @@ class Server(AtOnce):
         if before is not None and "disconnect" in self._door.chain.stages:
             await self._door.chain.disconnect(before)
         metrics.count_session_end()
-        if not await self._greet(talk, is_anew=True):
+        if not self._admit(talk) or not await self._greet(talk, is_anew=True):
             self._closing = True
 
     async def _start_tls(self, talk: Conversation) -> None:

@@ -28,12 +28,15 @@ from gateway.session import ClientClass, Session
 from gateway.smtp.certificates import ServerTls
 from gateway.smtp.connections import Connections, Full, Seat, network_of
 from gateway.smtp.extensions import Known, Offer
+from gateway.smtp.looks import Looks
 from gateway.smtp.relaying import Network, contains, networks
 
 if TYPE_CHECKING:
     from gateway.smtp.paths import Path as SmtpPath
     from gateway.transaction import Recipient
 
+LINGER = 30.0
+"""Seconds a client has to take its last replies before the connection is cut."""
 LEARN_LIMIT = 5.0
 """Seconds a client's EHLO waits for a next hop that was never reached."""
 
@@ -186,6 +189,11 @@ class Door:
     sessions: set[Drained] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last session of a draining door has ended."""
+    turn: float = 1.0
+    """Seconds after which a session's limits are looked at again, at the latest."""
+    looks: Looks = field(default_factory=lambda: Looks(1.0, 1.0))
+    last_looks: Looks = field(default_factory=lambda: Looks(LINGER, LINGER))
+    """At sessions that have ended, whose clients may not take their last replies."""
     offers: dict[tuple[bool, ...], Offer] = field(default_factory=dict)
     """What was offered last to each kind of client: under TLS, believed, authenticated, private."""
     requires_certificate: bool = False
@@ -194,10 +202,15 @@ class Door:
     @classmethod
     def open(cls, site: Site, config: ListenerConfig, chain: Chain, *, directory: Path | None = None) -> Door:
         """A door with its networks and certificates read. OSError, ssl.SSLError or ValueError when the latter cannot be used."""
+        limits = site.config.limits
+        turn = min(limits.idle, limits.content_idle, limits.session_time, limits.rate_window, limits.envelope_reply)
         return cls(
             site=site,
             config=config,
             chain=chain,
+            turn=turn,
+            looks=Looks(0.75 * turn, turn),
+            last_looks=Looks(LINGER, 1.25 * LINGER),
             tls=ServerTls(config.tls, directory=directory) if config.tls is not None else None,
             requires_certificate=config.tls is not None and config.tls.client_certificates == "require",
             proxies=networks(config.trusted_proxies),

@@ -8,6 +8,9 @@ from gateway.smtp.replies import Reply, reply
 from gateway.smtp.states import NEVER, SPOKEN
 from gateway.smtp.transactions import abandon
 
+_OK = reply(250, "2.0.0", "Ok")
+_BYE = reply(221, "2.0.0", "Bye")
+
 
 def rset(talk: Conversation, command: Command) -> Reply:
     """The transaction is void, here and at the next hop."""
@@ -15,13 +18,13 @@ def rset(talk: Conversation, command: Command) -> Reply:
         return talk.ours(501, "5.5.4", "Syntax: RSET")
     abandon(talk, why="rset")
     talk.forget_forwarded()
-    return reply(250, "2.0.0", "Ok")
+    return _OK
 
 
 def noop(talk: Conversation, command: Command) -> Reply:
     """Nothing; an argument is allowed (RFC 5321 4.1.1.9)."""
     del talk, command
-    return reply(250, "2.0.0", "Ok")
+    return _OK
 
 
 def never(talk: Conversation, command: Command) -> Reply:
@@ -50,4 +53,4 @@ def quit_(talk: Conversation, command: Command) -> Reply:
     """The end."""
     del command
     abandon(talk, why="quit")
-    return reply(221, "2.0.0", "Bye")
+    return _BYE

@@ -13,7 +13,7 @@ import pytest
 from gateway.config.models import Config
 from gateway.content import Content
 from gateway.errors import StorageError
-from gateway.smtp import server
+from gateway.smtp import server, site
 from gateway.smtp.intake import Intake
 from gateway.testing.in_process import InProcessGateway
 from gateway.testing.wire import Party, connect
@@ -119,7 +119,7 @@ async def test_a_network_that_comes_too_often(tmp_path: Path) -> None:
 
 
 async def test_a_connection_that_does_not_close_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "LINGER", 0.1)
+    monkeypatch.setattr(site, "LINGER", 0.1)
     async with InProcessGateway(config(tmp_path), directory=tmp_path) as gateway:
         client = await connect(gateway.port())
         await client.line()
