@@ -6,7 +6,6 @@ Only where a part's charset or encoding cannot carry the footer is that part wri
 from __future__ import annotations
 
 import base64
-import html as html_library
 import quopri
 import re
 from dataclasses import dataclass
@@ -63,7 +62,9 @@ class Footer:
     @property
     def in_html(self) -> str:
         """HTML that every charset can carry."""
-        made = "<hr>\n<p>" + "<br>\n".join(map(html_library.escape, self.lines)) + "</p>"
+        from html import escape
+
+        made = "<hr>\n<p>" + "<br>\n".join(map(escape, self.lines)) + "</p>"
         return (self.html or made).strip().encode("ascii", "xmlcharrefreplace").decode()
 
     def edits(self, message: Message, *, breaks_signatures: bool = False) -> tuple[Edit, ...]:
@@ -232,7 +233,11 @@ def _quoted(octets: bytes) -> bytes:
 
 def _said(text: str, *, is_html: bool) -> str:
     """The characters alone: however it was wrapped, quoted or written in HTML."""
-    return _NOT_SAID.sub("", html_library.unescape(_ANY_TAG.sub("", text)) if is_html else text)
+    if is_html:
+        from html import unescape
+
+        text = unescape(_ANY_TAG.sub("", text))
+    return _NOT_SAID.sub("", text)
 
 
 def _is_like_ascii(codec: str) -> bool:

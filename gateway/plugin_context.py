@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import multiprocessing
-import multiprocessing.process
 import os
 import re
 import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar
@@ -22,12 +20,14 @@ import structlog
 from gateway.context import Context, DnsAnswer, Metrics, Resolver, Store
 from gateway.discovery import install_site_modules, loaded_site_files
 from gateway.errors import DnsError, PluginError, StorageError
-from gateway.files.openers import Openers
-from gateway.files.opening import open_files
 from gateway.files.values import FileBounds, Opened
 
 if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing.process import BaseProcess
+
     from gateway.config.models import Config
+    from gateway.files.openers import Openers
     from gateway.message import Message
 
 P = ParamSpec("P")
@@ -192,6 +192,9 @@ class PluginContexts:
 
     async def open_files(self, plugin: str, message: Message) -> Opened:
         """The files of a message. PluginError."""
+        from gateway.files.openers import Openers  # like the pool, for plugins alone (`server.preload`)
+        from gateway.files.opening import open_files
+
         if self._openers is None:
             self._openers = Openers()
         opened = partial(self._openers.open, plugin, message.content, self.file_bounds)
@@ -227,6 +230,9 @@ class PluginContexts:
 
 def _new_pool() -> ProcessPoolExecutor:
     """Processes started fresh: a fork of a worker would keep its sockets."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
     return ProcessPoolExecutor(
         max_workers=2,
         mp_context=multiprocessing.get_context("spawn"),
@@ -240,12 +246,14 @@ def _begin(site_files: dict[str, tuple[str, bytes]]) -> None:
     """In a process of the pool: end with the worker, however it ends; know the site's modules."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the worker decides
     install_site_modules(site_files)
-    parent = multiprocessing.parent_process()
+    from multiprocessing import parent_process
+
+    parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
 
 
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+def _end_with(parent: BaseProcess) -> None:
     parent.join()
     os._exit(0)
 

@@ -15,14 +15,13 @@ from gateway.config.problems import dotted, problems_from_pydantic
 from gateway.context import Context
 from gateway.discovery import DiscoveryError, Found, Origin, choose, entry_points, load, site_files
 from gateway.errors import ConfigError, ConfigProblem, OptionError
-from gateway.isolation.proxy import IsolatedPlugin, isolate
-from gateway.isolation.start import Start
 from gateway.plugin import Plugin, PluginOptions
 from gateway.registration import nearest, objections
 from gateway.session import ClientClass
 
 if TYPE_CHECKING:
     from gateway.config.models import Config
+    from gateway.isolation.start import Start
 
 Key = tuple[str | int, ...]
 Locate = Callable[[Key], tuple[str, int | None]]
@@ -93,8 +92,11 @@ class Reading:
         """The plugin itself; None when its own constructor refuses."""
         try:
             plugin = use.found.kind(use.options, name=use.name, context=contexts(use.name))
-            if use.start is not None and isinstance(plugin, IsolatedPlugin):
-                plugin.connect_to(use.start)
+            if use.start is not None:
+                from gateway.isolation.proxy import IsolatedPlugin
+
+                if isinstance(plugin, IsolatedPlugin):
+                    plugin.connect_to(use.start)
         except ConfigError as error:
             self.problems += error.problems
         except OptionError as error:
@@ -185,6 +187,9 @@ class Reading:
         except OSError as error:
             self.object_to(place, str(error), "a file that can be read")
             return None
+        from gateway.isolation.proxy import isolate  # where a plugin has a process of its own: most have none
+        from gateway.isolation.start import Start
+
         start = Start(
             name=name,
             origin=origin,

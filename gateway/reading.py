@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 from gateway.flowed import unflow
-from gateway.hypertext import read_html
 from gateway.mime import Bounds, Part
 from gateway.redirectors import unwrap
 from gateway.urls import find_urls
@@ -51,6 +50,8 @@ def read(parts: Iterable[Part], bounds: Bounds) -> Reading:
         if part.charset:
             charsets.setdefault(part.charset[:60].lower())
         if part.content_type == "text/html":
+            from gateway.hypertext import read_html  # for plugins alone (`server.preload`)
+
             found = read_html(text, max_links=bounds.urls + 1)
             text = found.text
             links += found.links

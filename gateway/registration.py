@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -27,7 +26,9 @@ def new_manager() -> pluggy.PluginManager:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """The name most like this one, or ``."""
-    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    from difflib import get_close_matches  # for mistakes
+
+    found = get_close_matches(name, list(names), n=1, cutoff=0.6)
     return found[0] if found else ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import types
@@ -73,8 +72,10 @@ def mistake_in_toml(error: Exception) -> tuple[int | None, str, str]:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """The right name most like this one, or an empty string."""
+    from difflib import get_close_matches  # for mistakes
+
     candidates = sorted(names)
-    found = difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=0.6)
+    found = get_close_matches(name.lower(), candidates, n=1, cutoff=0.6)
     longer = [candidate for candidate in candidates if len(name) > 2 and candidate.startswith(name.lower())]
     return (found or longer or [""])[0]
 

@@ -13,6 +13,7 @@ from gateway.config.models import Config
 from gateway.server import logs
 from gateway.server.directory import RunDirectory
 from gateway.server.listeners import Reserved, show_address
+from gateway.server.preload import preload
 from gateway.server.process import Assignment
 from gateway.server.slots import Slot, Slots
 
@@ -112,6 +113,7 @@ class Resources:
 
     def _worker(self, slot: Slot) -> Child:
         def work() -> int:
+            preload(self.loaded.config)  # nothing is left of it to do where several workers have it in common
             from gateway.server import worker
 
             assignment = Assignment(  # as things are at the fork

@@ -1,4 +1,8 @@
-"""What the supervisor imports before it forks, so that its workers share the pages: what this configuration is going to use."""
+"""What this configuration is going to use, imported before anything is served: no message waits for an import.
+
+The supervisor does so before it forks several workers, which then share the pages. A single worker does it for itself: what it writes to
+would be in memory twice, once as it was in the supervisor.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +17,32 @@ if TYPE_CHECKING:
     from gateway.config.models import Config
 
 BUNDLED = "gateway.plugins."
+FOR_PLUGINS = (
+    "gateway.hypertext",
+    "gateway.files.openers",
+    "gateway.files.opening",
+    "concurrent.futures.process",
+    "multiprocessing.popen_spawn_posix",
+)
+"""What only plugins ask for: the text of HTML, files in files, a pool of processes."""
 
 
 def preload(config: Config) -> None:
     """Import it. What cannot be imported is left to the worker, which says why."""
-    for module in _modules(config):
+    for module in modules(config):
         with suppress(Exception):  # a plugin's dependencies may do anything while they are imported
             importlib.import_module(module)
 
 
-def _modules(config: Config) -> Iterator[str]:
+def modules(config: Config) -> Iterator[str]:
+    """Their names."""
     yield "gateway.server.worker"
     if config.server.uvloop:
         yield "uvloop"
     if any(listener.tls is not None and listener.tls.client_certificates != "none" for listener in config.listener):
         yield "cryptography.x509"
+    if config.plugins or any(listener.plugins for listener in config.listener):
+        yield from FOR_PLUGINS
     yield from plugin_modules(config)
 
 

@@ -110,7 +110,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Start everything and stay until all has ended."""
-        preload(self._config)
+        if len(self._slots) > 1:
+            preload(self._config)
         from gateway import metrics
 
         self._ended = metrics.WORKERS_ENDED

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.cli.commands import app
 from tests import arc_chains
 from tests.docs.blocks import TOP, Block, of_page
 from tests.docs.test_blocks import completed

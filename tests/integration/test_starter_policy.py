@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.cli.commands import app
 from gateway.config.load import load
 from gateway.content import Content
 from gateway.dns import CachingResolver

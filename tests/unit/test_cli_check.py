@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from gateway.cli import app
+from gateway.cli.commands import app
 from gateway.cli.tree import render
 from gateway.trace import Record, Trace
 from gateway.verdict import reject

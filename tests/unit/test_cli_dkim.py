@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.cli import app
+from gateway.cli.commands import app
 from gateway.cli.dkim import _check, _sample
 from gateway.mailauth import SigningKey, read_key_file
 from gateway.testing import FakeResolver

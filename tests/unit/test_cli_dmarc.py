@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.cli import app, dmarc
+from gateway.cli import dmarc
+from gateway.cli.commands import app
 from gateway.config.models import DmarcReportsConfig
 from gateway.journal import Journal
 from tests.dmarc_records import NOON, a_finding, a_record

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.cli import app, learn
+from gateway.cli import learn
+from gateway.cli.commands import app
 from gateway.content import Content
 from gateway.learning import Memory, Status, lesson_of, read_message
 from gateway.message import Message

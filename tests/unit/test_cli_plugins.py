@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.cli import app
+from gateway.cli.commands import app
 from gateway.cli.plugins import options
 from gateway.cli.plugins.samples import samples
 

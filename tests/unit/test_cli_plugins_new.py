@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.cli import app
+from gateway.cli.commands import app
 from gateway.cli.plugins import making
 from tests.unit.test_wheel import _has_setuptools
 

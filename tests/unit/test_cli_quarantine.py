@@ -15,7 +15,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway import add_header
-from gateway.cli import app, terminal
+from gateway.cli import terminal
+from gateway.cli.commands import app
 from gateway.cli.tree import edit_line
 from gateway.content import Content
 from gateway.core import NONE, STATUS

@@ -178,7 +178,7 @@ def test_a_script_large_content_and_content_without_an_end(place: Path) -> None:
 def test_what_is_wrong_is_said(place: Path, options: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    from gateway.cli import app
+    from gateway.cli.commands import app
 
     monkeypatch.chdir(place)
     monkeypatch.setenv("COLUMNS", "300")

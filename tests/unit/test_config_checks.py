@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.cli.commands import app
 from gateway.config.addresses import ServerAddress, is_loopback, parse_bind, parse_server
 from gateway.config.checks import file_system, state_is_durable, warnings
 from gateway.config.lines import index_lines
