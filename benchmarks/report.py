@@ -169,11 +169,14 @@ def _compiled(bar: bars.Bar, with_core: Results) -> str:
 
 def lag_line(results: Results) -> str:
     """One sentence for all loads, or nothing."""
-    looks = sum(bars.looks(results).values())
-    if not looks:
-        return ""
-    said = ", ".join(f"{name} {bars.lag(results, part):g} ms" for name, part in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)))
-    return f"The loops of the gateways under load were late by at most: {said} ({looks:,.0f} looks)."
+    said = []
+    for kind, word in (("late", "late by"), ("held", "held for")):
+        if looks := sum(bars.looks(results, kind).values()):
+            parts = (
+                f"{name} {bars.lag(results, kind, part):g} ms" for name, part in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))
+            )
+            said.append(f"{word} at most {', '.join(parts)} ({looks:,.0f} looks)")
+    return f"The loops of the gateways under load were {', and '.join(said)}." if said else ""
 
 
 def page(results: Results, plots: Sequence[str] = ()) -> str:

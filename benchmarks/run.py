@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import haproxy, mail_servers
-from benchmarks.bars import LATE
+from benchmarks.bars import LOOKS
 from benchmarks.lag import looks
 from benchmarks.results import DIRECT, HAPROXY, HARAKA, POSTFIX, WORKERS, Results
 from benchmarks.ways import Failed, Load, Used, Way, free_port, gateway, program, running, send, use, wait_for
@@ -116,13 +116,14 @@ class Run:
 
     @contextlib.contextmanager
     def watched(self, work: str, way: Way) -> Iterator[None]:
-        """How late the loops of a gateway are meanwhile is noted."""
-        before = looks(way.state) if way.state else Counter[float]()
+        """How late the loops of a gateway are meanwhile, and how long held, is noted."""
+        before = looks(way.state) if way.state else Counter[tuple[str, float]]()
         yield
         if way.state:
             time.sleep(0.3)  # they are written down four times a second
             found = looks(way.state)
-            self.results.note(work, way.name, **{f"{LATE}{edge:g}": found[edge] - before[edge] for edge in found})
+            figures = {f"{LOOKS[kind]}{edge:g}": count - before[kind, edge] for (kind, edge), count in found.items()}
+            self.results.note(work, way.name, **figures)
 
     def use(self, work: str, way: Way, load: Load, message: Path | None = None) -> Used | None:
         """A load, if it comes through."""

@@ -52,6 +52,9 @@ TRANSACTION_SECONDS = Histogram(
 LOOP_LAG = Histogram(
     "mailgateway_loop_lag_seconds", "By how much the loop of a worker was late, looked at by a timer.", buckets=_LATE
 )
+LOOP_HELD = Histogram(
+    "mailgateway_loop_held_seconds", "The part of each lag that was not spent waiting for a core of the machine.", buckets=_LATE
+)
 OCTETS = Counter("mailgateway_content_octets", "Octets of content taken in.")
 REPLIES = Counter("mailgateway_replies", "Replies given to clients.", ["command", "code"])
 PLUGIN_SECONDS = Histogram("mailgateway_plugin_seconds", "Time in a plugin's hook.", ["plugin", "hook"], buckets=_SECONDS)
@@ -137,6 +140,10 @@ _lags: Tally[int] = Tally()
 """By bucket."""
 _lag: list[float] = []
 """Of the looks noted."""
+_holds: Tally[int] = Tally()
+"""By bucket."""
+_hold: list[float] = []
+"""Of the looks noted."""
 _plugin_times: Tally[tuple[str, str, int]] = Tally()
 """By plugin, hook and bucket."""
 _plugin_time: defaultdict[tuple[str, str], float] = defaultdict(float)
@@ -205,10 +212,12 @@ def observe_transaction(seconds: float) -> None:
     _time.append(seconds)
 
 
-def observe_loop_lag(seconds: float) -> None:
-    """A timer of a worker came so late."""
-    _lags[bisect_left(_LATE, seconds)] += 1
-    _lag.append(seconds)
+def observe_loop_lag(late: float, held: float) -> None:
+    """A timer of a worker came so many seconds late; so many of them the worker did not wait for a core."""
+    _lags[bisect_left(_LATE, late)] += 1
+    _lag.append(late)
+    _holds[bisect_left(_LATE, held)] += 1
+    _hold.append(held)
 
 
 def flush() -> None:
@@ -247,6 +256,10 @@ def _flush_times() -> None:
         LOOP_LAG._buckets[bucket].inc(_lags.pop(bucket))  # noqa: SLF001 - see above
     LOOP_LAG._sum.inc(sum(_lag))  # noqa: SLF001 - see above
     _lag.clear()
+    for bucket in tuple(_holds):
+        LOOP_HELD._buckets[bucket].inc(_holds.pop(bucket))  # noqa: SLF001 - see above
+    LOOP_HELD._sum.inc(sum(_hold))  # noqa: SLF001 - see above
+    _hold.clear()
 
 
 def observe_plugin(plugin: str, hook: str, seconds: float) -> None:

@@ -32,15 +32,18 @@ def test_the_lag_of_the_loop_is_counted_as_observe_would(monkeypatch: pytest.Mon
         (family,) = one.collect()
         return [(s.name, s.labels.get("le", ""), s.value) for s in family.samples if not s.name.endswith("_created")]
 
-    noted, observed = (Histogram("lag", "-", buckets=metrics._LATE, registry=None) for _ in range(2))
+    noted, observed, holds, held = (Histogram("lag", "-", buckets=metrics._LATE, registry=None) for _ in range(4))
     metrics.flush()  # what other tests of this process have noted
     monkeypatch.setattr(metrics, "LOOP_LAG", noted)
+    monkeypatch.setattr(metrics, "LOOP_HELD", holds)
     for seconds in [0.0, 0.001, 0.0011, 0.01, 6.0]:
-        metrics.observe_loop_lag(seconds)
+        metrics.observe_loop_lag(seconds, seconds / 2)
         observed.observe(seconds)
+        held.observe(seconds / 2)
     metrics.flush()
     metrics.flush()
     assert samples(noted) == samples(observed)
+    assert samples(holds) == samples(held)
     assert sum(value for name, _, value in samples(noted) if name == "lag_count") == 5
 
 
