@@ -42,6 +42,8 @@ _NOBODY: set[LookedAt] = set()
 """The group of a connection before it has one; nobody is ever in it."""
 PAUSE_AT = 256 * 1024
 """Octets of unread commands at which the client has to wait."""
+MUCH = 200_000
+"""Octets of a read behind which there are probably more: uvloop fills 256,000 and then reads the same connection again, up to 32 times in a row."""
 
 
 @dataclass(slots=True)
@@ -242,9 +244,18 @@ class Border(SMTP):
                 self._content_ended = engine.stream is None
             if self._content_ended or intake.must_close:
                 self._wake()
+            elif len(data) > MUCH and not self._reading_paused:
+                self.transport.pause_reading()  # type: ignore[union-attr] # the stubs know a base transport only
+                self.loop.call_soon(self._read_on)
         if engine.has_input and engine.pending > PAUSE_AT and (self._owed or not self._parked) and not self._reading_paused:
             self._reading_paused = True
             self.transport.pause_reading()  # type: ignore[union-attr] # the stubs know a base transport only
+
+    def _read_on(self) -> None:
+        """The others have had their turn."""
+        transport = self.transport
+        if not (self._reading_paused or self._lost or transport is None or transport.is_closing()):
+            transport.resume_reading()  # type: ignore[attr-defined] # the stubs know a base transport only
 
     def eof_received(self) -> bool | None:
         """The client sends no more; what it sent is still answered."""
