@@ -1,8 +1,8 @@
 """SQLite under quarantine, journal, ledger and store: one writer a process, many processes, errors mapped to StorageError.
 
 A write is a function run whole in a thread of its own: no `await` lies between BEGIN IMMEDIATE and COMMIT, so a loop that
-hangs never holds the lock that every other worker waits for. Reads go through SQLAlchemy's async engine (aiosqlite) and hold
-nobody up, since the file is in WAL mode. It is imported with the first read: it brings the ORM, which most workers never need.
+hangs never holds the lock that every other worker waits for. Reads have threads too, and hold nobody up, since the file is in WAL mode.
+SQLAlchemy's asynchronous engine would do the same, and bring the ORM: 6 MB for each worker.
 """
 
 from __future__ import annotations
@@ -16,16 +16,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, MetaData, UpdateBase, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from gateway.errors import StorageError
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
 T = TypeVar("T")
 
@@ -62,6 +59,19 @@ def mapped(what: str, directory: Path) -> Iterator[None]:
         raise StorageError(f"{what}: {origin}", full=is_full(error, directory)) from error
 
 
+def _engine(file: Path, connections: int, synchronous: str, **more: Any) -> Engine:
+    """With so many connections at most, which threads of ours use in turn."""
+    engine = create_engine(
+        URL.create("sqlite", database=str(file)),
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "timeout": BUSY, **more},
+    )
+    _set_pragmas(engine, synchronous)
+    return engine
+
+
 def _set_pragmas(engine: Engine, synchronous: str) -> None:
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: object) -> None:
@@ -79,19 +89,11 @@ class Database:
     def __init__(self, file: Path, metadata: MetaData, *, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> None:
         self.file = file
         self._metadata = metadata
-        self._writer: Engine = create_engine(
-            URL.create("sqlite", database=str(file)),
-            poolclass=QueuePool,
-            pool_size=1,
-            max_overflow=0,
-            connect_args={"check_same_thread": False, "isolation_level": None, "timeout": BUSY},
-        )
-        _set_pragmas(self._writer, synchronous)
+        self._writer = _engine(file, 1, synchronous, isolation_level=None)
         event.listen(self._writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        self._synchronous = synchronous
-        self._reader: AsyncEngine | None = None
-        self._making_reader = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{file.stem}")
+        self._reader = _engine(file, READERS, synchronous)
+        self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix=f"sqlite-{file.stem}-read")
 
     async def open(self) -> None:
         """Create directory, file and tables where they are missing. StorageError."""
@@ -137,19 +139,11 @@ class Database:
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run a function that only reads. StorageError."""
         with mapped(f"cannot read {self.file}", self.file.parent):
-            async with self._making_reader:
-                if self._reader is None:
-                    self._reader = await asyncio.to_thread(self._make_reader)
-            async with self._reader.connect() as connection:
-                return await connection.run_sync(work)
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._read_now, work)
 
-    def _make_reader(self) -> AsyncEngine:
-        """In a thread: the import takes a tenth of a second, for which no loop stands still."""
-        from sqlalchemy.ext.asyncio import create_async_engine
-
-        reader = create_async_engine(URL.create("sqlite+aiosqlite", database=str(self.file)), pool_size=READERS)
-        _set_pragmas(reader.sync_engine, self._synchronous)
-        return reader
+    def _read_now(self, work: Callable[[Connection], T]) -> T:
+        with self._reader.connect() as connection:
+            return work(connection)
 
     def reset(self) -> None:
         """Forget the writer's connection: the file may have been replaced. Called in the writer's thread."""
@@ -163,9 +157,9 @@ class Database:
         """Wait for the writer and close every connection."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._writer.dispose)
-        if self._reader is not None:
-            await self._reader.dispose()
+        await loop.run_in_executor(self._readers, self._reader.dispose)
         self._thread.shutdown(wait=False)
+        self._readers.shutdown(wait=False)
 
 
 def storable(text: str) -> str:
