@@ -61,7 +61,9 @@ def test_show(here: Path) -> None:
     output = call("show", "tickets").output
     assert output.startswith("tickets: Tickets: holds mail without a number.\n")
     assert "source    file " in output
-    assert "mailgateway_site.tickets:Tickets (tickets.py:16)" in output
+    assert re.search(
+        r"mailgateway_site\.tickets(@\d+)?:Tickets \(tickets\.py:16\)", output
+    )  # `@2` where another test has one still
     assert "version   2.1" in output
     assert "gives     fact.ticket" in output
     rows = [re.split(r"\s{2,}", line.strip()) for line in output.splitlines()]
