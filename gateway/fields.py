@@ -14,6 +14,7 @@ from gateway.words import decode_octets, decode_words, unfold
 
 # RFC 5322 2.2, 4.5 for space before the colon, 2.2.3: a line that begins with a space or tab continues the field.
 _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+(:)[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
+_BODY = re.compile(rb"[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+\n?+)")
 _COLON = re.compile(rb"[\x00-\x09\x0b-\x20]*+:")
 _REST = re.compile(rb"[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
 # MTAs take `From someone …` on the first line for a mailbox's separator, not for a field.
@@ -64,8 +65,7 @@ class HeaderField:
     def unfolded(self) -> str:
         """The body on one line, encoded words as they are; at most MAX_VALUE octets of it."""
         start = self.colon + 1
-        body = self._content.octets[start : min(self.end, start + MAX_VALUE)].strip(b" \t\r\n")
-        return decode_octets(unfold(body) if b"\n" in body else body)
+        return _on_one_line(self._content.octets[start : min(self.end, start + MAX_VALUE)])
 
     @property
     def value(self) -> str:
@@ -76,6 +76,11 @@ class HeaderField:
 
     def __repr__(self) -> str:
         return f"HeaderField({self.name!r}, {self.start}, {self.end})"
+
+
+def _on_one_line(body: bytes) -> str:
+    body = body.strip(b" \t\r\n")
+    return decode_octets(unfold(body) if b"\n" in body else body)
 
 
 class HeaderSection:
@@ -123,18 +128,19 @@ class HeaderSection:
             self._lowered = b"\n" + self._content.octets[: self.body_offset].lower()
         return self._lowered
 
-    def first(self, name: bytes) -> HeaderField | None:
-        """The topmost field of this name in lower case, of a section that begins the content. Nothing is listed for it."""
+    def text_of(self, name: bytes) -> str | None:
+        """`unfolded` of the topmost field of this name in lower case, where the section begins the content. Nothing is listed for it."""
         if self._fields is not None or self.end > MAX_BEYOND:  # a long one is not copied for it
             wanted = name.decode("ascii")
-            return next((one for one in self.fields if one.name.lower() == wanted), None)
+            return next((one.unfolded for one in self.fields if one.name.lower() == wanted), None)
+        lowered, octets = self.lowered, self._content.octets
         before = b"\n" + name
-        at = self.lowered.find(before, self.top)
+        at = lowered.find(before, self.top)
         while at >= 0:
-            found = _FIELD.match(self._content.octets, at, self._listed)
-            if found is not None and found.end(1) - at == len(name):
-                return HeaderField(self._content, found[1].decode("ascii"), at, found.start(2), found.end())
-            at = self.lowered.find(before, at + 1)
+            body = _BODY.match(octets, at + len(name), self._listed)
+            if body is not None:
+                return _on_one_line(body[1][:MAX_VALUE])
+            at = lowered.find(before, at + 1)
         return None
 
 

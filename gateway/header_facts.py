@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gateway.authors import HeaderAddress, addresses, domain_of, named_addresses
 from gateway.fields import MAX_VALUE, HeaderField
+from gateway.words import decode_words
 
 if TYPE_CHECKING:
     from gateway.mime import Bounds
@@ -50,22 +51,21 @@ class HeaderFacts:
         """All fields of this name, from the top."""
         return tuple(self._by_name.get(name.lower(), ()))
 
-    def _topmost(self, name: bytes) -> HeaderField | None:
-        """As `field`, of a name in lower case: for the two that every message is asked for."""
-        return self.field(name.decode("ascii"))
+    def _text_of(self, name: bytes) -> str | None:
+        """`unfolded` of the topmost field of this name in lower case: for the two that every message is asked for."""
+        found = self.field(name.decode("ascii"))
+        return None if found is None else found.unfolded
 
     @property
     def subject(self) -> str:
         """Decoded; `` when there is none."""
-        found = self._topmost(b"subject")
-        return found.value if found is not None else ""
+        return decode_words(self._text_of(b"subject") or "")
 
     @property
     def message_id(self) -> str:
         """With its angle brackets (RFC 5322 3.6.4); what stands there when it has none; `` when there is none."""
         if self._message_id is None:  # no cached_property: see Message.header
-            found = self._topmost(b"message-id")
-            text = found.unfolded if found is not None else ""
+            text = self._text_of(b"message-id") or ""
             match = _MESSAGE_ID.search(text)
             self._message_id = match[0] if match else text[:998]
         return self._message_id

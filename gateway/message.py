@@ -84,8 +84,8 @@ class Message(HeaderFacts):
         """All header fields, from the top."""
         return self.header.fields
 
-    def _topmost(self, name: bytes) -> HeaderField | None:
-        return self.field(name.decode("ascii")) if "_by_name" in self.__dict__ else self.header.first(name)
+    def _text_of(self, name: bytes) -> str | None:
+        return super()._text_of(name) if "_by_name" in self.__dict__ else self.header.text_of(name)
 
     @property
     def body_offset(self) -> int:

@@ -9,6 +9,7 @@ import binascii
 import re
 from collections.abc import Iterable, Iterator
 from encodings.aliases import aliases
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
@@ -35,6 +36,8 @@ _MORE = {
 """Names of charsets that Python does not have."""
 _CODECS = (frozenset(aliases.values()) | {"cp874", "utf_8", "latin_1", "ascii", "utf_16", "utf_32", "utf_7"}) - _NOT_TEXT
 _MAX_PARAMETERS = 200
+_MAX_CHARSET = 60
+"""Characters of a name whose codec is remembered."""
 
 
 def unfold(octets: bytes) -> bytes:
@@ -52,6 +55,15 @@ def decode_octets(octets: bytes) -> str:
 
 def codec_of(charset: str) -> str:
     """The name of the codec for a charset, or `` for one that cannot be read."""
+    return _usual_codec(charset) if len(charset) <= _MAX_CHARSET else _codec(charset)
+
+
+@lru_cache(maxsize=128)
+def _usual_codec(charset: str) -> str:
+    return _codec(charset)
+
+
+def _codec(charset: str) -> str:
     # codecs.lookup remembers every name it was asked: only names known beforehand get there.
     name = _NO_LETTERS.sub("_", charset.lower().partition("*")[0]).strip("_")
     name = _PREFIX.sub("", name)
@@ -74,6 +86,11 @@ def decode_charset(octets: bytes, charset: str) -> str:
 
 def decode_base64(octets: bytes) -> bytes:
     """What can be read of base64 (RFC 2045 6.8): foreign octets and wrong padding are passed over."""
+    if len(octets) <= _PIECE:
+        clean = octets.translate(None, _NOT_BASE64)
+        odd = len(clean) % 4
+        # Six bits alone are no octet.
+        return binascii.a2b_base64(clean + b"=" * (4 - odd) if odd > 1 else clean[:-1] if odd else clean)
     # In a thread, others get their turn between two pieces.
     return b"".join(base64_pieces(octets[at : at + _PIECE] for at in range(0, len(octets), _PIECE)))
 
@@ -102,8 +119,9 @@ def decode_words(text: str) -> str:
         between = text[at : word.start()]
         if between.strip() or at == 0 or word[1].lower() != charset:
             # Words of one charset that follow each other are joined first: a character may be cut in two.
-            result.append(decode_charset(b"".join(pending), charset))
-            pending.clear()
+            if pending:
+                result.append(decode_charset(b"".join(pending), charset))
+                pending.clear()
             if between.strip() or at == 0:
                 result.append(between)
         pending.append(_word_octets(word[2], word[3]))

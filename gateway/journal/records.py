@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import zlib
 from functools import cache
+from json.encoder import encode_basestring_ascii as quoted
+from operator import itemgetter
 from typing import Any, cast
 
 from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 from gateway.sqlite import storable
-from gateway.trace import Record
+from gateway.trace import RecipientRecord, Record
 
 metadata = MetaData()
 
@@ -49,18 +51,70 @@ MAX_COLUMN = 100_000
 _encode = json.JSONEncoder(separators=(",", ":"), default=str).encode  # made once: `dumps` makes one for each record
 
 
+def _object(shape: type) -> str:
+    """A JSON object with a place for each value: the names are written once, not for each record."""
+    return "{" + ",".join(f'"{name}":%s' for name in shape.__annotations__) + "}"
+
+
+_RECORD, _RECIPIENT = _object(Record), _object(RecipientRecord)
+_SIZE = len(Record.__annotations__)
+_recipient_values = itemgetter(*RecipientRecord.__annotations__)
+
+
+def json_of(record: Record) -> str:
+    """As JSON's encoder writes it, in half the time where the values are what their types say."""
+    try:
+        return _plain_json(record) if len(record) == _SIZE else _encode(record)
+    except (KeyError, TypeError):
+        return _encode(record)
+
+
+def _plain_json(record: Record) -> str:
+    rows, parameters, steps = record["recipients"], record["parameters"], record["steps"]
+    return _RECORD % (
+        quoted(record["id"]),
+        quoted(record["session"]),
+        float.__repr__(record["time"]),
+        float.__repr__(record["duration_ms"]),
+        quoted(record["listener"]),
+        quoted(record["client"]),
+        quoted(record["helo"]),
+        quoted(record["identity"]),
+        quoted(record["tls"]),
+        quoted(record["reverse_path"]),
+        _encode(parameters) if parameters else "[]",
+        "[" + ",".join([_RECIPIENT % tuple(map(quoted, _recipient_values(row))) for row in rows]) + "]",
+        quoted(record["message_id"]),
+        quoted(record["subject"]),
+        int.__repr__(record["size"]),
+        quoted(record["verdict"]),
+        quoted(record["plugin"]),
+        quoted(record["reason"]),
+        quoted(record["reply"]),
+        quoted(record["next_hop"]),
+        quoted(record["next_hop_reply"]),
+        quoted(record["queue_id"]),
+        quoted(record["generation"]),
+        _encode(steps) if steps else "[]",
+        int.__repr__(record["steps_dropped"]),
+    )
+
+
 def _column(text: str) -> str:
-    return storable(text[:MAX_COLUMN].lower())
+    text = text[:MAX_COLUMN].lower()
+    return text if text.isascii() else storable(text)
 
 
 def row_of(record: Record) -> Row:
     """A record as the values of INSERT. Raises what a wrong record raises: KeyError, TypeError, ValueError."""
-    octets = _encode(record).encode()
+    octets = json_of(record).encode()
+    rows = record["recipients"]
+    paths = rows[0]["forward_path"] if len(rows) == 1 else "\n".join([row["forward_path"] for row in rows])
     return (
         storable(record["id"]),
         float(record["time"]),
         _column(record["reverse_path"]),
-        _column("\n".join(recipient["forward_path"] for recipient in record["recipients"])),
+        _column(paths),
         _column(record["client"]),
         storable(record["verdict"]),
         _column(record["message_id"]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import select
@@ -17,6 +18,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, MutableMapping
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, cast
 
 import structlog
@@ -36,6 +39,8 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 _LEVEL_OF = {"warn": "warning", "exception": "error", "fatal": "critical", "failure": "error"}
 _NUMBERS = frozenset({int, float, bool, type(None)})
+_MAX_NAMES = 50
+"""Values in a line whose names are remembered together."""
 _encode = json.JSONEncoder().encode
 Event = MutableMapping[str, Any]
 Render = Callable[[Event], str]
@@ -72,8 +77,25 @@ def _bounded(value: object) -> object:
             return _cut(str(value))
 
 
+@lru_cache(maxsize=256)
+def _object(names: tuple[str, ...]) -> str:
+    """A JSON object with a place for each value: lines of one kind have the same names."""
+    return "{" + ", ".join([quoted(name).replace("%", "%%") + ": %s" for name in names]) + "}"
+
+
+def _value(value: object) -> str:
+    if type(value) is float and math.isfinite(value):
+        return float.__repr__(value)
+    return _encode(value if type(value) in _NUMBERS else _bounded(value))
+
+
 def render_json(event: Event) -> str:
     """One JSON object, in ASCII: nothing in it ends a line, and a reader gets the very text back."""
+    if "exception" not in event and len(event) <= _MAX_NAMES:
+        values = [quoted(one) if type(one) is str else one if type(one) is int else _value(one) for one in event.values()]
+        line = _object(tuple(event)) % tuple(values)
+        if len(line) <= MAX_VALUE:  # so no value is longer
+            return line
     exception = event.pop("exception", None)
     for value in event.values():
         if not ((type(value) is str and len(value) <= MAX_VALUE) or type(value) in _NUMBERS):
@@ -224,6 +246,24 @@ class _Foreign(logging.Handler):
         self._writer.line(self._render(event))
 
 
+def _logger_class(level: int, process: str, write: Callable[[Event], None]) -> Any:
+    """Structlog's logger of this level, whose `info` needs none of its processors: a third of what the line of a message costs."""
+    base: Any = structlog.make_filtering_bound_logger(level)
+    if level > logging.INFO:
+        return base
+
+    class Logger(base):  # type: ignore[misc] # made by a function
+        def info(self, event: str, *args: object, **facts: Any) -> Any:
+            if args or "exc_info" in facts or "stack_info" in facts:
+                return super().info(event, *args, **facts)
+            line = {"time": _now(), "level": "info", "event": event, **self._context, **facts}
+            if "process" not in line:
+                line["process"] = process
+            return write(line)
+
+    return Logger
+
+
 def configure(
     settings: ServerConfig,
     *,
@@ -247,7 +287,7 @@ def configure(
             structlog.processors.format_exc_info,
             cast("structlog.typing.Processor", finish),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=_logger_class(level, process, lambda event: writer.line(render(event))),
         logger_factory=lambda *_: _Lines(writer),
         cache_logger_on_first_use=False,
     )

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gateway.trace import RecipientRecord, Record, Trace
-
 if TYPE_CHECKING:
     from gateway.message import Message
     from gateway.session import Session
     from gateway.smtp.conversation import Refused
     from gateway.smtp.replies import Reply
+    from gateway.trace import RecipientRecord, Record
     from gateway.transaction import Recipient, Transaction
     from gateway.verdict import Decision
 
 _FATE_RANK = {"vanished": 0, "passed": 1, "delivered": 2, "deferred": 3, "discarded": 4, "held": 5, "rejected": 6}
+_FATES = {2: "delivered", 4: "deferred", 5: "rejected"}
 MAX_RESULTS = 500
 """Characters of results in a log line."""
 _QUEUE_ID = re.compile(r"queued as ([0-9A-Za-z]{4,32})")
@@ -41,15 +41,15 @@ class Ending:
 
 def queue_id(answer: Reply | None) -> str:
     """The next hop's queue ID, where its reply tells (`queued as …`)."""
-    found = _QUEUE_ID.search(answer.text) if answer is not None else None
+    if answer is None or (len(answer.lines) == 1 and b"queued as " not in answer.lines[0]):
+        return ""
+    found = _QUEUE_ID.search(answer.text)
     return found[1] if found else ""
 
 
 def fate_of(answer: Reply | None) -> str:
     """What a reply means for a recipient."""
-    if answer is None:
-        return "vanished"
-    return {2: "delivered", 4: "deferred", 5: "rejected"}.get(answer.first, "deferred")
+    return "vanished" if answer is None else _FATES.get(answer.first, "deferred")
 
 
 def build(transaction: Transaction, ending: Ending, refused: list[Refused], *, generation: str, now: float) -> Record:
@@ -57,32 +57,51 @@ def build(transaction: Transaction, ending: Ending, refused: list[Refused], *, g
 
     Recipients refused at RCPT count only where none was accepted: a message that arrived is no rejected one for a typo.
     """
-    trace = transaction.trace or Trace()
-    accepted = [_accepted(recipient, index, ending) for index, recipient in enumerate(transaction.recipients)]
-    rows = accepted + [_refused(one) for one in refused]
-    verdict, plugin, reason = _strongest(accepted or rows, ending)
-    message = ending.message
-    record = _blank(transaction.session, id_=transaction.id, began=transaction.started, generation=generation, now=now)
-    record["reverse_path"] = str(transaction.reverse_path)
-    record["parameters"] = [parameter.octets.decode("utf-8", "replace") for parameter in transaction.parameters]
-    record["recipients"] = rows
-    if message is not None:
-        record["message_id"] = message.message_id
-        record["subject"] = message.subject[:500]
-    record["size"] = ending.size
-    record["verdict"], record["plugin"], record["reason"] = verdict, plugin, reason
-    told = ending.reply or (refused[-1].reply if refused and not transaction.recipients else None)
-    record["reply"] = str(told) if told is not None else ""
-    record["next_hop"] = ending.next_hop
-    record["next_hop_reply"] = str(ending.next_hop_reply) if ending.next_hop_reply is not None else ""
-    record["queue_id"] = queue_id(ending.next_hop_reply)
-    record["steps"] = trace.step_records()
-    record["steps_dropped"] = trace.dropped
-    return record
+    rows = [_accepted(recipient, index, ending) for index, recipient in enumerate(transaction.recipients)]
+    told, answered = ending.reply, ending.next_hop_reply
+    if not rows and told is None and refused:
+        told = refused[-1].reply
+    counting = rows
+    if refused:
+        rows = rows + [_refused(one) for one in refused]
+        counting = counting or rows
+    verdict, plugin, reason = _strongest(counting, ending)
+    session, message, trace = transaction.session, ending.message, transaction.trace
+    reply = str(told) if told is not None else ""
+    # A literal, and in this place: it is made for every message, and a function with a name for each value costs twice as much.
+    return {
+        "id": transaction.id,
+        "session": session.id,
+        "time": transaction.started,
+        "duration_ms": round((now - transaction.started) * 1000, 3),
+        "listener": session.listener,
+        "client": session.client_address or _of_nobody(session),
+        "helo": session.helo,
+        "identity": session.identity,
+        "tls": "" if session.tls is None else f"{session.tls.version} {session.tls.cipher}",
+        "reverse_path": transaction.reverse_path.octets.decode("utf-8", "replace"),
+        "parameters": [parameter.octets.decode("utf-8", "replace") for parameter in transaction.parameters],
+        "recipients": rows,
+        "message_id": "" if message is None else message.message_id,
+        "subject": "" if message is None else message.subject[:500],
+        "size": ending.size,
+        "verdict": verdict,
+        "plugin": plugin,
+        "reason": reason,
+        "reply": reply,
+        "next_hop": ending.next_hop,
+        "next_hop_reply": reply if answered is told else "" if answered is None else str(answered),
+        "queue_id": "" if answered is None else queue_id(answered),
+        "generation": generation,
+        "steps": trace.step_records() if trace is not None and trace.steps else [],
+        "steps_dropped": 0 if trace is None else trace.dropped,
+    }
 
 
 def results(record: Record) -> str:
     """What authentication came to, for the log line: `spf=pass dkim=fail,pass dmarc=pass`; the evidence is in the record."""
+    if not record["steps"]:
+        return ""
     found: dict[str, dict[str, None]] = {}
     for step in record["steps"]:
         for finding in step["findings"]:
@@ -93,72 +112,85 @@ def results(record: Record) -> str:
 
 def of_session(session: Session, decision: Decision | None, answer: Reply, *, generation: str, now: float) -> Record:
     """The record of a session that was refused before there was a transaction; it bears the session's identifier."""
-    record = _blank(session, id_=session.id, began=session.started, generation=generation, now=now)
-    record["verdict"] = fate_of(answer)
-    record["plugin"] = decision.plugin if decision is not None else ""
-    record["reason"] = decision.verdict.reason if decision is not None else ""
-    record["reply"] = str(answer)
-    return record
+    return {
+        "id": session.id,
+        "session": session.id,
+        "time": session.started,
+        "duration_ms": round((now - session.started) * 1000, 3),
+        "listener": session.listener,
+        "client": session.client_address or _of_nobody(session),
+        "helo": session.helo,
+        "identity": session.identity,
+        "tls": "" if session.tls is None else f"{session.tls.version} {session.tls.cipher}",
+        "reverse_path": "",
+        "parameters": [],
+        "recipients": [],
+        "message_id": "",
+        "subject": "",
+        "size": 0,
+        "verdict": fate_of(answer),
+        "plugin": decision.plugin if decision is not None else "",
+        "reason": decision.verdict.reason if decision is not None else "",
+        "reply": str(answer),
+        "next_hop": "",
+        "next_hop_reply": "",
+        "queue_id": "",
+        "generation": generation,
+        "steps": [],
+        "steps_dropped": 0,
+    }
 
 
-def _blank(session: Session, *, id_: str, began: float, generation: str, now: float) -> Record:
-    return Record(
-        id=id_,
-        session=session.id,
-        time=began,
-        duration_ms=round((now - began) * 1000, 3),
-        listener=session.listener,
-        client=session.client_address or ("unix" if session.is_local else ""),
-        helo=session.helo,
-        identity=session.identity,
-        tls=f"{session.tls.version} {session.tls.cipher}" if session.tls is not None else "",
-        reverse_path="",
-        parameters=[],
-        recipients=[],
-        message_id="",
-        subject="",
-        size=0,
-        verdict="",
-        plugin="",
-        reason="",
-        reply="",
-        next_hop="",
-        next_hop_reply="",
-        queue_id="",
-        generation=generation,
-        steps=[],
-        steps_dropped=0,
-    )
+def _of_nobody(session: Session) -> str:
+    """What stands where a client has no address."""
+    return "unix" if session.is_local else ""
 
 
 def _accepted(recipient: Recipient, index: int, ending: Ending) -> RecipientRecord:
+    path, sent = recipient.forward_path.octets, recipient.sent_path
+    forward_path = path.decode("utf-8", "replace")
+    answer = recipient.reply
+    row: RecipientRecord = {
+        "forward_path": forward_path,
+        "sent_path": forward_path if sent == path else sent.decode("utf-8", "replace"),
+        "route": recipient.route,
+        "fate": ending.fates.get(index) or fate_of(ending.reply),
+        "verdict": "",
+        "plugin": "",
+        "reason": "",
+        "evidence": "",
+        "reply": "" if answer is None else str(answer),
+    }
     decision = recipient.decision or ending.decision
-    return RecipientRecord(
-        forward_path=str(recipient.forward_path),
-        sent_path=recipient.sent_path.decode("utf-8", "replace"),
-        route=recipient.route,
-        fate=ending.fates.get(index) or fate_of(ending.reply),
-        verdict=type(decision.verdict).__name__.lower() if decision is not None else "",
-        plugin=decision.plugin if decision is not None else "",
-        reason=decision.verdict.reason if decision is not None else "",
-        evidence=decision.verdict.evidence if decision is not None else "",
-        reply=str(recipient.reply) if recipient.reply is not None else "",
-    )
+    if decision is not None:
+        _explain(row, decision)
+    return row
 
 
 def _refused(one: Refused) -> RecipientRecord:
-    decision = one.decision
-    return RecipientRecord(
-        forward_path=str(one.path),
-        sent_path="",
-        route=one.route,
-        fate=fate_of(one.reply),
-        verdict=type(decision.verdict).__name__.lower() if decision is not None else "",
-        plugin=decision.plugin if decision is not None else "",
-        reason=decision.verdict.reason if decision is not None else one.reason,
-        evidence=decision.verdict.evidence if decision is not None else "",
-        reply=str(one.reply),
-    )
+    row: RecipientRecord = {
+        "forward_path": str(one.path),
+        "sent_path": "",
+        "route": one.route,
+        "fate": fate_of(one.reply),
+        "verdict": "",
+        "plugin": "",
+        "reason": one.reason,
+        "evidence": "",
+        "reply": str(one.reply),
+    }
+    if one.decision is not None:
+        _explain(row, one.decision)
+    return row
+
+
+def _explain(row: RecipientRecord, decision: Decision) -> None:
+    """Who decided on this recipient, and why."""
+    verdict = decision.verdict
+    row["verdict"] = type(verdict).__name__.lower()
+    row["plugin"] = decision.plugin
+    row["reason"] = verdict.reason
+    row["evidence"] = verdict.evidence
 
 
 def _strongest(rows: list[RecipientRecord], ending: Ending) -> tuple[str, str, str]:
@@ -166,7 +198,10 @@ def _strongest(rows: list[RecipientRecord], ending: Ending) -> tuple[str, str, s
         decision = ending.decision
         behind = (decision.plugin, decision.verdict.reason) if decision is not None else ("", "")
         return (fate_of(ending.reply), *behind)
-    best = max(rows, key=lambda row: _FATE_RANK.get(row["fate"], 0))
+    best = rows[0]
+    for row in rows:
+        if row is not best and _FATE_RANK.get(row["fate"], 0) > _FATE_RANK.get(best["fate"], 0):
+            best = row
     if best["fate"] in {"rejected", "deferred"} and best["verdict"] not in {"reject", "defer"}:
         reason = best["reason"] if not best["verdict"] else ""  # `next-hop`, `separate`, …: no plugin wanted it so
         return best["fate"], "", reason or ("next-hop" if ending.next_hop else "")

@@ -61,6 +61,33 @@ def test_json_is_one_line_and_gives_the_text_back(pipe: tuple[int, Callable[[], 
     assert (found["number"], found["nested"], found["process"]) == (3, {"x": [1, None]}, "worker-0")
 
 
+def test_each_kind_of_value_is_told_the_same_way_at_every_level(pipe: tuple[int, Callable[[], str]]) -> None:
+    write, text = pipe
+    logs.configure(ServerConfig(log_format="json"), process="p", queued=False, descriptor=write)
+    facts = {"none": None, "yes": True, "ms": 1.25, "odd": float("inf"), "100%s": "%d", "items": ["a"], "pair": (1, b"x")}
+    log = structlog.get_logger().bind(first=1)
+    for more in ({}, {f"name{number}": number for number in range(60)}, {"long": "y" * 3_000}, {"process": "other"}):
+        log.info("x", **facts, **more)
+        log.warning("x", **facts, **more)
+    lines = [json.loads(line) for line in text().splitlines()]
+    for told, warned in zip(lines[::2], lines[1::2], strict=True):
+        assert (told.pop("level"), warned.pop("level")) == ("info", "warning")
+        assert told.pop("time") <= warned.pop("time")
+        assert list(told.items()) == list(warned.items())
+    assert [lines[0][name] for name in facts] == [None, True, 1.25, float("inf"), "%d", ["a"], [1, "x"]]
+    assert [line["process"] for line in lines[::2]] == ["p", "p", "p", "other"]
+
+
+def test_an_exception_may_be_told_at_info_too(pipe: tuple[int, Callable[[], str]]) -> None:
+    write, text = pipe
+    logs.configure(ServerConfig(log_format="json"), process="p", queued=False, descriptor=write)
+    structlog.get_logger().info("x %s", "y")
+    structlog.get_logger().info("x", exc_info=ValueError("why"))
+    lines = [json.loads(line) for line in text().splitlines()]
+    assert lines[0]["event"] == "x y"
+    assert "ValueError: why" in lines[1]["exception"]
+
+
 def test_lines_have_the_time_in_utc_and_their_level(pipe: tuple[int, Callable[[], str]]) -> None:
     write, text = pipe
     logs.configure(ServerConfig(log_format="json", log_level="debug"), process="p", queued=False, descriptor=write)
