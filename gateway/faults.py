@@ -16,6 +16,8 @@ POINTS = ("delivery.planned", "delivery.pending", "delivery.sent", "delivery.hel
 
 _point, _, _nth = os.environ.get("MAILGATEWAY_FAULT", "").partition("@")
 _once = os.environ.get("MAILGATEWAY_FAULT_ONCE", "")
+WATCHED = bool(_point)
+"""A point is named. Asked before `reach` where every message passes."""
 _passed: Counter[str] = Counter()
 
 

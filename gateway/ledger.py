@@ -15,7 +15,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -172,14 +171,13 @@ class Ledger:
         must be later, not as late: the clock of a turn of the loop is older than what happens in it.
         """
         if self._hints_looked <= since:
-            self._hints_looked = self._turn()
+            self._hints_looked = (self._now or self._clock_of_loop())()
             self._found_hints = self._look_for_hints()
         return self._found_hints
 
-    def _turn(self) -> float:
-        if self._now is None:
-            self._now = asyncio.get_running_loop().time
-        return self._now()
+    def _clock_of_loop(self) -> Callable[[], float]:
+        self._now = asyncio.get_running_loop().time
+        return self._now
 
     def _look_for_hints(self) -> bool:
         try:
@@ -202,7 +200,7 @@ class Ledger:
     def is_empty(self, since: float) -> bool:
         """Nothing was written up to `since`, the loop time of MAIL, after it was last found without an entry (see `has_hints`)."""
         if self._entries_looked <= since:
-            self._entries_looked = self._turn()
+            self._entries_looked = (self._now or self._clock_of_loop())()
             self._found_empty = self._seen is not None and not self._origins and _stamp(self._files) == self._seen
         return self._found_empty
 
@@ -345,7 +343,9 @@ def _batches(keys: Iterable[bytes], size: int = 500) -> Iterator[list[bytes]]:
 def _stamp(files: Iterable[str]) -> tuple[int, ...]:
     """Changes whenever any process has written the database: a commit goes to its log, or, where it has none, to the file."""
     for file in files:
-        with suppress(OSError):
+        try:
             seen = os.stat(file)  # noqa: PTH116 - with every message; a Path costs as much again
-            return (seen.st_ino, seen.st_mtime_ns, seen.st_size)
+        except OSError:
+            continue
+        return (seen.st_ino, seen.st_mtime_ns, seen.st_size)
     return ()

@@ -134,8 +134,8 @@ _dns_queries: Tally[str] = Tally()
 _dns_failures: Tally[str] = Tally()
 _times: Tally[int] = Tally()
 """By bucket."""
-_time: list[float] = []
-"""Of the transactions noted."""
+_time = [0.0]
+"""Of the transactions noted, together."""
 _lags: Tally[int] = Tally()
 """By bucket."""
 _lag: list[float] = []
@@ -166,7 +166,9 @@ def count_reply(command: str, code: int) -> None:
 
 def count_transaction(verdict: str) -> None:
     """A transaction has ended: delivered, held, rejected, deferred, discarded, vanished, passed (by a policy listener)."""
-    _verdicts[_verdict(verdict)] += 1
+    if verdict not in _verdicts:  # since it was flushed
+        verdict = _verdict(verdict)
+    _verdicts[verdict] += 1
 
 
 def count_session() -> None:
@@ -209,7 +211,7 @@ def count_name_server_failure(server: str) -> None:
 def observe_transaction(seconds: float) -> None:
     """From the end of the content to the reply for it."""
     _times[bisect_left(_SECONDS, seconds)] += 1
-    _time.append(seconds)
+    _time[0] += seconds
 
 
 def observe_loop_lag(late: float, held: float) -> None:
@@ -250,8 +252,8 @@ def _flush_times() -> None:
         PLUGIN_SECONDS.labels(plugin, hook)._sum.inc(_plugin_time.pop((plugin, hook)))  # noqa: SLF001 - see above
     for bucket in tuple(_times):
         TRANSACTION_SECONDS._buckets[bucket].inc(_times.pop(bucket))  # noqa: SLF001 - see above
-    TRANSACTION_SECONDS._sum.inc(sum(_time))  # noqa: SLF001 - see above
-    _time.clear()
+    TRANSACTION_SECONDS._sum.inc(_time[0])  # noqa: SLF001 - see above
+    _time[0] = 0.0
     for bucket in tuple(_lags):
         LOOP_LAG._buckets[bucket].inc(_lags.pop(bucket))  # noqa: SLF001 - see above
     LOOP_LAG._sum.inc(sum(_lag))  # noqa: SLF001 - see above

@@ -9,9 +9,10 @@ reply and every pending copy dropped.
 from __future__ import annotations
 
 import math
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any
 
-from gateway import metrics
 from gateway.delivery.behind_mta import HintsOnly
 from gateway.delivery.carrying import carry_out
 from gateway.delivery.parcel import Copies, Envelope, Handover, Memory, Parcel, Records, attempt_of
@@ -33,6 +34,32 @@ def ability_of(transaction: Transaction, *, trusted: bool) -> Ability:
     if transaction.parameters and transaction.parameter("PRDR") is not None:
         return Ability.PRDR
     return Ability.SUBMISSION if trusted else Ability.SMTP
+
+
+def _arrival(recipient: Recipient, hint: str = "") -> Arrival:
+    return Arrival(mailbox=recipient.mailbox, route=recipient.route, policy_class=recipient.policy_class, hint=hint)
+
+
+class _Joining:
+    """Who joins the transaction under way of a session. Mostly it is one recipient, and nobody's class has to be told from its."""
+
+    __slots__ = ("_first", "_max_classes", "_trusted", "admission", "transaction_id")
+
+    def __init__(self, transaction_id: str, first: Recipient | None, trusted: bool, max_classes: int) -> None:
+        self.transaction_id = transaction_id
+        self._first = first
+        self._trusted = trusted
+        self._max_classes = max_classes
+        self.admission: Admission | None = None
+        """None: nobody came after the first."""
+
+    def made(self, transaction: Transaction) -> Admission:
+        """The admission, with the first recipient in it."""
+        if self.admission is None:
+            self.admission = Admission(ability_of(transaction, trusted=self._trusted), max_classes=self._max_classes)
+            if self._first is not None:
+                self.admission.admit(_arrival(self._first))
+        return self.admission
 
 
 class Delivery:
@@ -58,14 +85,21 @@ class Delivery:
 
     def admit_first(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
         """The same as `admit`, at once, while there are no hints."""
-        admission = self._admission(transaction, trusted=trusted)
-        return admission.admit(Arrival(mailbox=recipient.mailbox, route=recipient.route, policy_class=recipient.policy_class))
+        state = transaction.session.state
+        joining = state.get(_ADMISSION)
+        if not isinstance(joining, _Joining) or joining.transaction_id != transaction.id:
+            state[_ADMISSION] = _Joining(transaction.id, recipient, trusted, self._max_classes)
+            return None  # without a hint, and with nobody before it, it may always join
+        return joining.made(transaction).admit(_arrival(recipient))
 
     async def admit(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
         """At RCPT: None, or the 452 by which the client sends this recipient in another transaction."""
-        admission = self._admission(transaction, trusted=trusted)
+        admission = self._known_admission(transaction)
+        if admission is None:
+            joining = transaction.session.state[_ADMISSION] = _Joining(transaction.id, None, trusted, self._max_classes)
+            admission = joining.made(transaction)
         hint = await self._hint(transaction.reverse_path.octets, recipient.mailbox)
-        arrival = Arrival(mailbox=recipient.mailbox, route=recipient.route, policy_class=recipient.policy_class, hint=hint)
+        arrival = _arrival(recipient, hint)
         if arrival.waits:
             await self._write(transaction, {arrival.mailbox: arrival.next_hint})
         return admission.admit(arrival)
@@ -77,18 +111,28 @@ class Delivery:
             await self._write(transaction, admission.postponed({recipient.mailbox}))
             admission.withdraw(recipient.mailbox)
 
+    def is_new(self, transaction: Transaction, *, since: float) -> bool:
+        """Nothing can be known of its message: `history` need not be asked. `since` as there."""
+        return len(transaction.recipients) == 1 and self._ledger.is_empty(since)
+
     async def history(self, transaction: Transaction, message: Message, *, since: float = math.inf) -> History:
         """What ledger and hints know of this very message; `since`: the loop time of its MAIL."""
-        if len(transaction.recipients) == 1 and self._ledger.is_empty(since):
+        if self.is_new(transaction, since=since):
             return NOTHING
         mailboxes = [recipient.mailbox for recipient in transaction.recipients if not recipient.added]
         return await self._ledger.history(attempt_of(transaction, message.content), mailboxes)
 
-    async def carry_out(self, plan: Plan, parcel: Parcel) -> Settlement:
+    def carry_out(self, plan: Plan, parcel: Parcel) -> Coroutine[Any, Any, Settlement]:
         """Do what the plan says, in the order of the promises; the settlement's reply is the client's."""
-        settlement = await carry_out(plan, parcel, quarantine=self._quarantine, journal=self._journal, ledger=self._ledger)
-        if settlement.duplicates:
-            metrics.DUPLICATES.inc(len(settlement.duplicates))
+        carried = carry_out(plan, parcel, quarantine=self._quarantine, journal=self._journal, ledger=self._ledger)
+        joining = parcel.transaction.session.state.get(_ADMISSION)
+        if not isinstance(joining, _Joining) or joining.admission is None:
+            return carried
+        return self._and_postpone(plan, parcel, carried)
+
+    async def _and_postpone(self, plan: Plan, parcel: Parcel, carried: Coroutine[Any, Any, Settlement]) -> Settlement:
+        """Where others were turned away, they go first at the next try of what is deferred now."""
+        settlement = await carried
         admission = self._known_admission(parcel.transaction)
         if admission is not None and not settlement.hints and settlement.deferred(plan):
             await self._write(parcel.transaction, admission.postponed(settlement.deferred(plan)))
@@ -98,17 +142,10 @@ class Delivery:
         """Nothing was carried out: this 4xx of ours for every recipient."""
         return failed(plan, answer, problem)
 
-    def _admission(self, transaction: Transaction, *, trusted: bool) -> Admission:
-        admission = self._known_admission(transaction)
-        if admission is None:
-            admission = Admission(ability_of(transaction, trusted=trusted), max_classes=self._max_classes)
-            transaction.session.state[_ADMISSION] = (transaction.id, admission)
-        return admission
-
     @staticmethod
     def _known_admission(transaction: Transaction) -> Admission | None:
-        kept = transaction.session.state.get(_ADMISSION)
-        return kept[1] if isinstance(kept, tuple) and kept[0] == transaction.id else None
+        joining = transaction.session.state.get(_ADMISSION)
+        return joining.made(transaction) if isinstance(joining, _Joining) and joining.transaction_id == transaction.id else None
 
     async def _write(self, transaction: Transaction, hints: dict[str, str]) -> None:
         """A hint that cannot be written costs a retry, not a message."""

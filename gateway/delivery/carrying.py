@@ -7,10 +7,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from gateway import metrics
 from gateway.content import Form
-from gateway.delivery.parcel import Copies, Memory, Parcel, Records, octets_of
+from gateway.delivery.parcel import Copies, Handover, Memory, Parcel, Records, octets_of
 from gateway.errors import LinkError, StorageError
-from gateway.faults import reach
+from gateway.faults import WATCHED, reach
 from gateway.outcome import Fate, Plan, Settlement, failed, settle, take_back
 from gateway.outcome.wording import ours
 from gateway.quarantine.copies import Copy, State, Ticket
@@ -19,23 +20,23 @@ from gateway.smtp.replies import Reply
 
 T = TypeVar("T")
 
+_LINES = Form.LINES
+
 ADDED_CRLF = "CRLF added at the end of the content: the next hop has no CHUNKING"
 
 
-async def carry_out(plan: Plan, parcel: Parcel, *, quarantine: Copies, journal: Records, ledger: Memory) -> Settlement:
+def carry_out(
+    plan: Plan, parcel: Parcel, *, quarantine: Copies, journal: Records, ledger: Memory
+) -> Coroutine[Any, Any, Settlement]:
     """Do what the plan says, in the order of the promises; the settlement's reply is the client's.
 
     Raises nothing but what a defect raises, and CancelledError.
     """
-    reach("delivery.planned")
-    delivery = _Carrying(plan, parcel, quarantine, journal, ledger)
-    try:
-        settlement = await delivery.run()
-    except BaseException:
-        # Cancelled or a defect: the client hears no 2xx, so nothing pending may become held.
-        await delivery.drop_all()
-        raise
-    return settlement
+    if plan.forward and (parcel.handover is None or len(parcel.recipients) != len(plan.forward)):
+        raise ValueError("a parcel to forward has a handover and an envelope for each recipient")
+    if WATCHED:
+        reach("delivery.planned")
+    return _Carrying(plan, parcel, quarantine, journal, ledger).run()
 
 
 class _Carrying:
@@ -53,23 +54,61 @@ class _Carrying:
         self.problems: list[str] = []
 
     async def run(self) -> Settlement:
-        """(b) to (d); (e) is the caller's."""
+        """(b) to (d); (e) is the caller's. One frame from here to the next hop: each is resumed whenever that answers."""
+        plan, parcel = self.plan, self.parcel
+        try:
+            if plan.keeps or plan.verdict is not None or plan.discards or plan.holds:
+                ended = await self._before()
+                if ended is not None:
+                    return ended
+            if WATCHED:
+                reach("delivery.pending")
+            answers: list[Reply] = []
+            is_ours = False
+            handover = parcel.handover
+            if plan.forward and handover is not None:
+                try:
+                    await handover.prepare(parcel.mail, parcel.recipients)
+                    answers = await handover.send(parcel.chunks(), size=parcel.size, form=parcel.form)
+                except LinkError as error:
+                    answers, is_ours = self._no_answer(error)
+                else:
+                    if len(answers) != 1 or parcel.form is not _LINES:
+                        answers, is_ours = self._answered(answers, handover)
+                self.next_hop = handover.next_hop
+            if WATCHED:
+                reach("delivery.sent")
+            settlement = settle(plan, answers, is_ours=is_ours, next_hop=self.next_hop)
+            if plan.holds:
+                settlement = await self._hold(settlement, answers, is_ours=is_ours)
+            if WATCHED:
+                reach("delivery.held")
+            if (
+                settlement.consume
+                or settlement.entries
+                or settlement.hints
+                or self.problems
+                or settlement.next_hop != self.next_hop
+            ):
+                settlement = await self._end(settlement)
+        except BaseException:
+            # Cancelled or a defect: the client hears no 2xx, so nothing pending may become held.
+            await self.drop_all()
+            raise
+        return settlement
+
+    async def _before(self) -> Settlement | None:
+        """(b), and how the message has ended where nothing is sent."""
         plan = self.plan
-        await self._keep_evidence()
+        if plan.keeps:
+            await self._keep_evidence()
         if plan.verdict is not None:
             return await self._end(plan.verdict)
         try:
             await self._promise()
         except StorageError as error:
             return failed(plan, _storage_reply(error, plan), str(error))
-        reach("delivery.pending")
-        answers, is_ours = await self._forward()
-        reach("delivery.sent")
-        settlement = settle(plan, answers, is_ours=is_ours, next_hop=self.next_hop)
-        if plan.holds:
-            settlement = await self._hold(settlement, answers, is_ours=is_ours)
-        reach("delivery.held")
-        return await self._end(settlement)
+        return None
 
     async def _keep_evidence(self) -> None:
         """Copies of what is refused: evidence only, so that a refusal never waits for the disk to have room."""
@@ -77,8 +116,6 @@ class _Carrying:
             self._copy(keep.recipients, box="default", plugin=keep.plugin, reason=keep.reason, evidence=keep.evidence)
             for keep in self.plan.keeps
         ]
-        if not copies:
-            return
         try:
             await _whole(self.quarantine.write_all(copies, State.KEPT))
         except StorageError as error:
@@ -96,34 +133,25 @@ class _Carrying:
         if copies and plan.forward:
             await _whole(self.quarantine.write_all(copies, State.PENDING), self.tickets.extend)
 
-    async def _forward(self) -> tuple[list[Reply], bool]:
-        """(c): the next hop's replies, or ours for a link that failed. Whether it took the message may then be unknown.
-
-        Unknown is told as 451: the client still has the message, a duplicate may come of it, a loss cannot.
+    def _no_answer(self, error: LinkError) -> tuple[list[Reply], bool]:
+        """(c) when a link failed: what the next hop answered before, and our reply for the rest. Whether it took the message may
+        be unknown, which is told as 451: the client still has the message, a duplicate may come of it, a loss cannot.
         """
-        plan, parcel = self.plan, self.parcel
-        if not plan.forward:
-            return [], False
-        handover = parcel.handover
-        if handover is None or len(parcel.recipients) != len(plan.forward):
-            raise ValueError("a parcel to forward has a handover and an envelope for each recipient")
-        try:
-            await handover.prepare(parcel.mail, parcel.recipients)
-            answers = await handover.send(parcel.chunks(), size=parcel.size, form=parcel.form)
-        except PartlyAnsweredError as error:
-            self.problems.append(str(error))
+        plan = self.plan
+        self.problems.append(str(error))
+        lost = ours(451, error.enhanced, "The next hop does not answer, try again later", plan.transaction_id)
+        if isinstance(error, PartlyAnsweredError):
             answered = len(error.replies)
             if error.unknown:
                 self.maybe_taken = plan.forward[answered:]
-            lost = ours(451, error.enhanced, "The next hop does not answer, try again later", plan.transaction_id)
             return self._usable([*error.replies, *(lost for _ in plan.forward[answered:])]), False
-        except LinkError as error:
-            self.problems.append(str(error))
-            if error.unknown:
-                self.maybe_taken = plan.forward
-            return [ours(451, error.enhanced, "The next hop does not answer, try again later", plan.transaction_id)], True
-        finally:
-            self.next_hop = handover.next_hop
+        if error.unknown:
+            self.maybe_taken = plan.forward
+        return [lost], True
+
+    def _answered(self, answers: list[Reply], handover: Handover) -> tuple[list[Reply], bool]:
+        """(c) when the next hop has answered, once or for each recipient, or when DATA may have changed the content's end."""
+        plan, parcel = self.plan, self.parcel
         if parcel.form is Form.UNENDED and handover.added_crlf and parcel.transaction.trace is not None:
             parcel.transaction.trace.step(stage="delivery", plugin="", outcome="changed", evidence=ADDED_CRLF)
         if len(answers) not in {1, len(plan.forward)}:
@@ -192,8 +220,8 @@ class _Carrying:
                 self.problems.append(str(error))
         if settlement.hints:
             await self._leave_hints(settlement)
-        if not duplicates and not self.problems and settlement.next_hop == self.next_hop:
-            return settlement
+        if duplicates:
+            metrics.DUPLICATES.inc(len(duplicates))
         return replace(settlement, duplicates=duplicates, next_hop=self.next_hop, problems=(*settlement.problems, *self.problems))
 
     async def _consume(self, settlement: Settlement) -> Settlement:

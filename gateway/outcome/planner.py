@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 
 from gateway.outcome.settling import settle, split_up
-from gateway.outcome.values import NOTHING, Ability, Fate, History, Hold, Keep, Plan, Settlement, Wish
+from gateway.outcome.values import NOBODY, NOTHING, Ability, Fate, History, Hold, Keep, Plan, Settlement, Wish
 from gateway.outcome.wording import merged, naming, ours, refusal
 from gateway.smtp.replies import Reply
 from gateway.verdict import Defer, Quarantine, Reject
@@ -19,18 +19,19 @@ def plan(wishes: Sequence[Wish], ability: Ability, history: History = NOTHING, *
 
     A plan with `verdict` set does nothing but answer (and keep evidence copies).
     """
-    if not any(not wish.added for wish in wishes):
-        raise ValueError("a message has at least one recipient that the client named")
     if not history.past and _is_plain(wishes):
-        forward_all = tuple(wish.index for wish in wishes)
         return Plan(
             ability=ability,
             wishes=tuple(wishes),
             transaction_id=transaction_id,
             rounds=history.rounds,
             route=wishes[0].route,
-            forward=forward_all,
+            forward=(wishes[0].index,) if len(wishes) == 1 else tuple([wish.index for wish in wishes]),
+            past=NOBODY,
+            refused=NOBODY,
         )
+    if all(wish.added for wish in wishes):
+        raise ValueError("a message has at least one recipient that the client named")
     past = {wish.index: history.past[wish.index] for wish in wishes if _is_past(wish, history)}
     open_wishes = [wish for wish in wishes if wish.index not in past]
     refused = {wish.index: _refusal(wish, transaction_id) for wish in open_wishes if wish.fate in _REFUSED}
@@ -54,8 +55,13 @@ def plan(wishes: Sequence[Wish], ability: Ability, history: History = NOTHING, *
 
 def _is_plain(wishes: Sequence[Wish]) -> bool:
     """What most messages are: no verdict on anybody, one route. Spares them everything below; the plan is the same."""
-    route = wishes[0].route
-    return all(wish.decision is None and wish.route == route for wish in wishes)
+    is_named = False
+    for wish in wishes:
+        if wish.decision is not None or wish.route != wishes[0].route:
+            return False
+        if not wish.added:
+            is_named = True
+    return is_named
 
 
 def _is_past(wish: Wish, history: History) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from gateway.outcome.values import ALONE, DONE, MAX_ROUNDS, Ability, Fate, Plan, Settlement, Wish
+from gateway.outcome.values import ALONE, DONE, MAX_ROUNDS, NOBODY, SMTP, SUBMISSION, Ability, Fate, Plan, Settlement, Wish
 from gateway.outcome.wording import merged, ours, split, taken
 from gateway.smtp.replies import Reply, passed_on
 
-_NONE: Mapping[int, Reply] = MappingProxyType({})
+_ONE_DELIVERED = (Fate.DELIVERED,)
 
 
 def settle(
@@ -18,7 +18,7 @@ def settle(
     answers: Sequence[Reply],
     *,
     is_ours: bool = False,
-    lost: Mapping[int, Reply] = _NONE,
+    lost: Mapping[int, Reply] = NOBODY,
     held: frozenset[int] = frozenset(),
     next_hop: str = "",
 ) -> Settlement:
@@ -30,10 +30,19 @@ def settle(
     """
     if plan.verdict is not None:
         return plan.verdict
-    if _is_plain(plan, answers, lost) and not is_ours:
+    if (  # what most messages are: all of it went to the next hop, which took it, and one reply says so
+        len(answers) == 1
+        and answers[0].code // 100 == 2
+        and not is_ours
+        and not lost
+        and len(plan.forward) == len(plan.wishes)
+        and (plan.ability is SMTP or plan.ability is SUBMISSION)
+    ):
         return Settlement(
             reply=passed_on(answers[0], utf8=True),
-            fates=(Fate.DELIVERED,) * len(plan.wishes),
+            fates=_ONE_DELIVERED if len(plan.wishes) == 1 else _ONE_DELIVERED * len(plan.wishes),
+            entries=NOBODY,
+            hints=NOBODY,
             is_ours=False,
             next_hop=next_hop,
             next_hop_replies=tuple(answers),
@@ -63,17 +72,6 @@ def settle(
         fates=(fate,) * len(plan.wishes),
         is_ours=is_ours or not any(wish.index in answered for wish in refusals),
         next_hop_replies=theirs,
-    )
-
-
-def _is_plain(plan: Plan, answers: Sequence[Reply], lost: Mapping[int, Reply]) -> bool:
-    """What most messages are: all of it went to the next hop, which took it, and one reply says so."""
-    return (
-        len(answers) == 1
-        and answers[0].is_positive
-        and len(plan.forward) == len(plan.wishes)
-        and not lost
-        and plan.ability.has_single_reply
     )
 
 

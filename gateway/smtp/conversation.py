@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.delivery import ability_of
 from gateway.errors import LinkError
-from gateway.outcome import Ability
+from gateway.outcome import SMTP, SUBMISSION, Ability
 from gateway.relay.envelope import Step, Whose, whose
 from gateway.relay.identity import ClientFacts
 from gateway.session import ClientClass, Forwarded, Proxy, Session
@@ -163,9 +163,10 @@ class Conversation:
     @property
     def ability(self) -> Ability:
         """How this client can be answered after the content. PRDR is for several recipients only (draft-hall-prdr 4.4)."""
-        if self.transaction is None:
-            return Ability.SUBMISSION if self.trusted else Ability.SMTP
-        ability = ability_of(self.transaction, trusted=self.trusted)
+        transaction = self.transaction
+        if transaction is None or (not transaction.parameters and self.session.protocol != "lmtp"):
+            return SMTP if self.session.client_class is _STRANGER else SUBMISSION
+        ability = ability_of(transaction, trusted=self.trusted)
         if ability is Ability.PRDR and named(self) < 2:
             return Ability.SMTP
         return ability

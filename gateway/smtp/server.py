@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from gateway import metrics
 from gateway.errors import LinkError
-from gateway.faults import reach
+from gateway.faults import WATCHED, reach
 from gateway.smtp.at_once import TURN, AtOnce, back_to_ready
 from gateway.smtp.border import PAUSE_AT, prototype
 from gateway.smtp.certificates import facts, handshake_failed
@@ -398,7 +398,8 @@ class Server(AtOnce):
         self._write(await finish_content(talk, intake, vanished=lambda: self._lost))
         metrics.observe_transaction(self.loop.time() - began)
         self._flush()
-        reach("delivery.replied")
+        if WATCHED:
+            reach("delivery.replied")
 
     async def _no_plain_command(self, talk: Conversation, event: Event) -> None:
         if isinstance(event, Chunk):
@@ -449,7 +450,8 @@ class Server(AtOnce):
         self._write(answer)
         metrics.observe_transaction(self.loop.time() - began)
         self._flush()
-        reach("delivery.replied")
+        if WATCHED:
+            reach("delivery.replied")
 
     async def _begin_anew(self, talk: Conversation) -> None:
         """XCLIENT: what follows is another client's session, so it has a greeting, a seat and limits of its own."""

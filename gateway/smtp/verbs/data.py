@@ -7,9 +7,10 @@ from typing import Any
 
 from gateway import metrics
 from gateway.chain import StageDeferredError
+from gateway.content import Content
 from gateway.errors import LinkError
 from gateway.message import Message
-from gateway.outcome import Plan, Settlement, Wish, plan
+from gateway.outcome import NOTHING, SMTP, SUBMISSION, Ability, Fate, Plan, Settlement, Wish, plan
 from gateway.smtp.conversation import Conversation
 from gateway.smtp.each import answers, named, note_answers, to_all
 from gateway.smtp.extensions.binarymime import is_binary
@@ -24,6 +25,7 @@ from gateway.transaction import Transaction
 from gateway.verdict import Decision, Discard, Quarantine, defer
 
 _GO_ON = Reply(354, (b"End data with <CR><LF>.<CR><LF>",))
+_WORDS = {fate: fate.value for fate in Fate}
 
 
 def data(talk: Conversation, command: Command) -> Reply | Coroutine[Any, Any, Reply]:
@@ -66,22 +68,66 @@ async def _ask_chain(talk: Conversation, transaction: Transaction) -> Reply:
     return answer
 
 
-async def finish_content(talk: Conversation, intake: Intake, *, vanished: Callable[[], bool]) -> Reply:
+def finish_content(talk: Conversation, intake: Intake, *, vanished: Callable[[], bool]) -> Coroutine[Any, Any, Reply]:
     """The reply to the final dot, or one for each recipient, after everything it promises is done, and in time
     (RFC 5321 4.5.3.2.6).
     """
     ability = talk.ability
-    if ability.has_single_reply:
-        return await _finish(talk, intake, vanished)
+    if ability is SMTP or ability is SUBMISSION:
+        return _finish(talk, intake, vanished, ability)
+    return _finish_each(talk, intake, vanished, ability)
+
+
+async def _finish_each(talk: Conversation, intake: Intake, vanished: Callable[[], bool], ability: Ability) -> Reply:
     count = named(talk)
-    return to_all(await _finish(talk, intake, vanished), ability, count)
+    return to_all(await _finish(talk, intake, vanished, ability), ability, count)
 
 
-async def _finish(talk: Conversation, intake: Intake, vanished: Callable[[], bool]) -> Reply:
+async def _finish(talk: Conversation, intake: Intake, vanished: Callable[[], bool], ability: Ability) -> Reply:
+    """From the dot to the reply. One frame for all of it, as each is resumed whenever something was waited for."""
     transaction = talk.transaction
     if transaction is None:
         intake.discard()
         return talk.ours(451, "4.3.0", "The transaction has ended")
+    content = _taken_in(talk, transaction, intake)
+    if isinstance(content, Reply):
+        return content
+    try:
+        if intake.has_nul and not content.is_binary and has_hidden_end(content.octets):
+            answer = talk.ours(550, "5.6.0", "A line of NUL and one dot: an end of data in disguise")
+            end(talk, answer, ending=Ending(reply=answer, size=intake.size))
+            return answer
+        message = Message(content)
+        refusal = bounds(talk, message)
+        if refusal is not None:
+            end(talk, refusal, ending=Ending(reply=refusal, message=message, size=message.size))
+            return refusal
+        site, chain = talk.door.site, talk.door.chain
+        if "check" in chain.stages or "judge" in chain.stages:
+            begun, talk.begun = talk.begun, None
+            await chain.decide(transaction, message, begun)
+        if vanished():  # nobody waits for a reply: the client will come again
+            end(talk, None, ending=Ending(message=message, size=message.size))
+            return talk.ours(451, "4.4.2", "The client left")
+        if site.storage_problem:
+            durable_only(talk, transaction)
+        history = NOTHING
+        if not site.delivery.is_new(transaction, since=talk.opened):
+            history = await site.delivery.history(transaction, message, since=talk.opened)
+        planned = plan(wishes(transaction), ability, history, transaction_id=transaction.id)
+        try:
+            parcel = await make_parcel(talk, transaction, message, planned)
+        except (StageDeferredError, LinkError) as error:
+            settlement = _undone(talk, transaction, planned, error)
+        else:
+            settlement = await site.delivery.carry_out(planned, parcel)
+        return _settled(talk, transaction, message, planned, settlement)
+    finally:
+        content.close()
+
+
+def _taken_in(talk: Conversation, transaction: Transaction, intake: Intake) -> Content | Reply:
+    """The content; or the reply by which the transaction has ended, as it cannot be had or is refused already."""
     due = talk.reply_due = talk.loop.time() + talk.door.site.config.limits.final_reply
     if transaction.deadline is not None and transaction.deadline > due:
         transaction.deadline = due
@@ -91,53 +137,31 @@ async def _finish(talk: Conversation, intake: Intake, vanished: Callable[[], boo
         return answer
     metrics.count_content(intake.size)
     try:
-        content = intake.content()
+        return intake.content()
     except OSError as error:
         intake.discard()
         note(transaction, f"spool: {error}")
         answer = talk.ours(451, "4.3.0", "Spool failed; try again later")
         end(talk, answer, ending=Ending(reply=answer, size=intake.size))
         return answer
-    try:
-        if intake.has_nul and not content.is_binary and has_hidden_end(content.octets):
-            answer = talk.ours(550, "5.6.0", "A line of NUL and one dot: an end of data in disguise")
-            end(talk, answer, ending=Ending(reply=answer, size=intake.size))
-            return answer
-        return await _decide(talk, transaction, Message(content), vanished)
-    finally:
-        content.close()
 
 
-async def _decide(talk: Conversation, transaction: Transaction, message: Message, vanished: Callable[[], bool]) -> Reply:
-    refusal = bounds(talk, message)
-    if refusal is not None:
-        end(talk, refusal, ending=Ending(reply=refusal, message=message, size=message.size))
-        return refusal
-    chain = talk.door.chain
-    if "check" in chain.stages or "judge" in chain.stages:
-        begun, talk.begun = talk.begun, None
-        await chain.decide(transaction, message, begun)
-    if vanished():  # nobody waits for a reply: the client will come again
-        end(talk, None, ending=Ending(message=message, size=message.size))
-        return talk.ours(451, "4.4.2", "The client left")
-    durable_only(talk, transaction)
-    site = talk.door.site
-    history = await site.delivery.history(transaction, message, since=talk.opened)
-    ability = talk.ability
-    planned = plan(wishes(transaction), ability, history, transaction_id=transaction.id)
-    settlement = await _carry_out(talk, transaction, message, planned)
+def _settled(talk: Conversation, transaction: Transaction, message: Message, planned: Plan, settlement: Settlement) -> Reply:
+    """The transaction ends as the delivery did."""
     answer = settlement.reply if settlement.is_ours else talk.theirs(settlement.reply)
     if settlement.replies:
-        answer = answers(answer, tuple(talk.theirs(one) for one in settlement.replies), ability)
+        answer = answers(answer, tuple(talk.theirs(one) for one in settlement.replies), planned.ability)
     for problem in settlement.problems:
         note(transaction, problem)
-    if len(settlement.next_hop_replies) > 1:
+    theirs = settlement.next_hop_replies
+    if len(theirs) > 1:
         note_answers(transaction, planned, settlement)
+    fates = settlement.fates
     ending = Ending(
         reply=answer,
-        fates={index: fate.value for index, fate in enumerate(settlement.fates)},
+        fates={0: _WORDS[fates[0]]} if len(fates) == 1 else {index: _WORDS[fate] for index, fate in enumerate(fates)},
         next_hop=settlement.next_hop,
-        next_hop_reply=settlement.next_hop_replies[0] if settlement.next_hop_replies else None,
+        next_hop_reply=theirs[0] if theirs else None,
         message=message,
         size=message.size,
     )
@@ -145,21 +169,17 @@ async def _decide(talk: Conversation, transaction: Transaction, message: Message
     return answer
 
 
-async def _carry_out(talk: Conversation, transaction: Transaction, message: Message, planned: Plan) -> Settlement:
-    site = talk.door.site
-    try:
-        parcel = await make_parcel(talk, transaction, message, planned)
-    except StageDeferredError as error:
-        note(transaction, str(error))
+def _undone(talk: Conversation, transaction: Transaction, planned: Plan, error: StageDeferredError | LinkError) -> Settlement:
+    """There is nothing that could be carried out: a plugin failed that must not, or there is no way."""
+    problem = str(error)
+    note(transaction, problem)
+    if isinstance(error, StageDeferredError):
         for recipient in transaction.recipients:  # whatever was decided before, this is why it is not so
             recipient.decision = error.decision
-        return site.delivery.failed(planned, talk.refused_by(error.decision), str(error))
-    except LinkError as error:
-        note(transaction, str(error))
-        return site.delivery.failed(
-            planned, talk.ours(451, error.enhanced, "The next hop cannot be reached now; try again later"), str(error)
-        )
-    return await site.delivery.carry_out(planned, parcel)
+        answer = talk.refused_by(error.decision)
+    else:
+        answer = talk.ours(451, error.enhanced, "The next hop cannot be reached now; try again later")
+    return talk.door.site.delivery.failed(planned, answer, problem)
 
 
 def bounds(talk: Conversation, message: Message) -> Reply | None:
@@ -179,7 +199,7 @@ def wishes(transaction: Transaction) -> list[Wish]:
     return [
         Wish(
             index=index,
-            mailbox=recipient.mailbox,
+            mailbox=recipient.forward_path.mailbox,
             decision=recipient.decision,
             policy_class=recipient.policy_class,
             route=recipient.route,
