@@ -32,14 +32,14 @@ def settle(
         return plan.verdict
     if (  # what most messages are: all of it went to the next hop, which took it, and one reply says so
         len(answers) == 1
-        and answers[0].code // 100 == 2
+        and answers[0].is_positive
         and not is_ours
         and not lost
         and len(plan.forward) == len(plan.wishes)
         and (plan.ability is SMTP or plan.ability is SUBMISSION)
     ):
         return Settlement(
-            reply=passed_on(answers[0], utf8=True),
+            reply=answers[0] if answers[0].is_usual else passed_on(answers[0], utf8=True),
             fates=_ONE_DELIVERED if len(plan.wishes) == 1 else _ONE_DELIVERED * len(plan.wishes),
             entries=NOBODY,
             hints=NOBODY,

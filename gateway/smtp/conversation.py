@@ -42,13 +42,17 @@ MAX_REFUSED_KEPT = 100
 """Refused recipients that a decision record lists; more are counted."""
 
 
-@dataclass(slots=True)
 class Pending:
     """A reply that the next hop still owes: `finish` makes the client's reply of it, in the order of the commands."""
 
-    theirs: Step
-    finish: Callable[[Reply | LinkError], Reply | Coroutine[Any, Any, Reply]]
-    """At once where nothing has to be waited for."""
+    __slots__ = ("theirs",)
+
+    def __init__(self, theirs: Step) -> None:
+        self.theirs = theirs
+
+    def finish(self, answer: Reply | LinkError) -> Reply | Coroutine[Any, Any, Reply]:
+        """The client's reply; at once where nothing has to be waited for."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,29 +202,30 @@ class Conversation:
 
     def begin(self, path: Path, parameters: tuple[Parameter, ...]) -> Transaction:
         """A new transaction."""
-        self.session.transactions += 1
-        now = self.door.site.clock()
+        session, site = self.session, self.door.site
+        session.transactions += 1
         self.opened = self.loop.time()
-        self.transaction = Transaction(
-            id=transaction_id(self.session.id, self.session.transactions),
-            session=self.session,
+        transaction = self.transaction = Transaction(
+            id=transaction_id(session.id, session.transactions),
+            session=session,
             reverse_path=path,
             parameters=parameters,
             sent_reverse_path=path.octets,
-            started=now,
-            deadline=self.opened + self.door.site.config.limits.transaction_time,
+            started=site.clock(),
+            deadline=self.opened + site.config.limits.transaction_time,
             trace=Trace(),
         )
-        if self.session.proxy is not None or self.forwarded is not None:
-            self.transaction.forwarded = self.forwarded
-            note_origin(self.transaction)
+        if session.proxy is not None or self.forwarded is not None:
+            transaction.forwarded = self.forwarded
+            note_origin(transaction)
             self.forget_forwarded()
-        if self.session.findings:
-            hand_on(self.transaction, self.session.findings)
-        self.refused = []
-        self.refused_count = 0
+        if session.findings:
+            hand_on(transaction, session.findings)
+        if self.refused_count:
+            self.refused = []
+            self.refused_count = 0
         self.mail_decision = None
-        return self.transaction
+        return transaction
 
     def refuse(self, refused: Refused) -> Reply:
         """Note a refused recipient; its reply."""
@@ -255,7 +260,9 @@ class Conversation:
 
     def new_handover(self, route: str) -> Handover:
         """The way of a transaction to a route: on the client's own link, where it authenticated there. LinkError."""
-        bound = self.bound if self.bound is not None and self.session.identity and self.bound.route == route else None
+        bound = self.bound
+        if bound is not None and not (self.session.identity and bound.route == route):
+            bound = None
         handover = self.door.site.relay.handover(route, self.client_facts(), bound=bound)
         handover.client_may_authenticate = "AUTH" in self.offered
         return handover
@@ -301,13 +308,15 @@ class Conversation:
 
     def leave_next_hop(self) -> None:
         """Give the link back; the envelope on it is void."""
-        handovers = [*self.left, self.handover]
-        self.left, self.handover = [], None
+        handover, self.handover = self.handover, None
         self.mail_refusal = None
         self.route = ""
-        for handover in handovers:
-            if handover is not None:
-                handover.abandon()
+        if self.left:
+            left, self.left = self.left, []
+            for one in left:
+                one.abandon()
+        if handover is not None:
+            handover.abandon()
 
 
 def check_parameters(talk: Conversation, parameters: tuple[Parameter, ...], *, rcpt: bool) -> Reply | None:

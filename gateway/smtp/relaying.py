@@ -18,6 +18,7 @@ from gateway.smtp.replies import Reply, reply
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ROUTING = frozenset("%!@")
+_STRANGER = ClientClass.STRANGER
 
 
 def networks(texts: Sequence[str]) -> tuple[Network, ...]:
@@ -56,6 +57,11 @@ def stays(found: RouteConfig, chosen: str, client: ClientClass) -> Reply | None:
     return reply(451, "4.3.5", "Relaying is another next hop's to decide")
 
 
+def _named(routes: Sequence[RouteConfig], name: str) -> RouteConfig:
+    """The route of this name, else the first."""
+    return next((route for route in routes if route.name == name), routes[0])
+
+
 def route_of(
     path: Path,
     client: ClientClass,
@@ -64,21 +70,22 @@ def route_of(
     route_for: Callable[[str], RouteConfig | None],
 ) -> RouteConfig | Reply:
     """The route for this recipient of this client, or the refusal."""
-    default = next((route for route in routes if route.name == listener.default_route), routes[0] if routes else None)
-    if default is None:
+    if not routes:
         return reply(451, "4.3.5", "No route is configured")
     if not path.domain:  # <postmaster>: RFC 5321 4.5.1
-        return default
+        return _named(routes, listener.default_route)
     route = route_for(path.domain_key)
-    if client is ClientClass.AUTHENTICATED and route is None and not listener.default_route:
-        return next((one for one in routes if one.name == listener.auth_route), default)  # the server that knows it
-    if client is not ClientClass.STRANGER:
-        return route or default
+    if client is not _STRANGER:
+        if route is not None:
+            return route
+        # for whom authenticated, without a default the server that knows it
+        is_known = client is ClientClass.AUTHENTICATED and not listener.default_route
+        return _named(routes, listener.auth_route if is_known else listener.default_route)
     if route is None:
         return reply(550, "5.7.1", "Relaying denied: this domain is not served here")
     if not listener.routed_local_parts and not _ROUTING.isdisjoint(path.local_part):
         return reply(550, "5.7.1", "Relaying denied: routing characters in the local part")
-    if is_for_next_hop(route) and route.client_address not in {"xclient", "proxy"}:
+    if route.next_hop_decides is True and is_for_next_hop(route) and route.client_address not in {"xclient", "proxy"}:
         # only those tell the next hop who asks; that a link has accepted one is seen to where it is taken (relay.client_links)
         return reply(451, "4.3.5", "Relaying is the next hop's to decide, and it does not know the client")
     return route

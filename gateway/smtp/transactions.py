@@ -67,12 +67,13 @@ def end(
         talk.begun.cancel()
         talk.begun = None
     site = talk.door.site
-    next_hop = talk.handover_name
-    if talk.handover is not None and talk.handover.note and transaction.trace is not None:
-        transaction.trace.step(stage="relay", plugin="", outcome="link", evidence=f"{next_hop}: {talk.handover.note}")
-    talk.leave_next_hop()
+    handover = talk.handover
     if ending is None:
-        ending = Ending(reply=answer, decision=decision, next_hop=next_hop, next_hop_reply=next_hop_reply)
+        ending = Ending(reply=answer, decision=decision, next_hop=talk.handover_name, next_hop_reply=next_hop_reply)
+    if handover is not None and handover.note and transaction.trace is not None:
+        evidence = f"{handover.next_hop}: {handover.note}"
+        transaction.trace.step(stage="relay", plugin="", outcome="link", evidence=evidence)
+    talk.leave_next_hop()
     if record is None:
         record = build(transaction, ending, talk.refused, generation=site.generation, now=site.clock())
     write(talk, record)

@@ -148,7 +148,9 @@ def _taken_in(talk: Conversation, transaction: Transaction, intake: Intake) -> C
 
 def _settled(talk: Conversation, transaction: Transaction, message: Message, planned: Plan, settlement: Settlement) -> Reply:
     """The transaction ends as the delivery did."""
-    answer = settlement.reply if settlement.is_ours else talk.theirs(settlement.reply)
+    answer = settlement.reply
+    if not settlement.is_ours and not answer.is_usual:
+        answer = talk.theirs(answer)
     if settlement.replies:
         answer = answers(answer, tuple(talk.theirs(one) for one in settlement.replies), planned.ability)
     for problem in settlement.problems:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
 
 from gateway.errors import LinkError
 from gateway.smtp.conversation import Conversation, Pending, check_parameters, needs, onward
@@ -13,6 +15,9 @@ from gateway.smtp.replies import Reply
 from gateway.smtp.transactions import end, link_reply, refuse_session
 from gateway.transaction import Transaction
 from gateway.verdict import Discard
+
+if TYPE_CHECKING:
+    from gateway.relay.envelope import Step
 
 
 def mail(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[Any, Any, Reply | Pending]:
@@ -27,18 +32,21 @@ def mail(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
         return talk.ours(fault.code, fault.enhanced, fault.text)
     if talk.door.requires_certificate and not talk.has_certificate:
         return certificate_missing(talk)
-    refusal = check_parameters(talk, address.parameters, rcpt=False)
+    refusal = check_parameters(talk, address.parameters, rcpt=False) if address.parameters else None
     transaction = talk.begin(address.path, address.parameters)
     if refusal is not None:
         refused = talk.with_id(refusal)
         end(talk, refused)
         return refused
-    size = transaction.parameter("SIZE")
-    if size is not None:
-        transaction.declared_size = int(size.value or "0")
+    if address.parameters:
+        size = transaction.parameter("SIZE")
+        if size is not None:
+            transaction.declared_size = int(size.value or "0")
     if talk.door.config.refuse_null_mx_senders and address.path.domain and not talk.trusted:
         return _ask_dns(talk, transaction)
-    return _go_on(talk, transaction)
+    if "mail" in talk.door.chain.stages:
+        return _ask_chain(talk, transaction)
+    return _next_hop_or_later(talk, transaction)
 
 
 async def _ask_dns(talk: Conversation, transaction: Transaction) -> Reply | Pending:
@@ -47,13 +55,8 @@ async def _ask_dns(talk: Conversation, transaction: Transaction) -> Reply | Pend
         refused = talk.ours(550, "5.7.27", "The sender's domain accepts no mail (null MX)")
         end(talk, refused)
         return refused
-    answer = _go_on(talk, transaction)
-    return answer if isinstance(answer, Reply | Pending) else await answer
-
-
-def _go_on(talk: Conversation, transaction: Transaction) -> Reply | Pending | Coroutine[Any, Any, Reply | Pending]:
     if "mail" in talk.door.chain.stages:
-        return _ask_chain(talk, transaction)
+        return await _ask_chain(talk, transaction)
     return _next_hop_or_later(talk, transaction)
 
 
@@ -87,31 +90,49 @@ def _next_hop_or_later(talk: Conversation, transaction: Transaction) -> Reply | 
 def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str, *, is_answered: bool = False) -> Pending:
     """MAIL to the next hop of a route. `is_answered`: the client has its 250, so that a refusal is each recipient's."""
     talk.route = route
-    talk.handover = talk.new_handover(route)
-    theirs = talk.handover.mail(
-        transaction.sent_reverse_path,
-        onward(talk, transaction.parameters, route, rcpt=False),
-        needs=needs(talk, transaction.parameters, route, rcpt=False),
-    )
+    talk.handover = handover = talk.new_handover(route)
+    path, parameters = transaction.sent_reverse_path, transaction.parameters
+    if parameters:
+        said = onward(talk, parameters, route, rcpt=False)
+        theirs = handover.mail(path, said, needs=needs(talk, parameters, route, rcpt=False))
+    else:
+        theirs = handover.mail(path, ())
+    return _PendingMail(talk, transaction, theirs, is_answered=is_answered)
 
-    def finish(answer: Reply | LinkError) -> Reply:
-        if talk.transaction is not transaction:
+
+class _PendingMail(Pending):
+    """MAIL is out."""
+
+    __slots__ = ("_is_answered", "_talk", "_transaction")
+
+    def __init__(self, talk: Conversation, transaction: Transaction, theirs: Step, *, is_answered: bool) -> None:
+        self.theirs = theirs
+        self._talk = talk
+        self._transaction = transaction
+        self._is_answered = is_answered
+
+    @override
+    def finish(self, answer: Reply | LinkError) -> Reply:
+        talk = self._talk
+        if talk.transaction is not self._transaction:
             return talk.ours(503, "5.5.1", "The transaction has ended")
         if isinstance(answer, Reply) and answer.is_positive:
-            return talk.theirs(answer)
-        if isinstance(answer, Reply) and answer.code == 552 and transaction.declared_size is not None:
-            # RFC 1870 6.1: it speaks of the size, and the size it was told is ours (design §1.4)
-            refused = link_reply(talk, LinkError(talk.handover_name, f"the raised SIZE answered with {answer}", enhanced="4.3.5"))
-        elif isinstance(answer, Reply) and transaction.sent_reverse_path == transaction.reverse_path.octets:
-            refused = talk.theirs(answer)
-        elif isinstance(answer, Reply):  # the path is ours, so is the fault (design §1.4)
-            refused = talk.ours(451, "4.3.5", "The next hop refused the reverse-path")
-        else:
-            refused = link_reply(talk, answer)
-        if is_answered:
+            return answer if answer.is_usual else talk.theirs(answer)
+        refused = self._refusal(answer)
+        if self._is_answered:
             talk.mail_refusal = refused
         else:
             end(talk, refused, next_hop_reply=answer if isinstance(answer, Reply) else None)
         return refused
 
-    return Pending(theirs, finish)
+    def _refusal(self, answer: Reply | LinkError) -> Reply:
+        talk, transaction = self._talk, self._transaction
+        if isinstance(answer, LinkError):
+            return link_reply(talk, answer)
+        if answer.code == 552 and transaction.declared_size is not None:
+            # RFC 1870 6.1: it speaks of the size, and the size it was told is ours (design §1.4)
+            return link_reply(talk, LinkError(talk.handover_name, f"the raised SIZE answered with {answer}", enhanced="4.3.5"))
+        if transaction.sent_reverse_path == transaction.reverse_path.octets:
+            return talk.theirs(answer)
+        # the path is ours, so is the fault (design §1.4)
+        return talk.ours(451, "4.3.5", "The next hop refused the reverse-path")

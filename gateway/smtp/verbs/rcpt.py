@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from typing_extensions import override
 
 from gateway.chain import StageDeferredError
 from gateway.config.models import RouteConfig
 from gateway.errors import LinkError
-from gateway.relay.envelope import Step
 from gateway.smtp.conversation import Conversation, Pending, Refused, check_parameters, needs, onward
 from gateway.smtp.grammar import SyntaxFault, parse_rcpt
 from gateway.smtp.paths import Path
@@ -20,7 +21,10 @@ from gateway.smtp.verbs.mail import begin_at_next_hop
 from gateway.transaction import Recipient, Transaction
 from gateway.verdict import AddRecipient, Decision, Defer, Discard, Redirect, Reject
 
-Extra = list[tuple[AddRecipient, Step]]
+if TYPE_CHECKING:
+    from gateway.relay.envelope import Step
+
+Extra: TypeAlias = "list[tuple[AddRecipient, Step]]"
 """Recipients that a plugin added, and the next hop's answers to them."""
 _STAGES = ("rcpt", "route", "policy_class")
 
@@ -34,9 +38,10 @@ def rcpt(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
         address = command.address or parse_rcpt(command.argument, utf8=talk.utf8, lenient=talk.lenient)
     except SyntaxFault as fault:
         return talk.ours(fault.code, fault.enhanced, fault.text)
-    refusal = check_parameters(talk, address.parameters, rcpt=True)
-    if refusal is not None:
-        return talk.with_id(refusal)
+    if address.parameters:
+        refusal = check_parameters(talk, address.parameters, rcpt=True)
+        if refusal is not None:
+            return talk.with_id(refusal)
     site = talk.door.site
     limits = talk.terms.limits if talk.terms is not None else {}
     if len(transaction.recipients) + talk.owed >= limits.get("RCPTMAX", site.config.limits.recipients):
@@ -85,7 +90,10 @@ def _admit(
     delivery = site.delivery
     if delivery.has_hints(talk.opened):
         return _admit_by_hint(talk, transaction, recipient, added)
-    return _admitted(talk, transaction, recipient, added, delivery.admit_first(transaction, recipient, trusted=talk.trusted))
+    separate = delivery.admit_first(transaction, recipient, trusted=talk.trusted)
+    if separate is None and recipient.decision is None:
+        return _ask_next_hop(talk, transaction, recipient, added)
+    return _admitted(talk, transaction, recipient, added, separate)
 
 
 async def _admit_by_hint(
@@ -153,46 +161,72 @@ def _ask_next_hop(
     handover = talk.handover
     if handover is None:
         return talk.ours(451, "4.3.0", "No link to the next hop")
-    theirs = handover.rcpt(
-        recipient.sent_path,
-        onward(talk, recipient.parameters, recipient.route, rcpt=True),
-        needs=needs(talk, recipient.parameters, recipient.route, rcpt=True),
-    )
-    extra = [(one, handover.rcpt(f"<{one.path}>".encode(), [])) for one in added]
+    parameters, route = recipient.parameters, recipient.route
+    if parameters:
+        said = onward(talk, parameters, route, rcpt=True)
+        theirs = handover.rcpt(recipient.sent_path, said, needs=needs(talk, parameters, route, rcpt=True))
+    else:
+        theirs = handover.rcpt(recipient.sent_path, ())
+    pending = _PendingRcpt(talk, transaction, recipient, theirs)
+    if before is not None:
+        pending.before = before
+    if added:
+        pending.extra = [(one, handover.rcpt(f"<{one.path}>".encode(), [])) for one in added]
+    return pending
 
-    def finish(answer: Reply | LinkError) -> Reply | Coroutine[Any, Any, Reply]:
-        if before is None and not extra and talk.transaction is transaction and talk.mail_refusal is None:
-            refusal = _judge_reply(talk, recipient, answer)
-            if refusal is None:
-                return _accepted(talk, transaction, recipient, answer, extra)
-        return finish_in_turn(answer)
 
-    async def finish_in_turn(answer: Reply | LinkError) -> Reply:
-        if before is not None:
-            await _finish_mail(before)
+class _PendingRcpt(Pending):
+    """RCPT is out."""
+
+    __slots__ = ("_recipient", "_talk", "_transaction", "before", "extra")
+
+    def __init__(self, talk: Conversation, transaction: Transaction, recipient: Recipient, theirs: Step) -> None:
+        self.theirs = theirs
+        self._talk = talk
+        self._transaction = transaction
+        self._recipient = recipient
+        self.before: Pending | None = None
+        """MAIL, where it went out with it."""
+        self.extra: Extra = []
+
+    @override
+    def finish(self, answer: Reply | LinkError) -> Reply | Coroutine[Any, Any, Reply]:
+        talk = self._talk
+        if (
+            isinstance(answer, Reply)
+            and answer.is_positive
+            and self.before is None
+            and not self.extra
+            and talk.transaction is self._transaction
+            and talk.mail_refusal is None
+        ):
+            return self._accepted(answer)
+        return self._finish_in_turn(answer)
+
+    async def _finish_in_turn(self, answer: Reply | LinkError) -> Reply:
+        talk, transaction, recipient = self._talk, self._transaction, self._recipient
+        if self.before is not None:
+            await _finish_mail(self.before)
         if talk.transaction is not transaction:
             return talk.ours(503, "5.5.1", "Need MAIL command")
         refusal = talk.mail_refusal or _judge_reply(talk, recipient, answer)
         if refusal is None:
-            refusal = await _finish_added(talk, extra)
+            refusal = await _finish_added(talk, self.extra)
         if refusal is not None:
             await talk.door.site.delivery.withdraw(transaction, recipient)
             return talk.refuse(Refused(path=recipient.forward_path, reply=refusal, route=recipient.route, reason="next-hop"))
-        return _accepted(talk, transaction, recipient, answer, extra)
+        if not isinstance(answer, Reply):
+            return talk.ours(451, "4.3.0", "No answer")
+        return self._accepted(answer)
 
-    return Pending(theirs, finish)
-
-
-def _accepted(
-    talk: Conversation, transaction: Transaction, recipient: Recipient, answer: Reply | LinkError, extra: Extra
-) -> Reply:
-    if not isinstance(answer, Reply):
-        return talk.ours(451, "4.3.0", "No answer")
-    recipient.reply = talk.theirs(answer)
-    transaction.recipients.append(recipient)
-    for one, _ in extra:
-        transaction.recipients.append(_added(one, recipient))
-    return recipient.reply
+    def _accepted(self, answer: Reply) -> Reply:
+        recipient = self._recipient
+        recipient.reply = told = answer if answer.is_usual else self._talk.theirs(answer)
+        recipients = self._transaction.recipients
+        recipients.append(recipient)
+        if self.extra:
+            recipients.extend(_added(one, recipient) for one, _ in self.extra)
+        return told
 
 
 async def _finish_mail(before: Pending) -> None:
