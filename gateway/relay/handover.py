@@ -22,7 +22,6 @@ from gateway.errors import LinkError
 from gateway.relay.chunks import BLOCK
 from gateway.relay.each import PartlyAnsweredError, send_each
 from gateway.relay.envelope import Command, Envelope, EnvelopeError, Step, Whose, speaks_of_bdat, whose
-from gateway.relay.identity import ClientFacts
 from gateway.relay.link import Answer, Link
 from gateway.relay.sending import Sending
 from gateway.smtp.replies import Reply
@@ -64,8 +63,7 @@ class Links(Protocol):
 class Handover:
     """One transaction towards one next hop. Made by `Relay.handover`; ended by `abandon`, in every case."""
 
-    def __init__(self, links: Links, client: ClientFacts, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self.client = client
+    def __init__(self, links: Links, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.due = math.inf
         """Loop time at which the answer to the content must be there: the client waits for its own."""
         self._links = links

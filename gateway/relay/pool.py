@@ -84,18 +84,21 @@ class Relay:
         """By session."""
         self._learning: dict[str, asyncio.Task[None]] = {}
 
-    def handover(self, route: str, client: ClientFacts, *, bound: BoundLink | None = None) -> Handover:
+    def handover(
+        self, route: str, client: ClientFacts | Callable[[], ClientFacts], *, bound: BoundLink | None = None
+    ) -> Handover:
         """The way of one transaction to the route's next hop. `route` may be a server too, as a plugin's `redirect` names it.
 
-        `bound`: the client's own link to it. LinkError when it is neither. The caller ends it with `abandon` in every case.
+        `client`: who it is for, or what says so where the next hop is told. `bound`: the client's own link to it. LinkError when it is neither. The caller ends it with `abandon` in every case.
         """
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         if bound is not None:
-            return Handover(bound, client, self._loop)
+            return Handover(bound, self._loop)
         found = self._routes.get(route) or self._find(route)
-        links = found if found.client_address == "received" else self._links_for(found, client)
-        return Handover(links, client, self._loop)
+        if found.client_address == "received":
+            return Handover(found, self._loop)
+        return Handover(self._links_for(found, client if isinstance(client, ClientFacts) else client()), self._loop)
 
     def _links_for(self, route: Route, client: ClientFacts) -> Links:
         """The route's links, on which the next hop is told who the client is."""

@@ -263,7 +263,7 @@ class Conversation:
         bound = self.bound
         if bound is not None and not (self.session.identity and bound.route == route):
             bound = None
-        handover = self.door.site.relay.handover(route, self.client_facts(), bound=bound)
+        handover = self.door.site.relay.handover(route, self.client_facts, bound=bound)
         handover.client_may_authenticate = "AUTH" in self.offered
         return handover
 

@@ -321,3 +321,19 @@ async def test_another_server_may_want_it(how: str) -> None:
             assert await deliver(relay, client(number)) == [250, 250, 250]
         assert (len(two.transactions), relay.resting("r")) == (3, 0)
         await relay.close()
+
+
+@pytest.mark.parametrize(("way", "asked"), [("received", 0), ("xclient", 1), ("xforward", 1)])
+async def test_who_the_client_is_is_asked_only_where_the_next_hop_is_told(way: str, asked: int) -> None:
+    questions = []
+
+    def who() -> ClientFacts:
+        questions.append(way)
+        return client(1)
+
+    async with ScriptedNextHop(keywords=(*XCLIENT, XFORWARD[-1])) as hop, relaying(hop, way) as relay:
+        handover = relay.handover("r", who)
+        await handover.mail(b"<a@b>", [])
+        handover.abandon()
+        assert len(questions) == asked
+        assert bool(hop.begun[0].told) == bool(asked)
