@@ -81,8 +81,14 @@ class Step:
     def replied(self, reply: Reply) -> None:
         """The next hop's reply, which is for the client."""
         self.reply = reply
-        self.is_refused = reply.code // 100 != 2
-        if self.answer is None:
+        self.is_refused = not reply.is_positive
+        if self.answer is not None:
+            return
+        if self._waiters is None:
+            self.answer = reply
+            if self.on_answer is not None:
+                self.on_answer()
+        else:
             self.settle(reply)
 
     def settle(self, answer: Reply | LinkError) -> None:

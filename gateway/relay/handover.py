@@ -214,45 +214,85 @@ class Handover:
         recipient; PartlyAnsweredError when not all of them came.
         """
         self._rests_since = 0.0
-        limits = self._limits
-        final_limit = limits.final_reply_timeout + size / 1_000_000  # what lies in buffers still has to go out
-        link = await self._for_chunks(form) if form is not _LINES else None
-        by_bdat = size if link is not None else None
-        if link is None:
-            link, reply, has_begun = await self._data(chunks, size, final_limit)
-            self.added_crlf = form is not _LINES
-            if has_begun:
-                return self._answered_for(link, reply, by_bdat)
-            if reply.code != 354:
+        final_limit = self._limits.final_reply_timeout + size / 1_000_000  # what lies in buffers still has to go out
+        if form is not _LINES:
+            for_chunks = await self._for_chunks(form)
+            if for_chunks is not None:
+                return await self._content(for_chunks, chunks, final_limit, by_bdat=size)
+        while True:
+            link = self._at_hand or await self._ready()
+            sending = self._say_data(link, chunks, size, final_limit)
+            try:
+                reply = await sending.answer
+            except LinkError as error:
+                if sending.has_begun:
+                    self._cut(link)
+                    raise
+                self._drop(error)
+                continue
+            except BaseException:
+                self._cut(link)
+                raise
+            if sending.has_begun or reply.code == 354:
+                self.added_crlf = form is not _LINES
+                if sending.has_begun:
+                    return self._content_answered(link, reply)
+                return await self._content(link, chunks, final_limit)
+            if self._is_refusal(link, reply):
                 link.refusals += 1
                 self._end(link)
                 return [reply]
-        recipients = self._due_replies(link)
-        if recipients > 1:
-            return await self._send_each(link, chunks, recipients, final_limit, by_bdat)
+
+    def _say_data(self, link: Link, chunks: Iterable[bytes], size: int, final_limit: float) -> Sending:
+        """DATA; behind its 354 all of the content, if that is one write and one reply."""
+        is_small = size <= BLOCK and not (link.is_lmtp and self._recipients > 1)
+        sending = Sending(link, chunks if is_small else None, self._loop, final_limit, self.due)
+        limit = min(self._limits.data_timeout, self.due - self._loop.time())
+        link.command(b"DATA", limit, sending.data_answered, last=True)
+        return sending
+
+    def _is_refusal(self, link: Link, reply: Reply) -> bool:
+        """This reply to DATA is the client's. Else another link is tried, or it is over: LinkError."""
+        match whose(reply, to_data=True, auth=self.client_may_authenticate):
+            case Whose.LEAVING:
+                self._drop(LinkError(link.next_hop, f"DATA answered with {reply}"))
+                return False
+            case Whose.LINK:
+                raise self._failed(LinkError(link.next_hop, f"DATA answered with {reply}", enhanced="4.3.5"))
+            case Whose.CLIENT:
+                return True
+
+    async def _content(self, link: Link, chunks: Iterable[bytes], final_limit: float, by_bdat: int | None = None) -> list[Reply]:
+        """Content that is not one write: large, or by BDAT, or answered for each recipient."""
+        if link.is_lmtp and self._recipients > 1:
+            return await self._send_each(link, chunks, self._recipients, final_limit, by_bdat)
         try:
             reply = await link.content(
-                chunks, block_limit=limits.block_timeout, final_limit=final_limit, due=self.due, in_one_chunk=by_bdat
+                chunks,
+                block_limit=self._limits.block_timeout,
+                final_limit=final_limit,
+                due=self.due,
+                in_one_chunk=by_bdat,
             )
         except BaseException:
             self._cut(link)
             raise
-        return self._answered_for(link, reply, by_bdat)
+        return self._content_answered(link, reply, by_bdat)
 
-    def _answered_for(self, link: Link, reply: Reply, by_bdat: int | None) -> list[Reply]:
+    def _content_answered(self, link: Link, reply: Reply, by_bdat: int | None = None) -> list[Reply]:
         """The reply to all of the content; the link goes back with it."""
-        kind = reply.code // 100
-        if kind == 3 or reply.code == 421:
-            raise self._failed(LinkError(link.next_hop, f"content answered with {reply}", unknown=kind == 3))
+        if reply.first == 3 or reply.code == 421:
+            raise self._failed(LinkError(link.next_hop, f"content answered with {reply}", unknown=reply.first == 3))
         if by_bdat is not None and speaks_of_bdat(reply):
             raise self._failed(LinkError(link.next_hop, f"BDAT answered with {reply}", enhanced="4.3.5"))
-        link.refusals = 0 if kind == 2 else link.refusals + 1
+        link.refusals = 0 if reply.is_positive else link.refusals + 1
         self._finish(link)
         return [reply]
 
-    def _due_replies(self, link: Link) -> int:
-        """How many replies there will be to the content."""
-        return self._envelope.accepted if link.is_lmtp and self._envelope is not None else 1
+    @property
+    def _recipients(self) -> int:
+        """How many were accepted."""
+        return self._envelope.accepted if self._envelope is not None else 1
 
     async def _send_each(
         self, link: Link, chunks: Iterable[bytes], recipients: int, final_limit: float, by_bdat: int | None
@@ -350,7 +390,7 @@ class Handover:
         envelope = self._envelope
         if (
             isinstance(answer, Reply)
-            and answer.code // 100 == 2
+            and answer.is_positive
             and link is self._link
             and envelope is not None
             and not envelope.mail.is_refused
@@ -414,38 +454,6 @@ class Handover:
             return None
         what = f"does not offer {', '.join(sorted(missing))}, without which BODY=BINARYMIME cannot go on"
         raise self._failed(LinkError(link.next_hop, what, enhanced="4.3.5"))
-
-    async def _data(self, chunks: Iterable[bytes], size: int, final_limit: float) -> tuple[Link, Reply, bool]:
-        """Say DATA, on another link if need be: its reply, 354 or a refusal that is the client's.
-
-        True: the content was small and went out behind 354, and the reply is the one to it.
-        """
-        while True:
-            link = self._at_hand or await self._ready()
-            is_small = size <= BLOCK and self._due_replies(link) == 1
-            sending = Sending(link, chunks if is_small else None, self._loop, final_limit, self.due)
-            limit = min(self._limits.data_timeout, self.due - self._loop.time())
-            link.command(b"DATA", limit, sending.data_answered, last=True)
-            try:
-                reply = await sending.answer
-            except LinkError as error:
-                if sending.has_begun:
-                    self._cut(link)
-                    raise
-                self._drop(error)
-                continue
-            except BaseException:
-                self._cut(link)
-                raise
-            if sending.has_begun or reply.code == 354:
-                return link, reply, sending.has_begun
-            match whose(reply, to_data=True, auth=self.client_may_authenticate):
-                case Whose.LEAVING:
-                    self._drop(LinkError(link.next_hop, f"DATA answered with {reply}"))
-                case Whose.LINK:
-                    raise self._failed(LinkError(link.next_hop, f"DATA answered with {reply}", enhanced="4.3.5"))
-                case Whose.CLIENT:
-                    return link, reply, False
 
     # ---- inside: links that fail ----------------------------------------------------------------------------------
 

@@ -152,10 +152,11 @@ class Link(SMTPProtocol):
         if self.error is not None:
             self._loop.call_soon(on_answer, self.error)
             return
-        self._engine.command(line, (on_answer, limit), last=last)
         if last:  # nothing comes that could go out with it
-            self._flush()
-        elif not self._flush_due:
+            self._flush(self._engine.at_once(line, (on_answer, limit)))
+            return
+        self._engine.command(line, (on_answer, limit))
+        if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
@@ -224,8 +225,9 @@ class Link(SMTPProtocol):
     def say_content(self, octets: bytes, limit: float, on_answer: OnAnswer) -> None:
         """All of a content after 354, with the end of data, in one write; `limit` seconds for the reply, as of `command`."""
         self.has_begun_content = True
-        self._engine.expect((on_answer, limit))
-        self._write(octets)
+        self._engine.expected.append((on_answer, limit))
+        if self._writer is not None:
+            self._writer.write(octets)
         self._watch(limit)
 
     def lost_in_content(self, error: LinkError) -> LinkError:
@@ -365,13 +367,16 @@ class Link(SMTPProtocol):
             return offered
         return Capabilities({name: values for name, values in offered.keywords.items() if name not in unfit})
 
-    def _flush(self) -> None:
+    def _flush(self, given: bytes = b"") -> None:
+        """The commands that may go out now: all that wait, or what the engine has given already."""
         self._flush_due = False
-        octets = self._engine.octets_to_send()
+        octets = given or self._engine.octets_to_send()
         if octets and self.error is None and self._writer is not None:
             self._writer.write(octets)
-            if not self._deadline:
-                self._watch(self._engine.expected[0][1])
+            if not self._deadline:  # as `_watch` does
+                self._deadline = deadline = self._loop.time() + self._engine.expected[0][1]
+                if self._timer_due > deadline + 0.001:
+                    self._set_timer(deadline)
 
     def _write(self, octets: bytes) -> None:
         if self.error is None and self._writer is not None:
@@ -397,11 +402,11 @@ class Link(SMTPProtocol):
             return
         self._deadline = deadline = self._loop.time() + limit
         if self._timer_due > deadline + 0.001:
-            if self._timer is not None:
-                self._timer.cancel()
             self._set_timer(deadline)
 
     def _set_timer(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = self._loop.call_at(due, self._look)
         self._timer_due = due
 

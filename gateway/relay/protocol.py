@@ -27,7 +27,8 @@ MAX_REPLY_LINES = 200
 """Lines in a reply."""
 _KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
 _CONTROL = re.compile(rb"[\x00\r\n]")
-_REPLY = re.compile(rb"([2-5][0-9]{2})(?: ([^\n]*?))?\r?\n")
+_NOT_ONE_LINE = "a command with CR, LF or NUL in it"
+_CODES = {b"%d " % code: code for code in range(200, 600)}
 _MARKS = (b" ", b"-", b"")
 USUAL = 128
 """Octets of a reply that is looked up first: next hops say the same few again and again."""
@@ -35,9 +36,11 @@ USUAL = 128
 
 @lru_cache(maxsize=256)
 def usual_reply(octets: bytes) -> Reply | None:
-    """The reply that these octets are, if they are one of one line and nothing else."""
-    found = _REPLY.fullmatch(octets)
-    return Reply(int(found[1]), (found[2] or b"",)) if found is not None else None
+    """The reply that these octets are, if they are one of one line and nothing else. What is odd in it is left to `_line`."""
+    code = _CODES.get(octets[:4])
+    if code is None or octets[-2:] != b"\r\n" or octets.find(b"\n") != len(octets) - 1:
+        return None
+    return Reply(code, (octets[4:-2],))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +189,7 @@ class NextHopProtocol(Generic[T]):
     def command(self, line: bytes, token: T, *, last: bool = False) -> None:
         """Queue a command without its CRLF. `last`: nothing may follow it before its reply (RFC 2920 3.1: EHLO, DATA, QUIT, NOOP)."""
         if _CONTROL.search(line):
-            msg = "a command with CR, LF or NUL in it"
-            raise ValueError(msg)
+            raise ValueError(_NOT_ONE_LINE)
         self.queued.append((line + b"\r\n", token, last))
 
     def octets_to_send(self) -> bytes:
@@ -209,6 +211,17 @@ class NextHopProtocol(Generic[T]):
             expected.append(token)
         self._group_ended = last
         return b"".join(lines)
+
+    def at_once(self, line: bytes, token: T) -> bytes:
+        """As `command` that nothing may follow before its reply, and then `octets_to_send`."""
+        if self.queued or self.is_in_content or self._group_ended or (self.expected and not self.pipelining):
+            self.command(line, token, last=True)
+            return self.octets_to_send()
+        if _CONTROL.search(line):
+            raise ValueError(_NOT_ONE_LINE)
+        self.expected.append(token)
+        self._group_ended = self.pipelining
+        return line + b"\r\n"
 
     def begin_content(self, token: T, *more: T) -> None:
         """354 was read: content goes out now, and `token` is for the reply to its end; `more` for LMTP's further ones (RFC 2033 4.2)."""
@@ -255,7 +268,9 @@ class NextHopProtocol(Generic[T]):
                 self.broken = Broken("a reply line without end")
             if self.broken is not None:
                 return answered
-            reply = self._line(line[:-1] if line.endswith(b"\r") else line)
+            reply = usual_reply(line + b"\n") if len(line) < USUAL and not self._lines else None
+            if reply is None:
+                reply = self._line(line[:-1] if line.endswith(b"\r") else line)
             if reply is not None:
                 self._pair(reply, answered)
         if self.broken is None and len(self._rest) > self.reply_line_limit:

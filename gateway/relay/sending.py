@@ -46,16 +46,14 @@ class Sending:
         elif answer.code != 354 or self._chunks is None or not self._link.takes_content:
             self.answer.set_result(answer)
         else:
-            self._go_on(self._chunks)
-
-    def _go_on(self, chunks: Iterable[bytes]) -> None:
-        try:
-            octets = in_one_piece(b"".join(chunks))
-        except Exception as error:  # noqa: BLE001 - whatever the content's file raises is for whoever sends it
-            self.answer.set_exception(error)
-            return
-        self.has_begun = True
-        self._link.say_content(octets, min(self._final_limit, self._due - self._loop.time()), self._content_answered)
+            try:
+                octets = in_one_piece(b"".join(self._chunks))
+            except Exception as error:  # noqa: BLE001 - whatever the content's file raises is for whoever sends it
+                self.answer.set_exception(error)
+                return
+            self.has_begun = True
+            limit = min(self._final_limit, self._due - self._loop.time())
+            self._link.say_content(octets, limit, self._content_answered)
 
     def _content_answered(self, answer: Reply | LinkError) -> None:
         if self.answer.done():

@@ -445,6 +445,13 @@ async def send_as(relay: Relay, content: bytes, form: Form) -> tuple[list[Reply]
         handover.abandon()
 
 
+async def test_nothing_is_added_to_content_that_was_refused() -> None:
+    async with ScriptedNextHop() as hop, relaying(hop) as relay:
+        hop.script("DATA", "452 4.3.1 Full")
+        replies, added = await send_as(relay, b"no end of line", Form.UNENDED)
+        assert (codes(replies), added) == ([452], False)
+
+
 @pytest.mark.parametrize(
     ("keywords", "form", "verb", "added"),
     [

@@ -125,6 +125,28 @@ def test_pipelining_sends_groups() -> None:
     assert engine.is_quiet
 
 
+def test_what_nothing_may_follow_goes_out_at_once() -> None:
+    engine: NextHopProtocol[str] = NextHopProtocol()
+    engine.pipelining = True
+    engine.command(b"RCPT TO:<a@b>", "r")
+    assert engine.at_once(b"DATA", "d") == b"RCPT TO:<a@b>\r\nDATA\r\n"
+    assert engine.at_once(b"NOOP", "n") == b""
+    assert engine.receive(b"250 Ok\r\n354 Go on\r\n") == [("r", Reply(250, (b"Ok",))), ("d", Reply(354, (b"Go on",)))]
+    assert engine.octets_to_send() == b"NOOP\r\n"
+    engine.receive(b"250 Ok\r\n")
+    assert engine.at_once(b"QUIT", "q") == b"QUIT\r\n"
+    engine.command(b"RSET", "s")
+    assert engine.octets_to_send() == b""
+
+
+def test_at_once_waits_for_a_reply_without_pipelining() -> None:
+    engine: NextHopProtocol[str] = NextHopProtocol()
+    assert engine.at_once(b"DATA", "d") == b"DATA\r\n"
+    assert engine.at_once(b"QUIT", "q") == b""
+    engine.receive(b"554 No\r\n")
+    assert engine.octets_to_send() == b"QUIT\r\n"
+
+
 def test_abandon_names_what_is_out_and_what_waits() -> None:
     engine: NextHopProtocol[str] = NextHopProtocol()
     engine.command(b"A", "a")
@@ -137,6 +159,8 @@ def test_abandon_names_what_is_out_and_what_waits() -> None:
 def test_commands_cannot_be_smuggled(line: bytes) -> None:
     with pytest.raises(ValueError, match="CR, LF or NUL"):
         talking().command(line, "x")
+    with pytest.raises(ValueError, match="CR, LF or NUL"):
+        NextHopProtocol[str]().at_once(line, "x")
 
 
 def test_nothing_goes_out_inside_content() -> None:
