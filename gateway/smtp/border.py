@@ -28,7 +28,7 @@ from gateway.smtp.conversation import Conversation, Pending
 from gateway.smtp.discipline import Pace
 from gateway.smtp.intake import Intake
 from gateway.smtp.looks import LookedAt
-from gateway.smtp.origin import Origin
+from gateway.smtp.origin import Origin, session_of
 from gateway.smtp.protocol import Command, Content, EndOfContent, Engine
 from gateway.smtp.replies import Reply, reply
 from gateway.smtp.sasl import MAX_LINE as AUTH_LINE
@@ -207,7 +207,8 @@ class Border(SMTP):
             self._seat = self._arrived()
         is_tls = door.tls is not None and door.tls.config.implicit
         tls = facts(transport.get_extra_info("ssl_object")) if is_tls else None
-        session = (self._origin or Origin.of(transport)).session(door, tls)
+        origin = self._origin
+        session = session_of(transport, door, tls) if origin is None else origin.session(door, tls)
         talk = self._talk = Conversation(door=door, session=session, loop=self.loop, lenient=door.is_lenient(session))
         talk.ask_client, talk.end_session = self._ask_client, self._end_session
         door.enter(self)

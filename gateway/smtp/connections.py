@@ -53,8 +53,9 @@ class Connections:
         self._tell = tell
         """Told how many connections this process has."""
         self.count = 0
-        self._held: dict[int, set[int]] = {}
-        """By range, the octets in it that this process holds; the kernel does not tell our own apart."""
+        self._seats: set[int] = set()
+        self._held: dict[int, set[int]] = {0: self._seats}
+        """By range, the octets in it that this process holds; the kernel does not tell our own apart. The first is of all connections."""
         self._next = int.from_bytes(os.urandom(4), "big") % limits.connections
         """Where to look first: the seat given up last, else anywhere, so that workers do not meet."""
 
@@ -66,9 +67,14 @@ class Connections:
     def take(self, network: int | None = None) -> Seat | Full:
         """A seat for a connection, of this network (`network_of`) unless it is exempt; or which limit is reached."""
         limits = self._limits
-        one = self._sit(0, limits.connections, self._next)
-        if one is None:
-            return Full.ALL
+        seats, most, one = self._seats, limits.connections, self._next
+        if one not in seats and (self._file is None or self._lock(one)):
+            seats.add(one)
+        else:
+            found = self._sit(0, most, one)
+            if found is None:
+                return Full.ALL
+            one = found
         other = None
         if network is not None:
             if limits.network_rate and not self._count(network):
@@ -79,15 +85,18 @@ class Connections:
                 if other is None:
                     self._rise(one)
                     return Full.NETWORK
-        self._next = (one + 1) % limits.connections
+        self._next = (one + 1) % most
         self.count += 1
         self._tell(self.count)
         return Seat(one, other)
 
     def leave(self, seat: Seat) -> None:
         """The connection is over."""
-        self._next = seat.of_all % self._limits.connections
-        self._rise(seat.of_all)
+        one = seat.of_all
+        self._next = one % self._limits.connections
+        self._seats.discard(one)
+        if self._file is not None:
+            self._unlock(one)
         if seat.of_network is not None:
             self._rise(seat.of_network)
         self.count -= 1
@@ -115,7 +124,7 @@ class Connections:
                 else:
                     octet = self._behind(octet)
             octet = base
-        if not held:
+        if not held and base:
             del self._held[base]
         return None
 
@@ -123,8 +132,12 @@ class Connections:
         base = octet - octet % MOST_CONNECTIONS
         held = self._held[base]
         held.discard(octet)
-        if not held:
+        if not held and base:
             del self._held[base]
+        if self._file is not None:
+            self._unlock(octet)
+
+    def _unlock(self, octet: int) -> None:
         if self._file is not None:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, octet)
 

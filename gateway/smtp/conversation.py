@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateway.delivery import ability_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _STRANGER = (
     ClientClass.STRANGER
 )  # a look into an Enum's class costs as much as a call in Python 3.11, and this is asked with each message
+_GREETING = State.GREETING
 MAX_REFUSED_KEPT = 100
 """Refused recipients that a decision record lists; more are counted."""
 
@@ -75,63 +76,101 @@ def _nothing(why: str) -> None:
     del why
 
 
-@dataclass(slots=True, kw_only=True)
 class Conversation:
-    """One session as its verbs see it."""
+    """One session as its verbs see it. No dataclass: its constructor took as long as the greeting."""
 
-    door: Door
-    session: Session
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    state: State = State.GREETING
-    offered: Mapping[str, Extension] = field(default_factory=dict)
-    """Extensions of the last EHLO reply, by keyword."""
-    terms: Terms | None = None
-    transaction: Transaction | None = None
-    handover: Handover | None = None
-    left: list[Handover] = field(default_factory=list)
-    """Handovers that were given up for another; abandoned with the transaction."""
-    route: str = ""
-    """Route of the handover."""
-    chunks: ChunkIntake | None = None
-    """The message that comes by BDAT, so far."""
-    begun: Begun | None = None
-    """Checks that run while the content comes; cancelled with the transaction."""
-    refused: list[Refused] = field(default_factory=list)
-    refused_count: int = 0
-    mail_decision: Decision | None = None
-    """A discard at MAIL: it is the verdict on every recipient."""
-    mail_refusal: Reply | None = None
-    """MAIL was answered 250 by us and then refused by the handover's next hop: what each of its recipients is told."""
-    ended: list[tuple[Transaction, Outcome]] = field(default_factory=list)
-    """Transactions that `done` is still owed for."""
-    introducer: Proxy | None = None
-    """The connection's own end, once it has said by XCLIENT that the client is somebody else."""
-    session_before: Session | None = None
-    """Which XCLIENT has just ended; `disconnect` is owed for it."""
-    introduced: dict[str, str] = field(default_factory=dict)
-    """What it said, over all XCLIENT commands."""
-    forwarded_attributes: dict[str, str] = field(default_factory=dict)
-    forwarded: Forwarded | None = None
-    """What XFORWARD said for the next transaction."""
-    errors: int = 0
-    lf_lines: bool = False
-    """The last command ended in a bare LF."""
-    lenient: bool = False
-    opened: float = math.inf
-    """Loop time of the transaction's MAIL: what was looked up later than that, for whomever, is fresh for it."""
-    reply_due: float = math.inf
-    """Loop time at which the reply to the final dot must be out; what the checks leave of it is the next hop's."""
-    domains: set[str] | None = None
-    """Recipient domains said in the transaction `domains_of`; kept only where the next hop limits their number."""
-    domains_of: Transaction | None = None
-    bound: BoundLink | None = None
-    """The link to `auth_route` that this client authenticates on, or has."""
-    ask_client: Callable[[Reply], Awaitable[bytes | None]] = _nobody
-    """Sends a challenge and reads the client's line; None: it was too long. Set by the server."""
-    end_session: Callable[[str], None] = _nothing
-    """Ends the session with 421 as soon as nothing is under way. Set by the server."""
-    owed: int = 0
-    """Replies that the next hop owes to earlier commands."""
+    __slots__ = (
+        "ask_client",
+        "begun",
+        "bound",
+        "chunks",
+        "domains",
+        "domains_of",
+        "door",
+        "end_session",
+        "ended",
+        "errors",
+        "forwarded",
+        "forwarded_attributes",
+        "handover",
+        "introduced",
+        "introducer",
+        "left",
+        "lenient",
+        "lf_lines",
+        "loop",
+        "mail_decision",
+        "mail_refusal",
+        "offered",
+        "opened",
+        "owed",
+        "refused",
+        "refused_count",
+        "reply_due",
+        "route",
+        "session",
+        "session_before",
+        "state",
+        "terms",
+        "transaction",
+    )
+
+    def __init__(  # noqa: PLR0915 - one for each field
+        self, *, door: Door, session: Session, loop: asyncio.AbstractEventLoop | None = None, lenient: bool = False
+    ) -> None:
+        self.door = door
+        self.session = session
+        self.loop = loop if loop is not None else asyncio.get_running_loop()
+        self.state: State = _GREETING
+        self.offered: Mapping[str, Extension] = {}
+        """Extensions of the last EHLO reply, by keyword."""
+        self.terms: Terms | None = None
+        self.transaction: Transaction | None = None
+        self.handover: Handover | None = None
+        self.left: list[Handover] = []
+        """Handovers that were given up for another; abandoned with the transaction."""
+        self.route: str = ""
+        """Route of the handover."""
+        self.chunks: ChunkIntake | None = None
+        """The message that comes by BDAT, so far."""
+        self.begun: Begun | None = None
+        """Checks that run while the content comes; cancelled with the transaction."""
+        self.refused: list[Refused] = []
+        self.refused_count: int = 0
+        self.mail_decision: Decision | None = None
+        """A discard at MAIL: it is the verdict on every recipient."""
+        self.mail_refusal: Reply | None = None
+        """MAIL was answered 250 by us and then refused by the handover's next hop: what each of its recipients is told."""
+        self.ended: list[tuple[Transaction, Outcome]] = []
+        """Transactions that `done` is still owed for."""
+        self.introducer: Proxy | None = None
+        """The connection's own end, once it has said by XCLIENT that the client is somebody else."""
+        self.session_before: Session | None = None
+        """Which XCLIENT has just ended; `disconnect` is owed for it."""
+        self.introduced: dict[str, str] = {}
+        """What it said, over all XCLIENT commands."""
+        self.forwarded_attributes: dict[str, str] = {}
+        self.forwarded: Forwarded | None = None
+        """What XFORWARD said for the next transaction."""
+        self.errors: int = 0
+        self.lf_lines: bool = False
+        """The last command ended in a bare LF."""
+        self.lenient = lenient
+        self.opened: float = math.inf
+        """Loop time of the transaction's MAIL: what was looked up later than that, for whomever, is fresh for it."""
+        self.reply_due: float = math.inf
+        """Loop time at which the reply to the final dot must be out; what the checks leave of it is the next hop's."""
+        self.domains: set[str] | None = None
+        """Recipient domains said in the transaction `domains_of`; kept only where the next hop limits their number."""
+        self.domains_of: Transaction | None = None
+        self.bound: BoundLink | None = None
+        """The link to `auth_route` that this client authenticates on, or has."""
+        self.ask_client: Callable[[Reply], Awaitable[bytes | None]] = _nobody
+        """Sends a challenge and reads the client's line; None: it was too long. Set by the server."""
+        self.end_session: Callable[[str], None] = _nothing
+        """Ends the session with 421 as soon as nothing is under way. Set by the server."""
+        self.owed: int = 0
+        """Replies that the next hop owes to earlier commands."""
 
     @property
     def utf8(self) -> bool:
@@ -162,7 +201,7 @@ class Conversation:
     @property
     def is_suspect(self) -> bool:
         """A stranger, and not of a lenient network: early talk and the connections of its network count."""
-        return self.session.client_class is ClientClass.STRANGER and not self.lenient
+        return self.session.client_class is _STRANGER and not self.lenient
 
     @property
     def ability(self) -> Ability:

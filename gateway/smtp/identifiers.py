@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no letter is mistaken for a digit
-
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
-_SHIFTS = range(60, -1, -10)
+_DRAWS = struct.Struct("256I")
+_drawn: list[int] = []
+"""Random numbers for the sessions that come: one question to the kernel for all of them."""
+os.register_at_fork(after_in_child=_drawn.clear)
+_second = (-1, "")
+"""The milliseconds without their last ten bits, about a second, and the characters for them."""
 
 
 def session_id() -> str:
     """Milliseconds since the epoch (9 characters) and 25 random bits (5 characters)."""
-    value = (time.time_ns() // 1_000_000) << 25 | int.from_bytes(os.urandom(4)) & 0x1FFFFFF
-    return "".join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])
+    global _second  # noqa: PLW0603 - what all sessions of a second have in common
+    now = time.time_ns() // 1_000_000
+    second, front = _second
+    if second != now >> 10:
+        second = now >> 10
+        front = "".join([_ALPHABET[second >> shift & 31] for shift in range(30, -1, -5)])
+        _second = (second, front)
+    if not _drawn:
+        _drawn.extend(_DRAWS.unpack(os.urandom(_DRAWS.size)))
+    number = _drawn.pop()
+    return f"{front}{_PAIRS[now & 1023]}{_PAIRS[number & 1023]}{_PAIRS[number >> 10 & 1023]}{_ALPHABET[number >> 20 & 31]}"
 
 
 def transaction_id(session: str, number: int) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gateway.smtp.paths import Path as SmtpPath
     from gateway.transaction import Recipient
 
+_AUTHENTICATED, _TRUSTED, _STRANGER = ClientClass.AUTHENTICATED, ClientClass.TRUSTED, ClientClass.STRANGER
 LINGER = 30.0
 """Seconds a client has to take its last replies before the connection is cut."""
 LEARN_LIMIT = 5.0
@@ -254,9 +255,10 @@ class Door:
     def client_class(self, session: Session) -> ClientClass:
         """How far this client is trusted."""
         if session.identity:
-            return ClientClass.AUTHENTICATED
-        trusted = contains(self.trusted, session.client_address) or (session.is_local and UNIX in self.config.trusted_networks)
-        return ClientClass.TRUSTED if trusted else ClientClass.STRANGER
+            return _AUTHENTICATED
+        if session.is_local and UNIX in self.config.trusted_networks:
+            return _TRUSTED
+        return _TRUSTED if self.trusted and contains(self.trusted, session.client_address) else _STRANGER
 
     def is_proxy(self, address: str) -> bool:
         """A connection from there begins with a PROXY header; `` at a UNIX socket."""
@@ -264,8 +266,9 @@ class Door:
 
     def may_introduce(self, session: Session) -> bool:
         """What is said there of other clients is believed."""
-        known = contains(self.introducers, session.client_address)
-        return known or (session.is_local and UNIX in self.config.trusted_xclient)
+        if session.is_local and UNIX in self.config.trusted_xclient:
+            return True
+        return bool(self.introducers) and contains(self.introducers, session.client_address)
 
     def admit(self, session: Session, *, is_suspect: bool) -> Seat | Full:
         """A seat for this connection among all of the host, or the limit that is reached. Strangers' networks have one too."""
@@ -276,7 +279,7 @@ class Door:
         """Bare CR and LF are taken as line ends."""
         if session.is_local and UNIX in self.config.lenient_networks:
             return True
-        return bool(session.identity) or contains(self.lenient, session.client_address)
+        return session.identity != "" or (bool(self.lenient) and contains(self.lenient, session.client_address))
 
     def is_private(self, session: Session) -> bool:
         """Nobody reads on the way to this client: TLS, or it is on this host. Only then it may authenticate (design §5).

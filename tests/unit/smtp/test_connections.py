@@ -109,7 +109,7 @@ def test_the_number_of_connections_is_told() -> None:
         if isinstance(seat, Seat):
             connections.leave(seat)
     assert told == [1, 2, 1, 0]
-    assert not connections._held
+    assert connections._held == {0: set()}
 
 
 def test_no_limit_for_networks() -> None:
