@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gateway.answers import ARGUMENTS
@@ -59,6 +60,12 @@ class Order:
         """So many checks from the first on need nothing of a later one: they may be run one after the other."""
         self._all = tuple(range(len(steps)))
         self._late = tuple(number for number in self._all if number not in early)
+        self._lines = frozenset(
+            numbers
+            for numbers in (self._all, self._late, self.early)
+            if all(one in self._waits_for[later] for one, later in pairwise(numbers))
+        )
+        """Those of which each waits for the one before: nothing is gained by tasks for them."""
 
     def begin(self, ask: Ask) -> Begun:
         """Run the early ones in a task of their own."""
@@ -81,8 +88,8 @@ class Order:
         """
         await self._run(self._all[first:], ask, None, first if is_begun else None)
 
-    async def _run(self, numbers: Sequence[int], ask: Ask, begun: Begun | None, here: int | None = None) -> None:
-        if len(numbers) <= 1 and begun is None:
+    async def _run(self, numbers: tuple[int, ...], ask: Ask, begun: Begun | None, here: int | None = None) -> None:
+        if begun is None and (len(numbers) <= 1 or (here is None and numbers in self._lines)):
             for number in numbers:
                 await ask(number)
             return

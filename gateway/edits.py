@@ -12,6 +12,8 @@ from gateway.words import decode_octets, encode_words
 
 _NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 3.6.8: ftext
 _MAX_LINE = 998  # RFC 5322 2.1.1
+_MAX_CHARACTERS = _MAX_LINE // 4
+"""So many are no more octets than that, whatever they are."""
 _SEALED = ("multipart/signed", "multipart/encrypted")  # RFC 1847 2.1, 2.2
 
 
@@ -31,7 +33,7 @@ def _check_body(name: str, value: str) -> None:
         if number and (line[:1] not in {" ", "\t"} or not line.strip()):
             msg = f"a folded line of field {name} must begin with a space or tab and not be blank"
             raise ValueError(msg)
-        if len(line.encode()) > _MAX_LINE:
+        if len(line) > _MAX_CHARACTERS and len(line.encode()) > _MAX_LINE:
             msg = f"a line of field {name} is longer than {_MAX_LINE} octets"
             raise ValueError(msg)
 

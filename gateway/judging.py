@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 LIMITS = "message.limits"
 """Name of the fact that says what was too much or malformed in a message."""
 _VERDICTS = (Accept, Reject, Defer, Quarantine, Discard, Redirect)
+_SAYING = (*_VERDICTS, Would)
+_WITHOUT_VERDICT = frozenset(["check", "rewrite", "sign", "route", "policy_class"])
+"""Hooks that may answer with none."""
 
 
 def dependencies(steps: Sequence[Step]) -> list[frozenset[int]]:
@@ -99,6 +102,8 @@ def object_to(hook: str, values: tuple[Any, ...], transaction: Transaction | Non
     """Why answers that are right in their types cannot be applied; `` when they can."""
     if hook == "route" and routes is not None and values[0] not in routes:
         return f"route {values[0]!r} is not configured"
+    if hook in _WITHOUT_VERDICT:
+        return ""
     for value in values:
         if isinstance(value, Redirect) and routes is not None and value.next_hop not in routes:
             return f"redirect to route {value.next_hop!r}, which is not configured"
@@ -170,7 +175,7 @@ def record_run(trace: Trace, step: Step, run: Run, about: str) -> str:
             evidence=run.evidence,
         )
         return outcome
-    if step.hook == "judge" or any(isinstance(value, (*_VERDICTS, Would)) for value in run.values):
+    if step.hook == "judge" or (step.hook not in _WITHOUT_VERDICT and any(isinstance(value, _SAYING) for value in run.values)):
         return _record_verdicts(trace, step, run, about)
     outcome, evidence = _name_values(step, run.values)
     trace.step(

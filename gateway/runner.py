@@ -8,10 +8,9 @@ the cancellation), what is left of it is carried on apart for a short grace, and
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -67,8 +66,15 @@ class Runner:
         """
         started = time.perf_counter() - (0.0 if begun is None else begun.seconds)
         try:
-            answer = await (self._answer(step, facts, deadline) if begun is None else self._rest_of(step, begun, deadline))
-            values = () if answer is None else read_answer(step.hook, answer)
+            if begun is not None:
+                answer = await self._rest_of(begun, deadline)
+            elif step.kind is Kind.CHEAP:
+                answer = step.call(*_arguments(step, facts, deadline))
+            elif step.is_async:
+                answer = await self._drive(step.call(*_arguments(step, facts, deadline)), deadline)
+            else:
+                answer = await self._in_thread(step, _arguments(step, facts, deadline), deadline)
+            values = self._in_time(step, answer, deadline)
         except HookTimeoutError:
             limit = time.perf_counter() - started
             return Run((), limit, "timeout", f"no answer after {limit:.3f} s")
@@ -88,38 +94,25 @@ class Runner:
             return Run((), time.perf_counter() - started, "error", _describe(error))
         return Run(values, time.perf_counter() - started)
 
-    async def _answer(self, step: Step, facts: tuple[Any, ...], deadline: float) -> Any:
-        loop = asyncio.get_running_loop()
-        if loop.time() >= deadline:
-            raise HookTimeoutError
-        arguments = facts if step.pick is None else tuple(facts[n] for n in step.pick)
-        if step.kind is Kind.LOOP:
-            answer = await self._drive(step.call(*arguments), deadline)
-        elif step.kind is Kind.CHEAP:
-            answer = step.call(*arguments)
-        else:
-            answer = await self._in_thread(step, arguments, deadline)
-        return self._in_time(step, answer, deadline)
-
-    async def _rest_of(self, step: Step, begun: Begun, deadline: float) -> Any:
+    async def _rest_of(self, begun: Begun, deadline: float) -> Any:
         """The answer of a hook that was begun in this task."""
         if begun.error is not None:
             raise begun.error
-        answer = begun.answer
         if begun.coroutine is not None:
-            answer = await self._go_on(begun.coroutine, begun.waiting, deadline)
-        return self._in_time(step, answer, deadline)
+            return await self._go_on(begun.coroutine, begun.waiting, deadline)
+        return begun.answer
 
     @staticmethod
-    def _in_time(step: Step, answer: Any, deadline: float) -> Any:
-        if inspect.iscoroutine(answer):
+    def _in_time(step: Step, answer: Any, deadline: float) -> tuple[Any, ...]:
+        """The values of an answer that came before the deadline."""
+        if type(answer) is types.CoroutineType:
             answer.close()
             raise WrongAnswerError(f"{step.hook} answered a coroutine: a `def` hook must not return one")
         if asyncio.get_running_loop().time() > deadline:  # it blocked the loop: a late answer is dropped
             raise HookTimeoutError
-        return answer
+        return () if answer is None else read_answer(step.hook, answer)
 
-    async def _in_thread(self, step: Step, arguments: tuple[Any, ...], deadline: float) -> Any:
+    async def _in_thread(self, step: Step, arguments: Sequence[Any], deadline: float) -> Any:
         if step.circuit.is_open:
             raise CircuitOpenError
         job = self.threads.submit(lambda: step.call(*arguments), step.circuit)
@@ -208,6 +201,14 @@ class Runner:
             raise
         except BaseException:  # noqa: BLE001 - what a cancelled hook raises in the end concerns nobody
             return
+
+
+def _arguments(step: Step, facts: tuple[Any, ...], deadline: float) -> Sequence[Any]:
+    """What a hook is called with, should there be time for it."""
+    if asyncio.get_running_loop().time() >= deadline:
+        raise HookTimeoutError
+    pick = step.pick
+    return facts if pick is None else [facts[n] for n in pick]
 
 
 class _Alarm:

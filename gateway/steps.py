@@ -46,17 +46,15 @@ class Step:
     needs: tuple[str, ...] = ()
     quiet: QuietRuns = field(default_factory=QuietRuns)
     is_async: bool = field(init=False)
+    mode: str = field(init=False)
+    """For the trace."""
     is_quick: bool = field(init=False)
     """It may be run in a row with others: on the loop, for every client, and what it says is done."""
 
     def __post_init__(self) -> None:
         self.is_async = self.kind is Kind.LOOP
+        self.mode = "monitor" if self.is_monitor else "enforce"
         self.is_quick = self.kind is not Kind.THREAD and not (self.skip or self.is_monitor) and self.timeout > LONGEST
-
-    @property
-    def mode(self) -> str:
-        """For the trace."""
-        return "monitor" if self.is_monitor else "enforce"
 
     def ignores_errors(self, client_class: ClientClass) -> bool:
         """True when an error for this class of clients counts as no opinion."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ MAX_TEXT = 2_000
 MAX_ITEMS = 200
 MAX_DEPTH = 3
 _AS_IT_IS = frozenset({type(None), bool, int, float})
+_NUMBERS = (bool, int, float)
+_SETS = (frozenset, set)
+_SEVERAL = (*_SETS, tuple, list)
 
 
 class StepRecord(TypedDict):
@@ -134,18 +139,18 @@ class Trace:
     def step_records(self) -> list[StepRecord]:
         """All steps in JSON form."""
         return [
-            StepRecord(
-                at_ms=round(at * 1000, 3),
-                stage=stage,
-                plugin=plugin,
-                outcome=outcome,
-                duration_ms=round(duration * 1000, 3),
-                mode=mode,
-                recipient=recipient,
-                verdict=jsonable(verdict),
-                findings=[jsonable(finding) or {} for finding in findings],
-                evidence=evidence,
-            )
+            {
+                "at_ms": round(at * 1000, 3),
+                "stage": stage,
+                "plugin": plugin,
+                "outcome": outcome,
+                "duration_ms": round(duration * 1000, 3),
+                "mode": mode,
+                "recipient": recipient,
+                "verdict": None if verdict is None else jsonable(verdict),
+                "findings": [jsonable(finding) or {} for finding in findings] if findings else [],
+                "evidence": evidence,
+            }
             for at, stage, plugin, outcome, duration, mode, recipient, verdict, findings, evidence in self.steps
         ]
 
@@ -155,37 +160,49 @@ def jsonable(value: object) -> dict[str, Any] | None:
     if value is None:
         return None
     kind: Any = type(value)
-    names = _field_names(kind)
-    if names is None:
+    names, read = _reader(kind)
+    if read is None:
         return {"kind": kind.__name__, "value": _plain(value)}
+    try:
+        items = read(value)
+    except AttributeError:  # made without its __init__
+        items = tuple([getattr(value, name, None) for name in names])
     result: dict[str, Any] = {"kind": kind.__name__}
-    for name in names:
-        item = getattr(value, name, None)
-        is_plain = type(item) in _AS_IT_IS or (type(item) is str and len(item) <= MAX_TEXT)
-        result[name] = item if is_plain else _plain(item)
+    for name, item in zip(names, items, strict=True):
+        of = type(item)
+        if of in _AS_IT_IS or (of is str and len(item) <= MAX_TEXT):
+            result[name] = item
+        elif of is tuple and not item:
+            result[name] = []
+        else:
+            result[name] = _plain(item)
     return result
 
 
 @lru_cache(maxsize=1_000)
-def _field_names(kind: type) -> tuple[str, ...] | None:
-    """Names of the fields of a dataclass; None for another class."""
-    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
+def _reader(kind: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]] | None]:
+    """Names of the fields of a dataclass, and what reads them all; None for another class."""
+    if not dataclasses.is_dataclass(kind):
+        return (), None
+    names = tuple(field.name for field in dataclasses.fields(kind))
+    if len(names) > 1:
+        return names, attrgetter(*names)
+    return names, lambda value: tuple([getattr(value, name) for name in names])
 
 
 def _plain(item: object, depth: int = 0) -> Any:
     """What JSON can hold, bounded: plugins put what they like into their findings."""
+    if type(item) is tuple and depth < MAX_DEPTH and len(item) <= MAX_ITEMS:  # what there is most of
+        return [one if type(one) is str and len(one) <= MAX_TEXT else _plain(one, depth + 1) for one in item]
     if isinstance(item, str):
         return item[:MAX_TEXT]
-    if item is None or isinstance(item, bool | int | float):
+    if isinstance(item, _SEVERAL) and depth < MAX_DEPTH:
+        items = [_plain(one, depth + 1) for one in (item if len(item) <= MAX_ITEMS else list(item)[:MAX_ITEMS])]
+        return sorted(items, key=str) if isinstance(item, _SETS) else items
+    if item is None or isinstance(item, _NUMBERS):
         return item
     if isinstance(item, bytes):
         return f"{len(item)} octets"
-    if isinstance(item, frozenset | set | tuple | list) and depth < MAX_DEPTH:
-        items = [
-            one if type(one) is str and len(one) <= MAX_TEXT else _plain(one, depth + 1)
-            for one in (item if len(item) <= MAX_ITEMS else list(item)[:MAX_ITEMS])
-        ]
-        return sorted(items, key=str) if isinstance(item, frozenset | set) else items
     try:
         return str(item)[:MAX_TEXT]
     except Exception:  # noqa: BLE001 - a value of a plugin that cannot even be printed

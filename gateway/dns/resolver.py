@@ -60,9 +60,8 @@ class CachingResolver:
 
         Raises DnsError for a temporary failure and for a spent budget; never anything else.
         """
-        answer = self._cache.fresh((name, kind))  # names are canonical more often than not
+        answer = self.known(name, kind)  # names are canonical more often than not
         if answer is not None:
-            count_dns_query("cached")
             return answer
         try:
             answer, outcome = await self._query(name, kind.upper())
@@ -70,6 +69,13 @@ class CachingResolver:
             count_dns_failure(error.cause)
             raise
         count_dns_query(outcome)
+        return answer
+
+    def known(self, name: str, kind: str) -> DnsAnswer | None:
+        """The answer that is in the cache, for who would rather not wait for `query`. None: it has to be awaited."""
+        answer = self._cache.fresh((name, kind))
+        if answer is not None:
+            count_dns_query("cached")
         return answer
 
     async def close(self) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from gateway.context import Context
+from gateway.at_hand import answers_to
+from gateway.context import Context, DnsAnswer
 from gateway.errors import DnsError
 from gateway.mailauth.canonical import BodyHash, BodyHashWanted, PrefixWanted, body_hashes, find_prefixes
 from gateway.mailauth.key import MAX_RECORDS
@@ -42,13 +43,10 @@ async def _answers(questions: Questions, message: Message, context: Context) -> 
         await asyncio.sleep(0)
         return Answers()
     names = sorted(questions.names)
-    if len(names) > 1:
-        found = await asyncio.gather(*(_ask(context, name) for name in names))
-    else:  # as usual: no task is needed
-        found = [await _ask(context, name) for name in names]
+    keys = await answers_to(context.resolver, [(name, "TXT") for name in names]) if names else []
     bodies = await shared_body_hashes(message, questions.bodies, context) if questions.bodies else {}
     prefixes = await _find_prefixes(message, questions.prefixes, context) if questions.prefixes else {}
-    return Answers(dict(zip(names, found, strict=True)), bodies, prefixes)
+    return Answers({name: _key_answer(key) for name, key in zip(names, keys, strict=True)}, bodies, prefixes)
 
 
 async def _find_prefixes(message: Message, wanted: frozenset[PrefixWanted], context: Context) -> dict[PrefixWanted, int]:
@@ -60,12 +58,10 @@ async def _find_prefixes(message: Message, wanted: frozenset[PrefixWanted], cont
     return await context.run_in_process(find_prefixes, body, wanted)
 
 
-async def _ask(context: Context, name: str) -> KeyAnswer:
-    try:
-        answer = await context.resolver.query(name, "TXT")
-    except DnsError as error:
-        return KeyAnswer(failed=True, trouble=error.what)
-    return KeyAnswer(tuple(b"".join(strings) for strings in answer.records[:MAX_RECORDS]))
+def _key_answer(answer: DnsAnswer | DnsError) -> KeyAnswer:
+    if isinstance(answer, DnsError):
+        return KeyAnswer(failed=True, trouble=answer.what)
+    return KeyAnswer(tuple([b"".join(strings) for strings in answer.records[:MAX_RECORDS]]))
 
 
 @dataclass(slots=True)

@@ -53,8 +53,10 @@ def compress(octets: bytes) -> bytes:
 
 def relaxed_field(name: bytes, body: bytes) -> bytes:
     """RFC 6376 3.4.2, with its CRLF."""
-    value = compress(body.replace(b"\r\n", b"").replace(b"\n", b"")).strip(b" ")
-    return name.strip().lower() + b":" + value + b"\r\n"
+    value = body.replace(b"\r\n", b"").replace(b"\n", b"") if b"\n" in body else body
+    if b"\t" in value or b"  " in value:
+        value = compress(value)
+    return b"%b:%b\r\n" % (name.strip().lower(), value.strip(b" "))
 
 
 def canonical_body(body: bytes, *, is_relaxed: bool) -> Iterator[bytes]:

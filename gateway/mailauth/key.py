@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -53,10 +54,10 @@ class KeyRecord:
     def verifies(self, signature: bytes, digest: bytes) -> bool:
         """Whether the signature over the SHA-256 `digest` is this key's."""
         try:
-            if isinstance(self.public, Ed25519PublicKey):
-                self.public.verify(signature, digest)  # RFC 8463 3: over the hash
+            if self.kind == "rsa":
+                cast("RSAPublicKey", self.public).verify(signature, digest, _PADDING, _PREHASHED)
             else:
-                self.public.verify(signature, digest, _PADDING, _PREHASHED)
+                cast("Ed25519PublicKey", self.public).verify(signature, digest)  # RFC 8463 3: over the hash
         except (InvalidSignature, ValueError):
             return False
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from gateway.idn import a_labels
 
@@ -19,10 +20,17 @@ class DomainNameError(ValueError):
 def domain_name(value: bytes) -> str:
     """The name in lower case and with A-labels. Raises DomainNameError."""
     if len(value) <= _MAX_OCTETS:
-        try:
-            name = a_labels(value.decode("utf-8"), strict=True) or ""
-        except UnicodeError:
-            name = ""
-        if _NAME.fullmatch(name) is not None:
-            return name
+        return _name(value)
     raise DomainNameError("not a domain name")
+
+
+@lru_cache(maxsize=1_000)
+def _name(value: bytes) -> str:
+    """The same few domains sign most mail."""
+    try:
+        name = a_labels(value.decode("utf-8"), strict=True) or ""
+    except UnicodeError:
+        name = ""
+    if _NAME.fullmatch(name) is None:
+        raise DomainNameError("not a domain name")
+    return name

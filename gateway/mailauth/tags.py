@@ -9,6 +9,7 @@ import re
 WHITE = b" \t\r\n"
 """What folding white space is made of (RFC 6376 2.8)."""
 _TAG_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]*")
+_SPEC = re.compile(rb"(?:\A|;)[ \t\r\n]*+([A-Za-z][A-Za-z0-9_]*+)[ \t\r\n]*+=([^;]*+)")
 _NO_VALUE = bytes([*range(9), 11, 12, *range(14, 32), 127])
 """Control characters: no VALCHAR. Octets above 127 are UTF-8 of RFC 6532, which header fields may have."""
 
@@ -21,6 +22,14 @@ def parse_tags(octets: bytes) -> dict[bytes, bytes]:
     """Names and values, white space around both removed. Raises TagListError: one fault spoils the whole list (RFC 6376 3.2)."""
     if octets.translate(None, _NO_VALUE) != octets:
         raise TagListError("control characters in it")
+    found = _SPEC.findall(octets)
+    tags = {name: value.strip(WHITE) for name, value in found}
+    is_ended = not octets.rpartition(b";")[2].strip(WHITE)  # the list may end in a semicolon
+    return tags if len(tags) == octets.count(b";") + (not is_ended) else _parse_each(octets)
+
+
+def _parse_each(octets: bytes) -> dict[bytes, bytes]:
+    """One spec after the other, for what is wrong with the first that is no tag."""
     specs = octets.split(b";")
     if not specs[-1].strip(WHITE):
         specs.pop()  # the list may end in a semicolon

@@ -38,8 +38,9 @@ class Coverage:
 
 def occurrences(message: Message) -> dict[str, int]:
     """How often each of those fields is there; absent ones are left out."""
-    counts = {name: len(message.fields_named(name)) for name in SINGLE}
-    return {name: count for name, count in counts.items() if count}
+    names = [field.name.lower() for field in message.fields]
+    there = set(names)
+    return {name: names.count(name) for name in SINGLE if name in there}
 
 
 def covered(occurs: dict[str, int], headers: tuple[bytes, ...]) -> Coverage:

@@ -108,7 +108,7 @@ class DkimScheme:
             if answers.names[name].failed:
                 attempt.refuse("temperror", answers.names[name].failure)
                 continue
-            attempt.details = tuple(_published(name, answers.names[name]))
+            attempt.published = answers.names[name]
             if (name, algorithm) not in known:
                 known[name, algorithm] = _read(answers.names[name], algorithm, self.limits)
             attempt.take_key(known[name, algorithm])
@@ -163,7 +163,8 @@ class _Attempt:
         self.result = self.reason = self.domain = self.selector = ""
         self.properties: tuple[tuple[str, str], ...] = ()
         self.b = b""
-        self.details: tuple[str, ...] = ()
+        self.published: KeyAnswer | None = None
+        """What there is for its key."""
         self.bits = self.body_size = self.unsigned_octets = 0
         self.is_testing = False
         self.coverage: Coverage | None = None
@@ -260,6 +261,12 @@ class _Attempt:
             notes += _added(self.coverage)
         return notes
 
+    def _details(self) -> tuple[str, ...]:
+        """Evidence where it did not pass: what is published for its key, once that was looked up."""
+        if self.result == "pass" or self.published is None:
+            return ()
+        return tuple(_published(self.signature.key_name, self.published))
+
     def finding(self) -> DkimFinding:
         """The result for Authentication-Results, dmarc and rules."""
         return DkimFinding(
@@ -274,5 +281,5 @@ class _Attempt:
             body_size=self.body_size,
             unsigned_octets=self.unsigned_octets,
             coverage=self.coverage,
-            details=self.details if self.result != "pass" else (),
+            details=self._details(),
         )

@@ -20,6 +20,7 @@ from gateway import (
     quarantine,
     reject,
 )
+from gateway.at_hand import answers_to
 from gateway.mailauth.dmarc import Answer, Answers, Policy, Questions, txt_answer
 from gateway.plugins.dmarc.authors import a_label, read_authors
 from gateway.plugins.dmarc.evaluate import Evaluation, Identifier, evaluate
@@ -28,6 +29,8 @@ from gateway.plugins.dmarc.weighing import DmarcFinding, severity, weigh
 
 __all__ = ["Dmarc", "DmarcFinding", "Options"]
 
+_MAX_NAME = 253
+"""Octets of a name that can be asked for (RFC 1035 2.3.4)."""
 _MAX_REPLY = 300
 """Characters of a reply's text: with code, id and line end it fits into one line (RFC 5321 4.5.3.1.5)."""
 
@@ -133,22 +136,18 @@ class Dmarc(Plugin[Options]):
 
     async def _ask(self, questions: Questions) -> Answers:
         """All at once: the look-ups of a walk do not depend on each other."""
-        ordered = sorted(questions)
-        if len(ordered) == 1:
-            return {ordered[0]: await self._ask_one(*ordered[0])}
-        found = await asyncio.gather(*(self._ask_one(name, kind) for name, kind in ordered))
-        return dict(zip(ordered, found, strict=True))
-
-    async def _ask_one(self, name: str, kind: str) -> Answer:
-        if len(name) > 253:
-            return Answer(exists=False)
-        try:
-            answer = await self.context.resolver.query(name, kind)
-        except DnsError:
-            return Answer(failed=True)
-        if kind != "TXT":
-            return Answer(exists=answer.exists)
-        return txt_answer(answer.records, exists=answer.exists)
+        ordered = sorted(one for one in questions if len(one[0]) <= _MAX_NAME)
+        answers: dict[tuple[str, str], Answer] = {}
+        if len(ordered) < len(questions):
+            answers.update(dict.fromkeys(questions, Answer(exists=False)))
+        for question, answer in zip(ordered, await answers_to(self.context.resolver, ordered), strict=True):
+            if isinstance(answer, DnsError):
+                answers[question] = Answer(failed=True)
+            elif question[1] != "TXT":
+                answers[question] = Answer(exists=answer.exists)
+            else:
+                answers[question] = txt_answer(answer.records, exists=answer.exists)
+        return answers
 
 
 def _has_spf(results: Sequence[AuthResult]) -> bool:

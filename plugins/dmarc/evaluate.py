@@ -69,7 +69,7 @@ class Evaluation:
     @property
     def aligned(self) -> tuple[Identifier, ...]:
         """What makes it pass."""
-        return tuple(one.identifier for one in self.alignments if one.state == "aligned" and one.identifier.result == "pass")
+        return _aligned(self.alignments)
 
 
 @dataclass(slots=True)
@@ -88,20 +88,9 @@ def evaluate(domain: str, identifiers: Sequence[Identifier]) -> Generator[Questi
     """
     answers = dict((yield questions_of([domain])))
     walk = walk_from(domain, answers)
-    start = Evaluation(
-        result="none", domain=domain, organizational_domain=walk.organizational_domain, details=tuple(map(str, walk.steps))
-    )
     policy = _discover(walk)
-    if policy is None:
-        if walk.failed:
-            return replace(start, result="temperror", reason="the policy record could not be looked up")
-        return replace(start, reason="no policy record")
-    start = replace(start, policy_domain=policy.domain, record=policy.record)
-    if not policy.record.is_usable:
-        reason = (
-            f"the record of {policy.domain} has no valid {policy.record.wrong}= and nobody to report to: DMARC does not apply"
-        )
-        return replace(start, reason=reason)
+    if policy is None or not policy.record.is_usable:
+        return _without_policy(walk, policy)
     walked = _to_walk(identifiers, walk, policy.record)
     existence = _existence(policy, domain)
     questions = frozenset(one for one in questions_of(walked) | existence if one not in answers)
@@ -114,7 +103,21 @@ def evaluate(domain: str, identifiers: Sequence[Identifier]) -> Generator[Questi
     else:
         _choose(policy, domain, exists=not existence or answers[(domain, "A")].exists)
         undecided = ""
-    return _conclude(replace(start, alignments=alignments), policy, undecided)
+    return _conclude(walk, alignments, policy, undecided)
+
+
+def _without_policy(walk: Walk, policy: _Policy | None) -> Evaluation:
+    """There is no record that counts."""
+    start = Evaluation(
+        result="none", domain=walk.start, organizational_domain=walk.organizational_domain, details=tuple(map(str, walk.steps))
+    )
+    if policy is not None:
+        wrong = policy.record.wrong
+        reason = f"the record of {policy.domain} has no valid {wrong}= and nobody to report to: DMARC does not apply"
+        return replace(start, policy_domain=policy.domain, record=policy.record, reason=reason)
+    if walk.failed:
+        return replace(start, result="temperror", reason="the policy record could not be looked up")
+    return replace(start, reason="no policy record")
 
 
 def _discover(walk: Walk) -> _Policy | None:
@@ -193,39 +196,48 @@ def _align(one: Identifier, walk: Walk, record: Record, answers: Answers, walked
     return Alignment(one, "not aligned", f"its organization is {other.organizational_domain}")
 
 
-def _conclude(found: Evaluation, policy: _Policy, undecided: str) -> Evaluation:
+def _conclude(walk: Walk, alignments: tuple[Alignment, ...], policy: _Policy, undecided: str) -> Evaluation:
     """RFC 9989 5.3.5, 5.3.6. An identifier that could not be looked up may have been the one that passes."""
     record = policy.record
     downgraded = record.is_test and policy.value != "none"
     result: Result = "fail"
     open_ones = [
         one.identifier
-        for one in found.alignments
+        for one in alignments
         if one.state == "unknown" or (one.state == "aligned" and one.identifier.result == "temperror")
     ]
-    if found.aligned:
-        result, reason = "pass", ", ".join(dict.fromkeys(f"{one.method} of {one.domain} is aligned" for one in found.aligned[:3]))
+    aligned = _aligned(alignments)
+    if aligned:
+        result, reason = "pass", ", ".join(dict.fromkeys([f"{one.method} of {one.domain} is aligned" for one in aligned[:3]]))
     elif open_ones:
         result, reason = "temperror", f"{open_ones[0].method} of {open_ones[0].domain} could not be looked up"
     elif undecided:
         result, reason = "temperror", undecided
     else:
-        reason = _why_it_fails(found.alignments)
+        reason = _why_it_fails(alignments)
         if downgraded:
             reason += f"; t=y makes {policy.tag}={policy.value} one level milder"
-    notes = [f"{policy.tag}={policy.value} of {policy.domain} counts, organizational domain {found.organizational_domain or '?'}"]
+    notes = [f"{policy.tag}={policy.value} of {policy.domain} counts, organizational domain {walk.organizational_domain or '?'}"]
     notes += [policy.note] if policy.note else []
     notes += [f"a wrong {record.wrong}= makes it a record of p=none"] if record.wrong else []
     notes += [f"t=y makes {policy.value} one level milder"] if downgraded else []
-    return replace(
-        found,
+    return Evaluation(
         result=result,
+        domain=walk.start,
+        policy_domain=policy.domain,
+        record=record,
+        organizational_domain=walk.organizational_domain,
+        alignments=alignments,
         policy=_MILDER[policy.value] if record.is_test else policy.value,  # RFC 9989 4.7, t=
         published=policy.value,
         tag=policy.tag,
         reason=reason,
-        details=(*found.details, *notes, *map(str, found.alignments[: MAX_WALKS * 2])),
+        details=(*map(str, walk.steps), *notes, *map(str, alignments[: MAX_WALKS * 2])),
     )
+
+
+def _aligned(alignments: Sequence[Alignment]) -> tuple[Identifier, ...]:
+    return tuple([one.identifier for one in alignments if one.state == "aligned" and one.identifier.result == "pass"])
 
 
 def _why_it_fails(alignments: Sequence[Alignment]) -> str:

@@ -30,7 +30,7 @@ from gateway import (
     reject,
 )
 from gateway.plugins.spf.domains import multi_label
-from gateway.plugins.spf.evaluation import MAX_LOCAL_PART, SpfResult, evaluate, plain_address
+from gateway.plugins.spf.evaluation import MAX_LOCAL_PART, RESULTS, SpfResult, evaluate, plain_address
 from gateway.plugins.spf.memory import Memory
 from gateway.plugins.spf.received import NAME, render
 
@@ -121,8 +121,8 @@ class Spf(Plugin[Options]):
         """By the options; the MAIL FROM identity first."""
         for finding in self._own(transaction):
             front = "" if finding.property("smtp.mailfrom") is not None else "helo_"
-            answer: Answer = getattr(self.options, f"{front}{finding.result}", "accept")
-            verdict = self._verdict(answer, finding)
+            answer = self._answers.get(f"{front}{finding.result}", "accept")
+            verdict = None if answer == "accept" else self._verdict(answer, finding)
             if verdict is not None:
                 return verdict
         return None
@@ -149,6 +149,12 @@ class Spf(Plugin[Options]):
             )
             fields.append(add_header(NAME, body))
         return fields
+
+    @cached_property
+    def _answers(self) -> dict[str, Answer]:
+        """What the options say to each result, by their names."""
+        results = [f"{front}{result}" for front in ("", "helo_") for result in RESULTS]
+        return {name: getattr(self.options, name) for name in results if name in type(self.options).model_fields}
 
     def _own(self, transaction: Transaction) -> list[SpfFinding]:
         """The findings that this use of the plugin gave: another may stand in the chain with other options."""

@@ -11,9 +11,10 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from gateway import DnsError, Resolver
+from gateway.at_hand import at_hand
 
 MAX_RESULTS = 1_000
 """Results kept; those used least recently go first."""
@@ -26,12 +27,14 @@ PATIENCE = 0.02
 
 R = TypeVar("R")
 Question = tuple[str, str]
+_Answer: TypeAlias = tuple[str, str, tuple[Any, ...]]
+"""Name, kind, records."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known(Generic[R]):
     result: R
-    answers: tuple[tuple[str, str, tuple[Any, ...]], ...]
+    answers: tuple[_Answer, ...]
 
 
 class Memory(Generic[R]):
@@ -46,9 +49,25 @@ class Memory(Generic[R]):
         known = self._known.get((address, domain))
         if known is None:
             return None
+        answers = known.answers
+        look = at_hand(resolver)
+        for place, (name, kind, records) in enumerate(answers):
+            answer = look(name, kind)
+            if answer is None:
+                return await self._recall_later(address, domain, known, answers[place:], resolver)
+            if answer.records != records:
+                del self._known[address, domain]
+                return None
+        self._known.move_to_end((address, domain))
+        return known.result
+
+    async def _recall_later(
+        self, address: str, domain: str, known: _Known[R], answers: Sequence[_Answer], resolver: Resolver
+    ) -> R | None:
+        """The same where some of the answers have to be waited for."""
         try:
             async with asyncio.timeout(PATIENCE):
-                for name, kind, records in known.answers:
+                for name, kind, records in answers:
                     if (await resolver.query(name, kind)).records != records:
                         del self._known[address, domain]
                         return None

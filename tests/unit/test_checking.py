@@ -122,3 +122,13 @@ async def test_when_the_transaction_is_cancelled_so_are_its_early_checks() -> No
     await asyncio.wait([running, begun.task])
     assert running.cancelled()
     assert begun.task.cancelled()
+
+
+async def test_those_that_wait_for_each_other_need_no_task() -> None:
+    journal = Journal(DKIM, DMARC)
+    tasks = asyncio.all_tasks()
+    work = asyncio.get_running_loop().create_task(Order(journal.steps).run(journal.ask))
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() - tasks == {work}
+    await work
+    assert journal.events == ["dkim begins", "dkim ends", "dmarc begins", "dmarc ends"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from gateway.mailauth.dmarc.record import Record, parse_record, select_record
@@ -12,6 +13,8 @@ MAX_LABELS = 8
 """RFC 9989 4.10: never more than eight look-ups for one walk."""
 MAX_TEXTS = 50
 """TXT records of a name that are looked at."""
+_KEPT = 4_096
+"""Characters of all records of a walk that is remembered."""
 _SHOWN = 120
 """Characters of a record shown to people."""
 
@@ -105,16 +108,33 @@ def walk_names(domain: str) -> list[str]:
     return [domain, *(".".join(rest[place:]) for place in range(len(rest)))]
 
 
+@lru_cache(maxsize=1_000)
+def _asked_of(domain: str) -> tuple[tuple[str, Literal["TXT", "A"]], ...]:
+    """The look-ups of a walk from a domain, in order: most mail is of few domains."""
+    return tuple((f"_dmarc.{name}", "TXT") for name in walk_names(domain))
+
+
 def questions_of(domains: Sequence[str]) -> Questions:
     """The look-ups that walks from these domains may need."""
-    return frozenset((f"_dmarc.{name}", "TXT") for domain in domains for name in walk_names(domain))
+    return frozenset([question for domain in domains for question in _asked_of(domain)])
 
 
 def walk_from(start: str, answers: Answers) -> Walk:
     """Go upwards; a record with psd=y or psd=n ends it (RFC 9989 4.10, steps 2 and 6)."""
+    found = tuple([answers[question] for question in _asked_of(start)])
+    size = sum([len(text) for answer in found for text in answer.texts])
+    return _known_walk(start, found) if size <= _KEPT else _walk(start, found)
+
+
+@lru_cache(maxsize=1_000)
+def _known_walk(start: str, found: tuple[Answer, ...]) -> Walk:
+    """The same names with the same records lead to the same organization."""
+    return _walk(start, found)
+
+
+def _walk(start: str, found: tuple[Answer, ...]) -> Walk:
     steps: list[Step] = []
-    for name in walk_names(start):
-        answer = answers[(f"_dmarc.{name}", "TXT")]
+    for name, answer in zip(walk_names(start), found, strict=True):
         record = None if answer.failed else select_record(answer.texts)
         steps.append(Step(name, record, answer.failed, _note(answer, record)))
         if record is not None and record.psd in {"y", "n"}:

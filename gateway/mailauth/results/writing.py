@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from gateway.findings import AuthResult
@@ -32,10 +32,10 @@ def render_results(authserv_id: str, results: Sequence[AuthResult], *, utf8: boo
     name = authserv_id if utf8 else _in_ascii(authserv_id)
     if len(name) > MAX_NAME or not _TOKEN.fullmatch(name):
         name = _quoted(name, utf8=utf8)
-    clauses = [list(_clause(result, utf8=utf8)) for result in results if _is_writable(result)][:MAX_RESULTS]
+    clauses = [_clause(result, utf8=utf8) for result in [one for one in results if _is_writable(one)][:MAX_RESULTS]]
     if not clauses:
         return f"{name}; none"
-    return f"{name};\r\n\t" + ";\r\n\t".join(_folded(clause) for clause in clauses)
+    return f"{name};\r\n\t" + ";\r\n\t".join(clauses)
 
 
 def _is_writable(result: AuthResult) -> bool:
@@ -52,35 +52,34 @@ def _is_property(name: str) -> bool:
     return _PROPERTY.fullmatch(name) is not None
 
 
-def _clause(result: AuthResult, *, utf8: bool) -> Iterable[list[str]]:
-    """The resinfo of RFC 8601 2.2 in pieces that may stand on lines of their own, each in words that may, too."""
-    yield [f"{result.method}={result.result}"]
-    if result.reason:
-        yield f"reason={_quoted(result.reason, utf8=utf8)}".split(" ")
-    for name, value in result.properties:
-        if value and _is_property(name):
-            piece = f"{name}={_value(value, utf8=utf8)}"
-            yield piece.split(" ") if " " in piece else [piece]
+def _clause(result: AuthResult, *, utf8: bool) -> str:
+    """The resinfo of RFC 8601 2.2 with spaces between its pieces, folded before a line is too long."""
+    text = f"{result.method}={result.result}"
+    pieces = [f"reason={_quoted(result.reason, utf8=utf8)}"] if result.reason else []
+    pieces += [f"{name}={_value(value, utf8=utf8)}" for name, value in result.properties if value and _is_property(name)]
+    width = 1 + len(text)  # the tab in front
+    for piece in pieces:
+        if width + 1 + len(piece) < _LINE:  # the `;` behind
+            text += f" {piece}"
+            width += 1 + len(piece)
+        else:
+            text, width = _folded(text, width, piece.split(" "))
+    return text
 
 
-def _folded(pieces: Iterable[list[str]]) -> str:
-    """The pieces with spaces between them, folded before a line is too long.
+def _folded(text: str, width: int, words: list[str]) -> tuple[str, int]:
+    """The text with a piece of several words behind it, and how wide its last line is.
 
     Within quotes the space itself begins the next line: there it is text (RFC 5322 2.2.3, 3.2.4).
     """
-    text = ""
-    width = 1  # the tab in front
-    for piece in pieces:
-        for place, word in enumerate(piece):
-            if text and width + 1 + len(word) > _LINE - 1:  # the `;` behind
-                text += "\r\n " if place else "\r\n\t"
-                width = 1
-            elif text:
-                text += " "
-                width += 1
-            text += word
-            width += len(word)
-    return text
+    for place, word in enumerate(words):
+        if width + 1 + len(word) < _LINE:
+            text += f" {word}"
+            width += 1 + len(word)
+        else:
+            text += f"\r\n {word}" if place else f"\r\n\t{word}"
+            width = 1 + len(word)
+    return text, width
 
 
 def _value(value: str, *, utf8: bool) -> str:
@@ -104,4 +103,6 @@ def _quoted(text: str, *, utf8: bool) -> str:
     if not shown.isprintable() or not (utf8 or shown.isascii()):
         shown = "".join(c if " " <= c <= "~" or (utf8 and c.isprintable()) else "?" for c in shown)
     words = " ".join(shown.split())
-    return '"' + words.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if "\\" in words or '"' in words:
+        words = words.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{words}"'
