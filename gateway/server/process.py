@@ -31,6 +31,8 @@ BEAT = 0.25
 CLOSING_LIMIT = 2.0
 """After the drain limit, `serve` is cancelled and gets this long to say 421."""
 EXIT_CONFIG = 2
+SWITCH = 0.0005
+"""Seconds after which a thread that runs Python (the journal's, a plugin's) has to let the loop run: Python's own 5 ms are long for a loop."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -115,6 +117,7 @@ def run_worker(assignment: Assignment, serve: Serve) -> int:
     )
     answer_with_stack(assignment.stack_file)
     log = structlog.get_logger()
+    sys.setswitchinterval(SWITCH)
     try:
         with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
             runner.run(_work(assignment, serve))
