@@ -58,29 +58,35 @@ class AtOnce(Border):
     def _go_on(self) -> None:
         """Answer what can be answered at once, while the task waits for input; wake it for everything else."""
         self._going = False
-        if not self._parked or self._talk is None or self._receiving is not None:
+        talk = self._talk
+        if not self._parked or talk is None or self._receiving is not None:
             return
         try:
-            if self._paused or not self._at_once(self._talk):
+            if (
+                self._paused
+                or (self._owed and not self._settle_at_once(talk))
+                or (self._engine.has_input and not self._take_commands(talk))
+            ):
+                self._wake()
+                return
+            if self._out:
+                self._flush()
+            if self._reading_paused and not self._owed and self._receiving is None:
+                self._reading_paused = False
+                self.transport.resume_reading()  # type: ignore[union-attr] # the stubs know a base transport only
+            if talk.ended or (self._door.draining and talk.transaction is None and not self._owed):
                 self._wake()
         except Exception as error:  # noqa: BLE001 - protects the worker: the task tells the client and the log
             self._fault = error
             self._wake()
 
-    def _at_once(self, talk: Conversation) -> bool:
+    def _take_commands(self, talk: Conversation) -> bool:
         """False: the task is needed."""
-        if self._owed and not self._settle_at_once(talk):
-            return False
         engine = self._engine
         for _ in range(TURN):
             event = engine.next_event() if engine.has_input else None
             if event is None:
-                self._flush()
-                if self._reading_paused and not self._owed:
-                    self._reading_paused = False
-                    self.transport.resume_reading()  # type: ignore[union-attr] # the stubs know a base transport only
-                is_over = self._door.draining and talk.transaction is None and not self._owed
-                return engine.dropped <= self._limits.text_line and not talk.ended and not is_over
+                return engine.dropped <= self._limits.text_line
             after = None
             if isinstance(event, Command):
                 after = ALLOWED[talk.state].get(event.verb)
@@ -117,7 +123,7 @@ class AtOnce(Border):
         self._commands += 1
         verb = self._verb = command.verb
         talk.lf_lines = command.bare_lf
-        talk.owed = len(self._owed)
+        talk.owed = len(self._owed) if self._owed else 0
         result = VERBS[verb](talk, command)
         if isinstance(result, Pending):
             self._owed.append((verb, result))
@@ -145,20 +151,21 @@ class AtOnce(Border):
         """Replies to which the next hop has answered, in the order of the commands. False: the task is needed."""
         owed = self._owed
         asked = self._verb
+        most = self._limits.unknown_recipients
         while owed:
             verb, pending = owed[0]
             answer = pending.theirs.answer
             if answer is None:
                 self._flush()
                 break
-            owed.pop(0)
+            del owed[0]
             self._verb = verb
             result = pending.finish(answer)
             if not isinstance(result, Reply):
                 self._later = Later(verb, result, None)
                 return False
             self._write(result)
-            if verb == "RCPT" and self._after_rcpt(talk):
+            if talk.session.unknown_recipients >= most and verb == "RCPT" and self._after_rcpt(talk):
                 owed.clear()  # nothing follows a 421
                 return False
         self._verb = asked
@@ -174,8 +181,11 @@ class AtOnce(Border):
             talk.state = after
             if self._engine.has_input:
                 note(talk, IMPROPER_PIPELINING, value=verb)
+            limits, lenient = self._limits, talk.lenient
+            stream = self._engine.begin_content(lines_end_in_lf=talk.lf_lines and lenient, line_limit=limits.text_line)
+            self._receiving = Intake(stream, limits, directory=self._door.site.spool, lenient=lenient)
+            self._content_ended = False
             self._write(result)
-            self._begin_content(talk)
             return
         if result.first in {2, 3} or verb == "RCPT":
             talk.state = after
@@ -195,13 +205,6 @@ class AtOnce(Border):
             self._write(result)
         self._after_rcpt(talk)
         back_to_ready(talk)
-
-    def _begin_content(self, talk: Conversation) -> None:
-        """354 was said: what comes is content."""
-        site = self._door.site
-        stream = self._engine.begin_content(lines_end_in_lf=talk.lf_lines and talk.lenient, line_limit=self._limits.text_line)
-        self._receiving = Intake(stream, self._limits, directory=site.spool, lenient=talk.lenient)
-        self._content_ended = False
 
     def _refuse(self, talk: Conversation, answer: Reply) -> None:
         """Write a refusal and count it; too many end the session."""

@@ -356,8 +356,16 @@ class Border(SMTP):
                 self._content_ended = True
 
     def _write(self, answer: Reply) -> None:
+        """At once where it is the only one; else it goes out with the others of its group, when no more input waits."""
         metrics.count_reply(self._verb, answer.code)
-        self._out.append(answer.render())
+        octets = answer.render()
+        if self._out or self._owed or self._engine.has_input:
+            self._out.append(octets)
+        elif self.transport is not None and not self._lost:
+            try:  # noqa: SIM105 - see below
+                self.transport.write(octets)  # type: ignore[attr-defined] # see below
+            except (OSError, RuntimeError):
+                pass
 
     def _flush(self) -> None:
         out = self._out

@@ -82,17 +82,10 @@ class DotStream:
         self.ended = True
         self._carry = b""
         content = octets[:-3]
-        self._look_for_bare(content)
+        line_ends = io.IncrementalNewlineDecoder(None, translate=False)
+        line_ends.decode(content.decode("latin-1"), final=True)
+        self.has_bare = line_ends.newlines not in _WHOLE
         return content
-
-    def _look_for_bare(self, octets: bytes) -> None:
-        """No CRLF is cut between these octets and others."""
-        if self._line_ends is None:
-            # Tells CR, LF and CRLF apart in one pass; counting them takes three, at four times the cost.
-            self._line_ends = io.IncrementalNewlineDecoder(None, translate=False)
-        self._line_ends.decode(octets.decode("latin-1"), final=True)
-        if self._line_ends.newlines not in _WHOLE:
-            self.has_bare = True
 
     def _with_crlf(self, octets: bytes) -> bytes:
         """LF and CRLF made CRLF; a CR at the end waits for what follows it."""
@@ -105,7 +98,12 @@ class DotStream:
     def _out(self, octets: bytes, *, has_dots: bool) -> bytes:
         if not octets:
             return octets
-        self._look_for_bare(octets)  # a CR at the end waits in `_carry`
+        if self._line_ends is None:
+            # Tells CR, LF and CRLF apart in one pass; counting them takes three, at four times the cost.
+            self._line_ends = io.IncrementalNewlineDecoder(None, translate=False)
+        self._line_ends.decode(octets.decode("latin-1"), final=True)  # no CRLF is cut: a CR at the end waits in `_carry`
+        if self._line_ends.newlines not in _WHOLE:
+            self.has_bare = True
         if has_dots:
             octets = octets.replace(b"\r\n.", b"\r\n")
         if self._first:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from gateway.smtp.paths import Parameter, Path
+from gateway.smtp.paths import Command, Parameter, Path
 from gateway.values import value
 
 MAX_PATH = 512  # with the brackets; RFC 5321 4.5.3.1 asks for 64 + 255 at least, and addresses of bounces are longer
@@ -34,8 +34,8 @@ _USUAL = re.compile(
     % (_DOT_STRING.replace(rb"\x80-\xff", b""), _DOMAIN.replace(rb"\x80-\xff", b""))
 )
 """Most lines with a path are so: no quotes, no literal, all ASCII. What is longer or other is read piece by piece."""
-USUAL_LENGTH = MAX_DOMAIN
-"""Octets of a command line that may be a usual one: so short that no bound of a path is near."""
+_ALONE = {b"%s\r\n" % verb.encode(): Command(verb, b"") for verb in ("DATA", "RSET", "QUIT", "NOOP")}
+_ALONE_LENGTH = 6
 _HELO_NAME = re.compile(rb"[!-~\x80-\xff]{1,255}")
 
 
@@ -57,12 +57,14 @@ class Address:
     parameters: tuple[Parameter, ...]
 
 
-def parse_usual(octets: bytes, at: int, end: int) -> tuple[str, Address, int] | None:
-    """MAIL or RCPT as nearly all are, its CRLF before `end`: the verb, what is said with it, and where the line ends.
-
-    None says nothing of the octets: they are to be read piece by piece.
-    """
-    found = _USUAL.match(octets, at, end)
+def parse_usual(line: bytes, most: int = MAX_DOMAIN) -> Command | None:
+    """The command of a line with its CRLF, if it is as nearly all are. None says nothing: it is to be read piece by piece."""
+    length = len(line)
+    if length == _ALONE_LENGTH:
+        return _ALONE.get(line)
+    if length > most:
+        return None
+    found = _USUAL.fullmatch(line)
     if found is None:
         return None
     is_mail, path, local, domain, rest = found.groups()
@@ -72,7 +74,8 @@ def parse_usual(octets: bytes, at: int, end: int) -> tuple[str, Address, int] | 
             parameters = _parameters(rest)
         except SyntaxFault:
             return None
-    return "MAIL" if is_mail else "RCPT", Address(Path(path, local.decode(), domain.decode()), parameters), found.end()
+    verb = "MAIL" if is_mail else "RCPT"
+    return Command(verb, line[5:-2], False, Path(path, local.decode(), domain.decode()), parameters)
 
 
 def parse_command(line: bytes) -> tuple[str, bytes]:

@@ -1,11 +1,13 @@
-"""Paths and parameters of MAIL and RCPT as values: RFC 5321 4.1.2. Octets are kept; nothing is looked up.
+"""Commands, and paths and parameters of MAIL and RCPT, as values: RFC 5321 4.1.2. Octets are kept; nothing is looked up.
 
 The strict parser is `grammar`; this module holds only what it makes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from gateway.values import value
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,21 @@ class Parameter:
         """As received, None without `=`."""
         _, equals, value = self.octets.partition(b"=")
         return value.decode("utf-8", "replace") if equals else None
+
+
+@value(frozen=True, slots=True)
+class Command:
+    """A command line."""
+
+    verb: str
+    """In upper case; `` when the line has no verb."""
+    argument: bytes
+    bare_lf: bool = False
+    """The line ended in LF without CR."""
+    path: Path | None = field(default=None, compare=False)
+    """Of MAIL or RCPT, where reading the line told it; None: the argument is still to be read."""
+    parameters: tuple[Parameter, ...] = field(default=(), compare=False)
+    """Those that stand with such a path."""
 
 
 NULL = Path(b"<>", "", "")

@@ -9,25 +9,14 @@ whatever the owner thinks of it. Memory is bounded: a command line that is too l
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.smtp.dotstream import DotStream
-from gateway.smtp.grammar import USUAL_LENGTH, Address, SyntaxFault, parse_bdat, parse_command, parse_usual
-from gateway.values import value
+from gateway.smtp.grammar import MAX_DOMAIN, SyntaxFault, parse_bdat, parse_command, parse_usual
+from gateway.smtp.paths import Command
 
-
-@value(frozen=True, slots=True)
-class Command:
-    """A command line."""
-
-    verb: str
-    """In upper case; `` when the line has no verb."""
-    argument: bytes
-    bare_lf: bool = False
-    """The line ended in LF without CR."""
-    address: Address | None = field(default=None, compare=False)
-    """What the argument of MAIL or RCPT says, where reading the line told; None: it is still to be read."""
+__all__ = ["Chunk", "Command", "Content", "EndOfContent", "Engine", "Event", "LineTooLong", "Response"]
 
 
 class Chunk(NamedTuple):
@@ -64,8 +53,6 @@ class EndOfContent:
 Event = Command | Chunk | LineTooLong | Response | Content | EndOfContent
 _TOO_LONG = LineTooLong()
 _END = EndOfContent()
-_ALONE = {b"%s\r\n" % verb.encode(): Command(verb, b"") for verb in ("DATA", "RSET", "QUIT", "NOOP")}
-_ALONE_LENGTH = 6
 
 
 class _Counted:
@@ -99,7 +86,8 @@ class Engine:
         self._buffer = b""
         self._at = 0
         self._limit = command_line
-        self._usual_length = min(USUAL_LENGTH, command_line)
+        self._usual_length = min(MAX_DOMAIN, command_line)
+        """Octets of a line that may be read in one step: so few that no bound is near."""
         self._auth_limit = auth_line
         self._response_due = False
         self._dropping = False
@@ -131,17 +119,7 @@ class Engine:
         """
         if self.has_input or self.stream is not None or self._response_due or self._dropping:
             return None
-        length = len(octets)
-        if length > self._usual_length:
-            return None
-        command = _ALONE.get(octets)
-        if command is not None:
-            return command
-        usual = parse_usual(octets, 0, length)
-        if usual is None or usual[2] != length:
-            return None
-        verb, address, _ = usual
-        return Command(verb, octets[5:-2], False, address)
+        return parse_usual(octets, self._usual_length)
 
     def feed_content(self, octets: bytes) -> bytes | None:
         """As `feed` and `next_event`, within content after DATA: what of the content is in these octets.
@@ -153,7 +131,10 @@ class Engine:
             return None
         content = stream.feed(octets)
         if stream.ended:
-            self._end_stream(stream)
+            if stream.rest:
+                self._end_stream(stream)
+            else:
+                self.stream = None
         return content
 
     def forget(self) -> int:
@@ -191,17 +172,6 @@ class Engine:
 
     def _next_line(self) -> Event | None:
         buffer, at = self._buffer, self._at
-        if not self._response_due and not self._dropping:
-            alone = _ALONE.get(buffer[at : at + _ALONE_LENGTH])
-            if alone is not None:
-                self._at += _ALONE_LENGTH
-                self.has_input = self._at < len(buffer)
-                return alone
-            usual = parse_usual(buffer, at, at + self._usual_length)
-            if usual is not None:
-                verb, address, self._at = usual
-                self.has_input = self._at < len(buffer)
-                return Command(verb, buffer[at + 5 : self._at - 2], address=address)
         end = buffer.find(b"\n", at)
         if end == -1:
             if len(buffer) - at > self._limit and not self._may_be_long(len(buffer) - at):
@@ -211,9 +181,13 @@ class Engine:
                 self._at = 0
                 self.has_input = False
             return None
-        line = buffer[at:end]
         self._at = end + 1
-        self.has_input = self._at < len(buffer)
+        self.has_input = end + 1 < len(buffer)
+        if end - at < self._usual_length and not self._response_due and not self._dropping:
+            usual = parse_usual(buffer[at : end + 1], self._usual_length)
+            if usual is not None:
+                return usual
+        line = buffer[at:end]
         if self._dropping or (len(line) >= self._limit and not self._may_be_long(len(line), at=end - len(line))):
             self._dropping = self._response_due = False
             self.dropped = 0

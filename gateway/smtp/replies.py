@@ -85,6 +85,8 @@ def clean(text: bytes, *, utf8: bool = False) -> bytes:
 
 def passed_on(theirs: Reply, *, utf8: bool = False) -> Reply:
     """A next hop's reply, word for word, as it may be sent to a client: cleaned and bounded."""
+    if theirs.is_usual:
+        return theirs
     pattern = _UNPRINTABLE_UTF8 if utf8 else _UNPRINTABLE
     if len(theirs.lines) == 1 and len(theirs.lines[0]) <= MAX_LINE - 6 and pattern.search(theirs.lines[0]) is None:
         return theirs

@@ -26,23 +26,26 @@ def mail(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
         over = talk.ours(421, "4.7.0", "Too many transactions")
         refuse_session(talk, None, over, reason="too-many-transactions")
         return over
-    try:
-        address = command.address or parse_mail(command.argument, utf8=False, lenient=talk.lenient)
-    except SyntaxFault as fault:
-        return talk.ours(fault.code, fault.enhanced, fault.text)
+    path, parameters = command.path, command.parameters
+    if path is None:
+        try:
+            address = parse_mail(command.argument, utf8=False, lenient=talk.lenient)
+        except SyntaxFault as fault:
+            return talk.ours(fault.code, fault.enhanced, fault.text)
+        path, parameters = address.path, address.parameters
     if talk.door.requires_certificate and not talk.has_certificate:
         return certificate_missing(talk)
-    refusal = check_parameters(talk, address.parameters, rcpt=False) if address.parameters else None
-    transaction = talk.begin(address.path, address.parameters)
+    refusal = check_parameters(talk, parameters, rcpt=False) if parameters else None
+    transaction = talk.begin(path, parameters)
     if refusal is not None:
         refused = talk.with_id(refusal)
         end(talk, refused)
         return refused
-    if address.parameters:
+    if parameters:
         size = transaction.parameter("SIZE")
         if size is not None:
             transaction.declared_size = int(size.value or "0")
-    if talk.door.config.refuse_null_mx_senders and address.path.domain and not talk.trusted:
+    if talk.door.config.refuse_null_mx_senders and path.domain and not talk.trusted:
         return _ask_dns(talk, transaction)
     if "mail" in talk.door.chain.stages:
         return _ask_chain(talk, transaction)

@@ -34,30 +34,33 @@ def rcpt(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
     transaction = talk.transaction
     if transaction is None:  # MAIL was refused while this command was on its way
         return talk.ours(503, "5.5.1", "Need MAIL command")
-    try:
-        address = command.address or parse_rcpt(command.argument, utf8=talk.utf8, lenient=talk.lenient)
-    except SyntaxFault as fault:
-        return talk.ours(fault.code, fault.enhanced, fault.text)
-    if address.parameters:
-        refusal = check_parameters(talk, address.parameters, rcpt=True)
+    path, parameters = command.path, command.parameters
+    if path is None:
+        try:
+            address = parse_rcpt(command.argument, utf8=talk.utf8, lenient=talk.lenient)
+        except SyntaxFault as fault:
+            return talk.ours(fault.code, fault.enhanced, fault.text)
+        path, parameters = address.path, address.parameters
+    if parameters:
+        refusal = check_parameters(talk, parameters, rcpt=True)
         if refusal is not None:
             return talk.with_id(refusal)
     site = talk.door.site
     limits = talk.terms.limits if talk.terms is not None else {}
     if len(transaction.recipients) + talk.owed >= limits.get("RCPTMAX", site.config.limits.recipients):
         return talk.ours(452, "4.5.3", "Too many recipients")
-    if talk.terms is not None and talk.terms.domains and not _domain_fits(talk, transaction, address.path):
+    if talk.terms is not None and talk.terms.domains and not _domain_fits(talk, transaction, path):
         return talk.ours(452, "4.5.3", "Too many recipient domains in one transaction")  # RFC 9422 4.3
-    found = route_of(address.path, talk.session.client_class, talk.door.config, site.config.route, site.routes.route_for)
+    found = route_of(path, talk.session.client_class, talk.door.config, site.config.route, site.routes.route_for)
     if isinstance(found, Reply):
-        return talk.refuse(Refused(path=address.path, reply=talk.with_id(found), reason="relay-denied"))
+        return talk.refuse(Refused(path=path, reply=talk.with_id(found), reason="relay-denied"))
     route = found.name
     if site.map is not None:
-        route = site.mapped(address.path) or route
+        route = site.mapped(path) or route
         strayed = stays(found, route, talk.session.client_class)
         if strayed is not None:
-            return talk.refuse(Refused(path=address.path, reply=talk.with_id(strayed), reason="relay-denied"))
-    recipient = Recipient(forward_path=address.path, parameters=address.parameters, sent_path=address.path.octets, route=route)
+            return talk.refuse(Refused(path=path, reply=talk.with_id(strayed), reason="relay-denied"))
+    recipient = Recipient(forward_path=path, parameters=parameters, sent_path=path.octets, route=route)
     recipient.decision = talk.mail_decision
     if talk.door.chain.stages.isdisjoint(_STAGES):
         return _admit(talk, transaction, recipient, ())

@@ -1,4 +1,4 @@
-"""One client's flood of commands does not keep the others waiting."""
+"""One client's flood of commands does not keep the others waiting; replies go out together where they belong together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 from pathlib import Path
 
 from gateway.config.models import Config
+from gateway.smtp.server import Server, prototype
 from gateway.testing.in_process import InProcessGateway
+from gateway.testing.overheard import MemoryTransport
 from gateway.testing.wire import Party, connect
 
 
@@ -29,3 +31,27 @@ async def test_others_get_their_turn_between_pipelined_commands(tmp_path: Path) 
 
 async def _replies(client: Party, number: int) -> int:
     return sum([await client.line() == "250 2.0.0 Ok" for _ in range(number)])
+
+
+async def test_replies_of_a_group_are_written_together(tmp_path: Path) -> None:
+    config = Config.model_validate({"route": [{"domains": ["example.test"], "servers": ["127.0.0.1:9"]}]})
+    async with InProcessGateway(config, directory=tmp_path) as gateway:
+        door, _ = next(iter(gateway._doors.values()))
+        server = Server(door, prototype(door, asyncio.get_running_loop()))
+        written: list[bytes] = []
+        server.connection_made(MemoryTransport(server, written.append))
+        server.data_received(b"EHLO c.test\r\n")
+        for octets, replies in [
+            (b"NOOP\r\n", 1),
+            (b"NOOP\r\nRSET\r\nNOOP\r\n", 3),
+            (b"NOOP\r\nNOOP\r\nNO", 2),
+            (b"OP\r\nRSET\r\n", 2),
+            (b"VRFY x\r\nNOOP\r\nVRFY x\r\n", 3),
+        ]:
+            await asyncio.sleep(0.01)
+            written.clear()
+            server.data_received(octets)
+            await asyncio.sleep(0.01)
+            assert [octets.count(b"\r\n") for octets in written] == [replies]
+        server.data_received(b"QUIT\r\n")
+        await asyncio.sleep(0.01)
