@@ -29,9 +29,14 @@ async def make_parcel(talk: Conversation, transaction: Transaction, message: Mes
     """Edits, trace field and signatures carried out. StageDeferredError when a plugin failed that must not."""
     site = talk.door.site
     edits: tuple[Edit, ...] = ()
-    spliced = Spliced(message.content, ())
-    if plan.forward or plan.holds:
+    stages = talk.door.chain.stages
+    if not plan.forward and not plan.holds:
+        spliced = Spliced(message.content, ())
+    elif "rewrite" in stages or "sign" in stages:
         edits, spliced = await _final(talk, transaction, message)
+    else:
+        trace = received(transaction, server_name=site.config.server.name, now=site.clock())
+        spliced = apply(message.content, (), on_top=trace, section=message.header)
 
     def discard_record(indexes: Sequence[int]) -> Record:
         ending = Ending(fates=dict.fromkeys(indexes, "discarded"), message=message, size=message.size)

@@ -32,7 +32,7 @@ def protocol(transaction: Transaction) -> str:
     session = transaction.session
     if not session.esmtp:
         return "SMTP"
-    utf8 = transaction.parameter("SMTPUTF8") is not None
+    utf8 = bool(transaction.parameters) and transaction.parameter("SMTPUTF8") is not None
     word = ("UTF8" if utf8 else "") + ("LMTP" if session.protocol == "lmtp" else "SMTP" if utf8 else "ESMTP")
     return word + ("S" if session.tls else "") + ("A" if session.identity else "")
 
@@ -46,10 +46,11 @@ def received(transaction: Transaction, *, server_name: str, now: float) -> bytes
     if session.is_local:
         literal = "UNIX socket"  # RFC 5321 4.4 has no form for it: a comment, which nobody takes for an address
     tls = _tls(session.tls) if session.tls is not None else ""
-    only = transaction.recipients[0].forward_path if len(transaction.recipients) == 1 else None
-    for_whom = (
-        f"\r\n\tfor {only.octets.decode()}" if only is not None and only.octets.isascii() and len(only.octets) < 200 else ""
-    )
+    for_whom = ""
+    if len(transaction.recipients) == 1:
+        path = transaction.recipients[0].forward_path.octets
+        if len(path) < 200 and path.isascii():
+            for_whom = f"\r\n\tfor {path.decode()}"
     return (
         f"Received: from {helo} ({literal}){tls}\r\n"
         f"\tby {server_name} (mailgateway) with {protocol(transaction)} id {transaction.id}{for_whom};\r\n"

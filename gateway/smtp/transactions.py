@@ -115,18 +115,20 @@ def write(talk: Conversation, record: Record) -> None:
     site = talk.door.site
     site.journal.record(record)
     metrics.count_transaction(record["verdict"])
-    if not site.log.is_enabled_for(logging.INFO):
+    log = site.log
+    if not log.is_enabled_for(logging.INFO):
         return
-    site.log.info(
+    rows = record["recipients"]
+    log.info(
         "transaction",
         id=record["id"],
         client=record["client"],
         helo=record["helo"],
         **{"from": record["reverse_path"]},
-        to=",".join(row["forward_path"] for row in record["recipients"][:20]),
+        to=rows[0]["forward_path"] if len(rows) == 1 else ",".join([row["forward_path"] for row in rows[:20]]),
         message_id=record["message_id"],
         size=record["size"],
-        results=results(record),
+        results=results(record) if record["steps"] else "",
         verdict=record["verdict"],
         plugin=record["plugin"],
         reason=record["reason"],
