@@ -107,7 +107,17 @@ def _column(text: str) -> str:
 
 def row_of(record: Record) -> Row:
     """A record as the values of INSERT. Raises what a wrong record raises: KeyError, TypeError, ValueError."""
-    octets = json_of(record).encode()
+    return packed(plain_row_of(record))
+
+
+def packed(row: Row) -> Row:
+    """The row with its record compressed, where that saves something."""
+    octets = row[-1]
+    return row if len(octets) <= PLAIN else (*row[:-1], zlib.compress(octets, 1))
+
+
+def plain_row_of(record: Record) -> Row:
+    """The same, not compressed."""
     rows = record["recipients"]
     paths = rows[0]["forward_path"] if len(rows) == 1 else "\n".join([row["forward_path"] for row in rows])
     return (
@@ -118,7 +128,7 @@ def row_of(record: Record) -> Row:
         _column(record["client"]),
         storable(record["verdict"]),
         _column(record["message_id"]),
-        octets if len(octets) <= PLAIN else zlib.compress(octets, 1),
+        json_of(record).encode(),
     )
 
 

@@ -128,6 +128,19 @@ async def test_a_record_may_be_made_later_off_the_loop(journal: Journal) -> None
     assert threads[0] is not threading.main_thread()
 
 
+async def test_a_record_is_what_it_was_when_it_was_handed_over(file: Path, journal: Journal) -> None:
+    other = await Journal.open(file, retention=1000.0, queue=2000)
+    records = [a_record("short"), a_record("long", reason="x" * (2 * PLAIN))]
+    for record in records:
+        other.record(record)
+        record["subject"] = "changed"
+    other.record({"id": "wrong"})  # type: ignore[arg-type]
+    assert other.dropped == 1
+    await other.close()
+    found = [await journal.get("short"), await journal.get("long")]
+    assert found == [record | {"subject": "Grüße"} for record in records]
+
+
 async def test_one_that_cannot_be_made_costs_only_itself(journal: Journal) -> None:
     def broken() -> Record:
         raise RuntimeError
