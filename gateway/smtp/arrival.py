@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from gateway.smtp.origin import Origin, endpoint
 from gateway.smtp.proxy_header import ProxyHeader, ProxyHeaderError, missing, parse
 from gateway.smtp.relaying import contains
 from gateway.smtp.server import Server, prototype
+from gateway.smtp.tls_layer import begin_tls
 
 if TYPE_CHECKING:
     from gateway.smtp.site import Door
@@ -152,12 +152,8 @@ class Arrival(asyncio.BufferedProtocol):
             transport.resume_reading()
 
     def _shake_hands(self, transport: asyncio.Transport, server: Server, context: ssl.SSLContext) -> None:
-        """As aiosmtpd does for STARTTLS, since `loop.start_tls` begins a turn later; `server` is told when there is TLS."""
-        done: asyncio.Future[None] = self._loop.create_future()
-        limit = self._door.site.config.limits.tls_handshake
-        tls = SSLProtocol(self._loop, server, context, done, server_side=True, ssl_handshake_timeout=limit)  # type: ignore[arg-type] # seconds; the stubs want whole ones
-        transport.set_protocol(tls)
-        tls.connection_made(transport)
+        """`server` is told when there is TLS."""
+        done = begin_tls(self._loop, transport, server, context, limit=self._door.site.config.limits.tls_handshake)
         done.add_done_callback(lambda done: self._shaken(done, transport, server))
 
     def _shaken(self, done: asyncio.Future[None], transport: asyncio.Transport, server: Server) -> None:

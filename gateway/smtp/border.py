@@ -1,6 +1,6 @@
 """The border of the server side: a subclass of aiosmtpd's `SMTP` that feeds the engine with whole buffers.
 
-Kept of aiosmtpd: its transport life cycle and STARTTLS. Replaced: the stream reader, the command loop and all verbs
+Kept of aiosmtpd: its transport life cycle and STARTTLS (on uvloop with the layer of that: `tls_layer`). Replaced: the stream reader, the command loop and all verbs
 (one task switch and one write for each line is what made such proxies slow). Here is what the transport and the clock
 call, and the way out; `at_once` answers what needs no waiting, `server` is the session's task.
 

@@ -28,6 +28,7 @@ from gateway.smtp.intake import Intake
 from gateway.smtp.protocol import Chunk, Command, Event, LineTooLong, Response
 from gateway.smtp.replies import Reply
 from gateway.smtp.states import State, advance
+from gateway.smtp.tls_layer import begin_tls, own_layer
 from gateway.smtp.transactions import abandon, end, refuse_session, tell_observers
 from gateway.smtp.verbs import MAY_FOLLOW_PENDING, VERBS
 from gateway.smtp.verbs.bdat import bdat, end_of_chunk
@@ -468,6 +469,19 @@ class Server(AtOnce):
         if not self._admit(talk) or not await self._greet(talk, is_anew=True):
             self._closing = True
 
+    async def _shake_hands(self) -> None:
+        """STARTTLS as aiosmtpd does it, or the same with the loop's own layer. TLSSetupException."""
+        context, transport = self.tls_context, self.transport
+        if own_layer(self.loop) is None or context is None or transport is None:
+            await self.smtp_STARTTLS("")
+            return
+        await self.push("220 Ready to start TLS")
+        self._original_transport = transport
+        try:
+            await begin_tls(self.loop, transport, self, context, limit=self._limits.tls_handshake)
+        except Exception as error:
+            raise TLSSetupException from error
+
     async def _start_tls(self, talk: Conversation) -> None:
         if self._engine.has_input:  # RFC 3207 4.2: nothing may stand behind STARTTLS
             self._write(talk.ours(554, "5.5.0", "Input behind STARTTLS"))
@@ -478,7 +492,7 @@ class Server(AtOnce):
         self.tls_context = tls.context if tls is not None else None
         try:
             async with asyncio.timeout(self._limits.tls_handshake):
-                await self.smtp_STARTTLS("")
+                await self._shake_hands()
         except TimeoutError as error:
             raise TLSSetupException from error
         session = talk.session

@@ -72,7 +72,7 @@ def test_the_methods_that_are_replaced_exist() -> None:
 
 
 async def test_tls_that_begins_at_once_is_made_as_aiosmtpd_makes_it() -> None:
-    """`gateway.smtp.arrival` makes asyncio's SSLProtocol itself: the session must hear of it when there is TLS, and not before."""
+    """`gateway.smtp.tls_layer` makes asyncio's SSLProtocol itself: the session must hear of it when there is TLS, and not before."""
     source = inspect.getsource(SMTP.smtp_STARTTLS)
     assert "sslproto.SSLProtocol(" in source
     parameters = inspect.signature(SSLProtocol.__init__).parameters
