@@ -97,6 +97,7 @@ class Border(SMTP):
         "_began",
         "_closing",
         "_commands",
+        "_connection_lost",
         "_content_ended",
         "_door",
         "_drain_waiters",
@@ -109,6 +110,7 @@ class Border(SMTP):
         "_last",
         "_later",
         "_limits",
+        "_loop",
         "_lost",
         "_origin",
         "_original_transport",
@@ -149,8 +151,9 @@ class Border(SMTP):
         arrived: Callable[[], Seat | None] | None = None,
     ) -> None:
         self.loop = shared.loop
-        FlowControlMixin.__init__(self, self.loop)
-        self._drain_waiters: Any = []  # of a deque, which takes 0.7 KB empty, it needs nothing that a list has not
+        # What FlowControlMixin sets, with a list for its deque, which takes 0.7 KB empty and has nothing that is needed here.
+        self._loop, self._paused, self._connection_lost = shared.loop, False, False
+        self._drain_waiters: Any = []
         self.transport: BaseTransport | None = None
         self._original_transport: BaseTransport | None = None
         self._handler_coroutine: asyncio.Task[None] | None = None
@@ -195,6 +198,9 @@ class Border(SMTP):
         self._seat: Seat | None = None
         self._pace: Pace | None = None
         self._talk: Conversation | None = None
+
+    def __del__(self) -> None:
+        """What asyncio's stream protocol tidies up is not there, and to find that out costs an exception."""
 
     def connection_made(self, transport: BaseTransport) -> None:
         """A connection, or the same one again after the TLS handshake."""

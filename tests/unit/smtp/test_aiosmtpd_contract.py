@@ -5,6 +5,7 @@ import inspect
 import re
 from asyncio.sslproto import SSLProtocol
 from asyncio.streams import FlowControlMixin
+from collections import deque
 
 from aiosmtpd.smtp import SMTP
 
@@ -31,6 +32,15 @@ def test_flow_control_keeps_its_names() -> None:
     for name in ("_paused", "_drain_helper", "_connection_lost", "pause_writing", "resume_writing"):
         assert name in source
     assert inspect.iscoroutinefunction(getattr(FlowControlMixin, "_drain_helper"))  # noqa: B009 - the stubs do not know it
+
+
+async def test_a_connection_sets_what_flow_control_would_set() -> None:
+    loop = asyncio.get_running_loop()
+    made = vars(FlowControlMixin(loop))
+    assert made == {"_loop": loop, "_paused": False, "_drain_waiters": deque(), "_connection_lost": False}
+    assert set(made) <= set(Border.__slots__)
+    assert "_closed" not in Border.__slots__  # all that `__del__` of StreamReaderProtocol looks at
+    assert set(re.findall(r"self\.(\w+)", inspect.getsource(asyncio.StreamReaderProtocol.__del__))) <= {"_closed"}
 
 
 async def test_what_the_prototype_shares_is_no_connections_own() -> None:
