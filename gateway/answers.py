@@ -17,6 +17,10 @@ from gateway.verdict import AddRecipient, UseForwardPath, UseReversePath
 MAX_ANSWERS = 1_000
 """Values that one call of a hook may answer with."""
 
+_PATHS = (UseForwardPath, AddRecipient, UseReversePath)
+_WITH_PATHS = frozenset(["mail", "rcpt"])
+"""Hooks that may answer with a path."""
+
 EDITS = (AddHeader, InsertHeader, ReplaceHeader, RemoveHeader, TagSubject, ReplaceBody, ReplacePart)
 
 
@@ -67,14 +71,15 @@ def read_answer(hook: str, answer: Any) -> tuple[Any, ...]:
         values = _take(hook, answer)
     else:
         raise WrongAnswerError(f"{hook} answered {_name(answer)}; it may answer {_list(hook)}")
-    for value in values:
-        if isinstance(value, UseForwardPath | AddRecipient | UseReversePath):
-            _check_path(value)
+    if hook in _WITH_PATHS:
+        for value in values:
+            if isinstance(value, _PATHS):
+                _check_path(value)
     return values
 
 
 def _holds_several(hook: str, answer: Any) -> bool:
-    if isinstance(answer, list | tuple):
+    if isinstance(answer, (list, tuple)):  # no union: it would be made anew each time
         return True
     if hook == "check":
         return isinstance(answer, Iterable) and not isinstance(answer, str | bytes | Finding)
@@ -83,11 +88,16 @@ def _holds_several(hook: str, answer: Any) -> bool:
 
 def _take(hook: str, answer: Iterable[Any]) -> tuple[Any, ...]:
     """The values one by one, bounded: an iterable of a plugin may have no end."""
+    permitted = PERMITTED[hook]
+    if type(answer) is list or type(answer) is tuple:
+        wrong = len(answer) > MAX_ANSWERS or [value for value in answer if not isinstance(value, permitted)]
+        if not wrong:
+            return tuple(answer)
     values: list[Any] = []
     for value in answer:
         if len(values) >= MAX_ANSWERS:
             raise WrongAnswerError(f"{hook} answered more than {MAX_ANSWERS} values")
-        if not isinstance(value, PERMITTED[hook]):
+        if not isinstance(value, permitted):
             raise WrongAnswerError(f"{hook} answered {_name(value)} in a list; it may answer {_list(hook)}")
         values.append(value)
     return tuple(values)

@@ -292,7 +292,8 @@ class Chain:
         async def ask(number: int) -> None:
             step, one = steps[number], begun.pop(number, None)
             run, fault = await self.ask(step, (transaction, message), transaction.session, transaction, end, "", one)
-            transaction.findings.extend(step.plugin, cast("tuple[Finding, ...]", run.values))
+            if run.values:
+                transaction.findings.extend(step.plugin, run.values)
             if fault is not None:
                 judging.apply_decision(transaction, fault)
 

@@ -133,7 +133,7 @@ class Findings:
 
     def extend(self, plugin: str, findings: Iterable[Finding]) -> None:
         """Several at once."""
-        self._items.extend((plugin, f) for f in findings)
+        self._items.extend([(plugin, f) for f in findings])
 
     def __iter__(self) -> Iterator[Finding]:
         return iter([f for _, f in self._items])

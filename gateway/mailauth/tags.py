@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from functools import lru_cache
 
 WHITE = b" \t\r\n"
 """What folding white space is made of (RFC 6376 2.8)."""
@@ -70,10 +71,10 @@ def decode_base64(value: bytes) -> bytes:
 
 def without_value(octets: bytes, name: bytes = b"b") -> bytes:
     """The list with the value of one tag deleted, white space around the value too (RFC 6376 3.7, the b= of a signature)."""
-    specs = octets.split(b";")
-    for place, spec in enumerate(specs):
-        found, equals, _ = spec.partition(b"=")
-        if equals and found.strip(WHITE) == name:
-            specs[place] = found + equals
-            break
-    return b";".join(specs)
+    return _tag(name).sub(rb"\1", octets, count=1)
+
+
+@lru_cache(maxsize=100)
+def _tag(name: bytes) -> re.Pattern[bytes]:
+    """A tag of this name with its value; the first group is what stands in front of the value."""
+    return re.compile(rb"((?:\A|;)[ \t\r\n]*+" + re.escape(name) + rb"[ \t\r\n]*+=)[^;]*+")

@@ -38,7 +38,7 @@ from gateway import (
 )
 from gateway.plugins.rules.cases import Case
 from gateway.plugins.rules.doing import Answer, AtRcpt, Doing, asked_at_rcpt
-from gateway.plugins.rules.expressions import Expression, Together, Value
+from gateway.plugins.rules.expressions import TROUBLES, Expression, Together, Value
 from gateway.plugins.rules.facts import Subject
 from gateway.plugins.rules.files import MAX_LISTS, ListName, read_files
 from gateway.plugins.rules.header import cleared, field_of
@@ -260,10 +260,16 @@ class Rules(Plugin[Options]):
         for turns, together in self._runs:
             answers = None if together is None else together.hold(subject)
             for rule, expression, place in turns:
-                if answers is None or place is None:
+                test = expression.plain
+                if answers is not None and place is not None:
+                    matched = doing.left if answers[place] else []
+                elif test is None or expression.is_about_recipient:
                     matched = _matched(rule, expression, subject, doing.left)
                 else:
-                    matched = doing.left if answers[place] else []
+                    try:
+                        matched = doing.left if test(subject) else []
+                    except TROUBLES as error:
+                        raise ValueError(f"rule {rule.name!r}: {error} in: {rule.when}") from error
                 if matched:
                     if self._held is not None:
                         self._held.append(rule.name)

@@ -25,7 +25,7 @@ _ELEMENTS = {row.path: row for row in ELEMENTS}
 _FUNCTIONS = {row.name: row for row in FUNCTIONS}
 
 
-_TROUBLES = (RuntimeError, TypeError, KeyError, IndexError, ArithmeticError)
+TROUBLES = (RuntimeError, TypeError, KeyError, IndexError, ArithmeticError)
 """What the library raises."""
 _PLACE = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 
@@ -111,7 +111,7 @@ class Expression:
             if self.plain is not None:
                 return self.plain(subject)
             return self._program.execute(self.needs.context(subject)) is True
-        except _TROUBLES as error:
+        except TROUBLES as error:
             raise ValueError(f"{error} in: {self.text}") from error
 
 
@@ -128,7 +128,7 @@ class Value:
         """The value. ValueError where it cannot be had."""
         try:
             return self._program.execute(self._needs.context(subject))
-        except _TROUBLES as error:
+        except TROUBLES as error:
             raise ValueError(f"{error} in a rate") from error
 
 
@@ -147,7 +147,7 @@ class Together:
         """Whether each is true; None when one of them cannot be answered, and they are to be asked one by one."""
         try:
             answers = self._program.execute(self._needs.context(subject))
-        except _TROUBLES:
+        except TROUBLES:
             return None
         return [answer is True for answer in answers] if len(answers) == self._count else None
 

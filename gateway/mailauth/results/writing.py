@@ -59,9 +59,10 @@ def _clause(result: AuthResult, *, utf8: bool) -> str:
     pieces += [f"{name}={_value(value, utf8=utf8)}" for name, value in result.properties if value and _is_property(name)]
     width = 1 + len(text)  # the tab in front
     for piece in pieces:
-        if width + 1 + len(piece) < _LINE:  # the `;` behind
+        length = 1 + len(piece)
+        if width + length < _LINE:  # the `;` behind
             text += f" {piece}"
-            width += 1 + len(piece)
+            width += length
         else:
             text, width = _folded(text, width, piece.split(" "))
     return text
@@ -73,17 +74,18 @@ def _folded(text: str, width: int, words: list[str]) -> tuple[str, int]:
     Within quotes the space itself begins the next line: there it is text (RFC 5322 2.2.3, 3.2.4).
     """
     for place, word in enumerate(words):
-        if width + 1 + len(word) < _LINE:
+        length = 1 + len(word)
+        if width + length < _LINE:
             text += f" {word}"
-            width += 1 + len(word)
+            width += length
         else:
             text += f"\r\n {word}" if place else f"\r\n\t{word}"
-            width = 1 + len(word)
+            width = length
     return text, width
 
 
 def _value(value: str, *, utf8: bool) -> str:
-    shown = value if utf8 else _in_ascii(value)
+    shown = value if utf8 or value.isascii() else _in_ascii(value)
     if len(shown) <= MAX_VALUE and (_TOKEN.fullmatch(shown) or _ADDRESS.fullmatch(shown)):
         return shown
     return _quoted(shown, utf8=utf8)
