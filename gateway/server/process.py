@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import gc
 import os
 import signal
 import socket
@@ -23,6 +22,7 @@ from gateway.config.models import Config
 from gateway.errors import ConfigError
 from gateway.server import logs
 from gateway.server.lag import LoopLag
+from gateway.server.lean import settle
 from gateway.server.listeners import Reserved, listening_sockets
 from gateway.server.slots import Slot, WorkerState
 from gateway.server.watchdog import Watchdog, answer_with_stack
@@ -77,8 +77,7 @@ class Runtime:
 
     def ready(self) -> None:
         """The listeners accept, and everything that stays for the worker's life is there."""
-        gc.collect()
-        gc.freeze()
+        settle()
         if not self.draining.is_set():
             self.slot.state = WorkerState.READY
 

@@ -6,7 +6,6 @@ the supervisor itself is killed the kernel ends all of them.
 
 from __future__ import annotations
 
-import gc
 import os
 import selectors
 import signal
@@ -26,6 +25,7 @@ from gateway.server import logs
 from gateway.server.channel import Channel
 from gateway.server.children import Admin, Child, Place, Resources
 from gateway.server.directory import DirectoryError, RunDirectory, make_state_directory
+from gateway.server.lean import settle
 from gateway.server.listeners import BindError, cpu_count, open_listening, reserve
 from gateway.server.preload import preload
 from gateway.server.process import CLOSING_LIMIT, EXIT_CONFIG, end_with_parent
@@ -121,8 +121,7 @@ class Supervisor:
             self._log.warning("state.ephemeral", why=self._resources.state_warning)
         if self._resources.inbox_address is not None:
             self._resources.run.note_inbox(self._resources.inbox_address)
-        gc.collect()
-        gc.freeze()
+        settle()
         with selectors.DefaultSelector() as selector, Signals(selector) as signals:
             self._reloading.open(selector)
             last = time.monotonic()

@@ -20,6 +20,7 @@ from gateway.ledger import Ledger
 from gateway.quarantine import Quarantine
 from gateway.quarantine.retention import collect, expire
 from gateway.server.entrances import entrance
+from gateway.server.preload import preload
 from gateway.server.process import Assignment, Runtime, run_worker
 from gateway.server.reloads import Reloads
 from gateway.server.served import Lasting, Served
@@ -131,6 +132,7 @@ class Worker:
 
     async def prepare(self, loaded: Loaded, number: int) -> Served:
         """The next generation, ready beside this one. ConfigError, PluginError."""
+        await asyncio.to_thread(preload, loaded.config)  # it may be the first with plugins
         return await Served.open(self.runtime, self.lasting, loaded, number, self.served)
 
     def swap(self, served: Served) -> None:
