@@ -14,17 +14,19 @@ from contextlib import suppress
 from typing import Any
 
 from gateway.delivery.behind_mta import HintsOnly
-from gateway.delivery.carrying import carry_out
+from gateway.delivery.carrying import Carrying, carry_out
 from gateway.delivery.parcel import Copies, Envelope, Handover, Memory, Parcel, Records, attempt_of
 from gateway.errors import StorageError
 from gateway.message import Message
 from gateway.outcome import NOTHING, Ability, Admission, Arrival, History, Plan, Settlement, failed
+from gateway.session import ClientClass
 from gateway.smtp.replies import Reply
 from gateway.transaction import Recipient, Transaction
 
 __all__ = ["Copies", "Delivery", "Envelope", "Handover", "Memory", "Parcel", "Records", "ability_of", "attempt_of", "carry_out"]
 
 _ADMISSION = "delivery.admission"
+_STRANGER = ClientClass.STRANGER
 
 
 def ability_of(transaction: Transaction, *, trusted: bool) -> Ability:
@@ -73,7 +75,7 @@ class Delivery:
 
     def has_hints(self, since: float = math.inf) -> bool:
         """A transaction that ended before `since`, the loop time of MAIL, may have left a hint: `admit` must be asked, where else
-        `admit_first` will do.
+        `admit_first` and `admit_next` will do.
         """
         return self._ledger.has_hints(since)
 
@@ -83,21 +85,24 @@ class Delivery:
             quarantine=self._quarantine, journal=self._journal, ledger=HintsOnly(self._ledger), max_classes=self._max_classes
         )
 
-    def admit_first(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
+    def admit_first(self, transaction: Transaction, recipient: Recipient, *, since: float) -> bool:
+        """True: nobody came before it, and there are no hints (`since` as for `has_hints`), so that it may always join."""
+        if self._ledger.has_hints(since):
+            return False
+        session = transaction.session
+        joining = session.state.get(_ADMISSION)
+        if isinstance(joining, _Joining) and joining.transaction_id == transaction.id:
+            return False
+        session.state[_ADMISSION] = _Joining(transaction.id, recipient, session.client_class is not _STRANGER, self._max_classes)
+        return True
+
+    def admit_next(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
         """The same as `admit`, at once, while there are no hints."""
-        state = transaction.session.state
-        joining = state.get(_ADMISSION)
-        if not isinstance(joining, _Joining) or joining.transaction_id != transaction.id:
-            state[_ADMISSION] = _Joining(transaction.id, recipient, trusted, self._max_classes)
-            return None  # without a hint, and with nobody before it, it may always join
-        return joining.made(transaction).admit(_arrival(recipient))
+        return self._admission(transaction, trusted=trusted).admit(_arrival(recipient))
 
     async def admit(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
         """At RCPT: None, or the 452 by which the client sends this recipient in another transaction."""
-        admission = self._known_admission(transaction)
-        if admission is None:
-            joining = transaction.session.state[_ADMISSION] = _Joining(transaction.id, None, trusted, self._max_classes)
-            admission = joining.made(transaction)
+        admission = self._admission(transaction, trusted=trusted)
         hint = await self._hint(transaction.reverse_path.octets, recipient.mailbox)
         arrival = _arrival(recipient, hint)
         if arrival.waits:
@@ -124,7 +129,7 @@ class Delivery:
 
     def carry_out(self, plan: Plan, parcel: Parcel) -> Coroutine[Any, Any, Settlement]:
         """Do what the plan says, in the order of the promises; the settlement's reply is the client's."""
-        carried = carry_out(plan, parcel, quarantine=self._quarantine, journal=self._journal, ledger=self._ledger)
+        carried = Carrying(plan, parcel, self._quarantine, self._journal, self._ledger).run()
         joining = parcel.transaction.session.state.get(_ADMISSION)
         if not isinstance(joining, _Joining) or joining.admission is None:
             return carried
@@ -141,6 +146,13 @@ class Delivery:
     def failed(self, plan: Plan, answer: Reply, problem: str) -> Settlement:
         """Nothing was carried out: this 4xx of ours for every recipient."""
         return failed(plan, answer, problem)
+
+    def _admission(self, transaction: Transaction, *, trusted: bool) -> Admission:
+        admission = self._known_admission(transaction)
+        if admission is None:
+            joining = transaction.session.state[_ADMISSION] = _Joining(transaction.id, None, trusted, self._max_classes)
+            admission = joining.made(transaction)
+        return admission
 
     @staticmethod
     def _known_admission(transaction: Transaction) -> Admission | None:

@@ -32,17 +32,17 @@ def carry_out(
 
     Raises nothing but what a defect raises, and CancelledError.
     """
-    if plan.forward and (parcel.handover is None or len(parcel.recipients) != len(plan.forward)):
-        raise ValueError("a parcel to forward has a handover and an envelope for each recipient")
-    if WATCHED:
-        reach("delivery.planned")
-    return _Carrying(plan, parcel, quarantine, journal, ledger).run()
+    return Carrying(plan, parcel, quarantine, journal, ledger).run()
 
 
-class _Carrying:
+class Carrying:
     """One message between the plan and the reply."""
 
     def __init__(self, plan: Plan, parcel: Parcel, quarantine: Copies, journal: Records, ledger: Memory) -> None:
+        if plan.forward and (parcel.handover is None or len(parcel.recipients) != len(plan.forward)):
+            raise ValueError("a parcel to forward has a handover and an envelope for each recipient")
+        if WATCHED:
+            reach("delivery.planned")
         self.plan = plan
         self.parcel = parcel
         self.quarantine = quarantine

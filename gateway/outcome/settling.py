@@ -30,17 +30,18 @@ def settle(
     """
     if plan.verdict is not None:
         return plan.verdict
+    count = len(plan.wishes)
     if (  # what most messages are: all of it went to the next hop, which took it, and one reply says so
         len(answers) == 1
         and answers[0].is_positive
         and not is_ours
         and not lost
-        and len(plan.forward) == len(plan.wishes)
+        and len(plan.forward) == count
         and (plan.ability is SMTP or plan.ability is SUBMISSION)
     ):
         return Settlement(
             reply=answers[0] if answers[0].is_usual else passed_on(answers[0], utf8=True),
-            fates=_ONE_DELIVERED if len(plan.wishes) == 1 else _ONE_DELIVERED * len(plan.wishes),
+            fates=_ONE_DELIVERED if count == 1 else _ONE_DELIVERED * count,
             entries=NOBODY,
             hints=NOBODY,
             is_ours=False,
@@ -69,7 +70,7 @@ def settle(
     fate = Fate.REJECTED if told.first == 5 else Fate.DEFERRED
     return Settlement(
         reply=told,
-        fates=(fate,) * len(plan.wishes),
+        fates=(fate,) * count,
         is_ours=is_ours or not any(wish.index in answered for wish in refusals),
         next_hop_replies=theirs,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gateway.delivery import Parcel
 from gateway.delivery.parcel import facts_of
@@ -25,23 +25,26 @@ if TYPE_CHECKING:
 Envelope = tuple[bytes, Sequence[bytes]]
 
 
-async def make_parcel(talk: Conversation, transaction: Transaction, message: Message, plan: Plan) -> Parcel:
-    """Edits, trace field and signatures carried out. StageDeferredError when a plugin failed that must not."""
-    site = talk.door.site
-    edits: tuple[Edit, ...] = ()
-    stages = talk.door.chain.stages
+def make_parcel(
+    talk: Conversation, transaction: Transaction, message: Message, plan: Plan
+) -> Parcel | Coroutine[Any, Any, Parcel]:
+    """Edits, trace field and signatures carried out; to be awaited where a plugin is asked for them.
+
+    StageDeferredError when a plugin failed that must not. LinkError when there is no such route.
+    """
     if not plan.forward and not plan.holds:
-        spliced = Spliced(message.content, ())
-    elif "rewrite" in stages or "sign" in stages:
-        edits, spliced = await _final(talk, transaction, message)
-    else:
-        trace = received(transaction, server_name=site.config.server.name, now=site.clock())
-        spliced = apply(message.content, (), on_top=trace, section=message.header)
+        return _parcel(talk, transaction, message, plan, Spliced(message.content, ()))
+    stages = talk.door.chain.stages
+    if "rewrite" in stages or "sign" in stages:
+        return _rewritten(talk, transaction, message, plan)
+    spliced = apply(message.content, (), on_top=_trace_field(talk, transaction), section=message.header)
+    return _parcel(talk, transaction, message, plan, spliced)
 
-    def discard_record(indexes: Sequence[int]) -> Record:
-        ending = Ending(fates=dict.fromkeys(indexes, "discarded"), message=message, size=message.size)
-        return build(transaction, ending, talk.refused, generation=site.generation, now=site.clock())
 
+def _parcel(
+    talk: Conversation, transaction: Transaction, message: Message, plan: Plan, spliced: Spliced, *, edits: tuple[Edit, ...] = ()
+) -> Parcel:
+    site = talk.door.site
     route = plan.route
     if plan.forward and site.by_domain:  # a redirect names the route only
         route = site.way(route, [transaction.recipients[index] for index in plan.forward])
@@ -55,10 +58,25 @@ async def make_parcel(talk: Conversation, transaction: Transaction, message: Mes
         handover=_way(talk, route) if plan.forward else None,
         mail=mail,
         recipients=recipients,
-        discard_record=discard_record,
+        discard_record=_discards(talk, transaction, message) if plan.discards else _nobody,
         edits=edits,
         facts=facts_of(transaction, message) if plan.holds or plan.keeps else {},
     )
+
+
+def _discards(talk: Conversation, transaction: Transaction, message: Message) -> Callable[[Sequence[int]], Record]:
+    """What makes the record that is committed before a message is thrown away for some."""
+    site = talk.door.site
+
+    def discard_record(indexes: Sequence[int]) -> Record:
+        ending = Ending(fates=dict.fromkeys(indexes, "discarded"), message=message, size=message.size)
+        return build(transaction, ending, talk.refused, generation=site.generation, now=site.clock())
+
+    return discard_record
+
+
+def _nobody(indexes: Sequence[int]) -> Record:
+    raise ValueError(f"nothing is discarded, so not for {indexes}")
 
 
 def _way(talk: Conversation, route: str) -> Handover:
@@ -75,24 +93,32 @@ def _way(talk: Conversation, route: str) -> Handover:
 def _envelope(talk: Conversation, transaction: Transaction, plan: Plan, route: str) -> tuple[Envelope, list[Envelope]]:
     """Paths and parameters as they go on: the same octets that went out live, unless the plan changed the route."""
     if not plan.forward:
-        return (transaction.sent_reverse_path, []), []
-    mail = (transaction.sent_reverse_path, onward(talk, transaction.parameters, route, rcpt=False))
-    named = [transaction.recipients[index] for index in plan.forward]
-    return mail, [(one.sent_path, onward(talk, one.parameters, route, rcpt=True)) for one in named]
+        return (transaction.sent_reverse_path, ()), []
+    parameters = transaction.parameters
+    mail = (transaction.sent_reverse_path, onward(talk, parameters, route, rcpt=False) if parameters else ())
+    recipients: list[Envelope] = []
+    for index in plan.forward:
+        one = transaction.recipients[index]
+        recipients.append((one.sent_path, onward(talk, one.parameters, route, rcpt=True) if one.parameters else ()))
+    return mail, recipients
 
 
-async def _final(talk: Conversation, transaction: Transaction, message: Message) -> tuple[tuple[Edit, ...], Spliced]:
-    """The edits that plugins asked for, and the octets as they go on."""
+def _trace_field(talk: Conversation, transaction: Transaction) -> bytes:
     site = talk.door.site
-    stages = talk.door.chain.stages
-    edits = await talk.door.chain.rewrite(transaction, message) if "rewrite" in stages else ()
-    trace = received(transaction, server_name=site.config.server.name, now=site.clock())
+    return received(transaction, server_name=site.config.server.name, now=site.clock())
+
+
+async def _rewritten(talk: Conversation, transaction: Transaction, message: Message, plan: Plan) -> Parcel:
+    """With the edits that plugins asked for, and the octets as they go on."""
+    chain = talk.door.chain
+    edits = await chain.rewrite(transaction, message) if "rewrite" in chain.stages else ()
+    trace = _trace_field(talk, transaction)
     spliced = apply(message.content, edits, on_top=trace, utf8=talk.utf8, section=message.header)
-    if "sign" not in stages:
-        return edits, spliced
+    if "sign" not in chain.stages:
+        return _parcel(talk, transaction, message, plan, spliced, edits=edits)
     final = SplicedContent(spliced, is_binary=message.content.is_binary)
-    fields = await talk.door.chain.sign(transaction, Message(final))
+    fields = await chain.sign(transaction, Message(final))
     if fields:  # onto what came, so that the whole that was put together to be signed is not kept until it is sent
         on_top = rendered(fields, utf8=talk.utf8) + trace
         spliced = apply(message.content, edits, on_top=on_top, utf8=talk.utf8, section=message.header)
-    return (*edits, *fields), spliced
+    return _parcel(talk, transaction, message, plan, spliced, edits=(*edits, *fields))

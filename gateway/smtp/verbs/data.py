@@ -8,6 +8,7 @@ from typing import Any
 from gateway import metrics
 from gateway.chain import StageDeferredError
 from gateway.content import Content
+from gateway.delivery import Parcel
 from gateway.errors import LinkError
 from gateway.message import Message
 from gateway.outcome import NOTHING, SMTP, SUBMISSION, Ability, Fate, Plan, Settlement, Wish, plan
@@ -116,7 +117,9 @@ async def _finish(talk: Conversation, intake: Intake, vanished: Callable[[], boo
             history = await site.delivery.history(transaction, message, since=talk.opened)
         planned = plan(wishes(transaction), ability, history, transaction_id=transaction.id)
         try:
-            parcel = await make_parcel(talk, transaction, message, planned)
+            parcel = make_parcel(talk, transaction, message, planned)
+            if not isinstance(parcel, Parcel):
+                parcel = await parcel
         except (StageDeferredError, LinkError) as error:
             settlement = _undone(talk, transaction, planned, error)
         else:

@@ -91,12 +91,13 @@ def _admit(
         recipient.route = site.way(recipient.route, (recipient,))
     recipient.policy_class = (recipient.route, *recipient.policy_class)
     delivery = site.delivery
+    if delivery.admit_first(transaction, recipient, since=talk.opened):
+        if recipient.decision is None:
+            return _ask_next_hop(talk, transaction, recipient, added)
+        return _admitted(talk, transaction, recipient, added, None)
     if delivery.has_hints(talk.opened):
         return _admit_by_hint(talk, transaction, recipient, added)
-    separate = delivery.admit_first(transaction, recipient, trusted=talk.trusted)
-    if separate is None and recipient.decision is None:
-        return _ask_next_hop(talk, transaction, recipient, added)
-    return _admitted(talk, transaction, recipient, added, separate)
+    return _admitted(talk, transaction, recipient, added, delivery.admit_next(transaction, recipient, trusted=talk.trusted))
 
 
 async def _admit_by_hint(
