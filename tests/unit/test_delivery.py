@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -273,3 +274,34 @@ async def test_what_was_not_carried_out_is_deferred(next_hop: NextHop) -> None:
     planned = plan([Wish(index=0, mailbox="a@x.test")], Ability.SMTP)
     delivery = Delivery(quarantine=cast("Any", None), journal=cast("Any", None), ledger=cast("Any", None))
     assert delivery.failed(planned, CODES[450], "why").problems == ("why",)
+
+
+@pytest.mark.parametrize("is_at_once", [True, False])
+async def test_admission_at_once_is_that_of_admission_with_hints(tmp_path: Path, *, is_at_once: bool) -> None:
+    async with AsyncExitStack() as stack:
+        store = await SqliteStore.open(tmp_path / "store.sqlite")
+        stack.push_async_callback(store.close)
+        ledger = await Ledger.open(tmp_path / "ledger.sqlite", store)
+        stack.push_async_callback(ledger.close)
+        delivery = Delivery(quarantine=cast("Quarantine", None), journal=Records(), ledger=ledger)
+        transaction = Transaction(id="T1", session=Session(id="S"))
+        bob, carol = (
+            Recipient(forward_path=paths.Path(f"<{name}@x.test>".encode(), name, "x.test"), route=route)
+            for name, route in (("bob", "r"), ("carol", "other"))
+        )
+
+        async def admitted(recipient: Recipient) -> int:
+            if is_at_once:
+                refused = delivery.admit_next(transaction, recipient, trusted=False)
+            else:
+                refused = await delivery.admit(transaction, recipient, trusted=False)
+            return 250 if refused is None else refused.code
+
+        assert delivery.admit_first(transaction, bob, since=math.inf)
+        assert not delivery.admit_first(transaction, carol, since=math.inf), "somebody came before"
+        assert [await admitted(one) for one in (carol, bob)] == [452, 250]
+        for _ in range(2):
+            await delivery.withdraw(transaction, bob)
+        assert await admitted(carol) == 250
+        other = Transaction(id="T2", session=transaction.session)
+        assert not delivery.admit_first(other, bob, since=math.inf), "withdrawn while another was turned away: there is a hint"
