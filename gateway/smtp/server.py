@@ -209,8 +209,16 @@ class Server(AtOnce):
             if self._later is not None:
                 await self._do_later(talk)
                 continue
-            if isinstance(self._receiving, Intake):
-                await self._content(talk, self._receiving)
+            intake = self._receiving
+            if isinstance(intake, Intake):
+                if not self._content_ended:
+                    await self._more_content(talk, intake)
+                    continue
+                self._receiving = None
+                self._verb = "CONTENT"
+                began = self.loop.time()
+                self._write(await finish_content(talk, intake, vanished=self._is_lost))
+                self._has_answered(began)
                 continue
             event = engine.next_event() if engine.has_input else None
             if event is None:
@@ -228,10 +236,14 @@ class Server(AtOnce):
             else:
                 await self._no_plain_command(talk, event)
             if self._paused:
-                try:
-                    await self._drain_helper()
-                except ConnectionError:  # it left without reading its replies
-                    raise _Gone from None
+                await self._replies_taken()
+
+    async def _replies_taken(self) -> None:
+        """The client reads its replies. _Gone when it left without."""
+        try:
+            await self._drain_helper()
+        except ConnectionError:
+            raise _Gone from None
 
     async def _more(self, talk: Conversation) -> None:
         """Write what is owed and wait for input. _Gone when there will be none."""
@@ -380,9 +392,9 @@ class Server(AtOnce):
         self._verb = asked
         back_to_ready(talk)
 
-    async def _content(self, talk: Conversation, intake: Intake) -> None:
-        if not self._content_ended:
-            self._take_content(intake)
+    async def _more_content(self, talk: Conversation, intake: Intake) -> None:
+        """Until the content is whole, or cannot become so."""
+        self._take_content(intake)
         while not self._content_ended:
             if intake.must_close:
                 answer = talk.ours(500, "5.5.2", "Line too long")
@@ -393,12 +405,15 @@ class Server(AtOnce):
             await self._more(talk)
             if self._eof and not self._content_ended:
                 raise _Gone
-        self._receiving = None
-        self._verb = "CONTENT"
-        began = self.loop.time()
-        self._write(await finish_content(talk, intake, vanished=lambda: self._lost))
+
+    def _is_lost(self) -> bool:
+        return self._lost
+
+    def _has_answered(self, began: float) -> None:
+        """The reply to a content that was whole at `began` is written."""
         metrics.observe_transaction(self.loop.time() - began)
-        self._flush()
+        if self._out:
+            self._flush()
         if WATCHED:
             reach("delivery.replied")
 
@@ -438,7 +453,7 @@ class Server(AtOnce):
         if chunk.is_last:
             self._flush()  # what is owed for the chunks before does not wait for the next hop
         began = self.loop.time()
-        answer = await end_of_chunk(talk, answer, is_last=chunk.is_last, vanished=lambda: self._lost)
+        answer = await end_of_chunk(talk, answer, is_last=chunk.is_last, vanished=self._is_lost)
         if not is_taken and not is_behind_refused:
             self._refuse(talk, answer)
             return
@@ -449,10 +464,7 @@ class Server(AtOnce):
             return
         self._verb = "CONTENT"
         self._write(answer)
-        metrics.observe_transaction(self.loop.time() - began)
-        self._flush()
-        if WATCHED:
-            reach("delivery.replied")
+        self._has_answered(began)
 
     async def _begin_anew(self, talk: Conversation) -> None:
         """XCLIENT: what follows is another client's session, so it has a greeting, a seat and limits of its own."""
