@@ -58,11 +58,13 @@ class Parameter:
 
     octets: bytes
     """As received: `NOTIFY=SUCCESS,failure`."""
+    keyword: str = field(init=False, repr=False, compare=False)
+    """In upper case, for comparing; made once, for a parameter is asked for it by everybody who looks for another one."""
 
-    @property
-    def keyword(self) -> str:
-        """In upper case, for comparing."""
-        return self.octets.partition(b"=")[0].decode("ascii", "replace").upper()
+    def __post_init__(self) -> None:
+        """The keyword."""
+        keyword = self.octets.partition(b"=")[0].decode("ascii", "replace").upper()
+        object.__setattr__(self, "keyword", keyword)  # it is frozen for everybody else
 
     @property
     def value(self) -> str | None:
