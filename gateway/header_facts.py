@@ -29,6 +29,7 @@ class HeaderFacts:
 
     bounds: Bounds
     _message_id: str | None = None
+    _subject: str | None = None
 
     @property
     def fields(self) -> tuple[HeaderField, ...]:
@@ -59,7 +60,9 @@ class HeaderFacts:
     @property
     def subject(self) -> str:
         """Decoded; `` when there is none."""
-        return decode_words(self._text_of(b"subject") or "")
+        if self._subject is None:
+            self._subject = decode_words(self._text_of(b"subject") or "")
+        return self._subject
 
     @property
     def message_id(self) -> str:

@@ -73,6 +73,12 @@ def test_subject_and_message_id_are_those_of_the_list(octets: bytes) -> None:
     assert bool(alone.message_id) == bool(named[1] and named[1][0].unfolded)
 
 
+def test_they_are_read_and_decoded_once() -> None:
+    message = Message(Content(b"Subject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\nMessage-ID: <a@b>\r\n\r\n"))
+    assert message.subject is message.subject == "Grüße"
+    assert message.message_id is message.message_id == "<a@b>"
+
+
 @given(MAIL)
 def test_hops_are_lines_before_the_body(octets: bytes) -> None:
     header = scan(Content(octets))
