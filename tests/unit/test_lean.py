@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
 import pytest
 
-from gateway.server.lean import without
+from gateway.server.lean import settle, without
 
 
 def loaded(code: str, *names: str) -> list[str]:
@@ -32,3 +33,12 @@ def test_workers_have_no_orm_and_no_colours() -> None:
         "structlog",
         "sqlalchemy",
     ]
+
+
+def test_the_collector_looks_no_more_at_what_has_settled() -> None:
+    before = gc.get_freeze_count()
+    settle()
+    try:
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
