@@ -139,13 +139,13 @@ class Envelope:
         """What stands of it is this MAIL and these RCPTs, in this order."""
         if self.mail.is_refused or self.mail.line != line_of(b"MAIL FROM:", mail):
             return False
-        at = 0
+        at, count = 0, len(recipients)
         for step in self.rcpts:
             if not step.is_refused:
-                if at == len(recipients) or step.line != line_of(b"RCPT TO:", recipients[at]):
+                if at == count or step.line != line_of(b"RCPT TO:", recipients[at]):
                     return False
                 at += 1
-        return at == len(recipients)
+        return at == count
 
     @property
     def is_accepted(self) -> bool:

@@ -371,8 +371,9 @@ class Handover:
         """The link offers what the client was promised; else this is over: a lesser server's own refusal of a parameter would
         be a permanent one for what another server of the route takes.
         """
-        if self._needs and not self._needs <= link.capabilities.keywords.keys():
-            missing = ", ".join(sorted(self._needs - link.capabilities.keywords.keys()))
+        lacks = self._needs.difference(link.capabilities.keywords)
+        if lacks:
+            missing = ", ".join(sorted(lacks))
             enhanced = "4.7.30" if "REQUIRETLS" in missing else "4.3.5"  # RFC 8689 4.2.1: never without
             self._failed(LinkError(link.next_hop, f"does not offer {missing}, which the message needs", enhanced=enhanced))
             return False
