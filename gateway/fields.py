@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Final
 
 from gateway.content import Content, Octets
 from gateway.words import decode_octets, decode_words, unfold
 
 # RFC 5322 2.2, 4.5 for space before the colon, 2.2.3: a line that begins with a space or tab continues the field.
-_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+(:)[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
-_BODY = re.compile(rb"[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+\n?+)")
-_COLON = re.compile(rb"[\x00-\x09\x0b-\x20]*+:")
-_REST = re.compile(rb"[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
+_FIELD: Final = re.compile(rb"([!-9;-~]++)[ \t]*+(:)[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
+_BODY: Final = re.compile(rb"[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+\n?+)")
+_COLON: Final = re.compile(rb"[\x00-\x09\x0b-\x20]*+:")
+_REST: Final = re.compile(rb"[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
 # MTAs take `From someone …` on the first line for a mailbox's separator, not for a field.
-_SECTION = rb"(?:>*+From [^\n]*+\n?+)?+((?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?+){0,%d}+)(?:\r?+\n)?+"
-_MAX_NAME = 200
+_SECTION: Final = rb"(?:>*+From [^\n]*+\n?+)?+((?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?+){0,%d}+)(?:\r?+\n)?+"
+_MAX_NAME: Final = 200
 
 MAX_BEYOND = 1_000_000
 """Octets behind a malformed line that are searched: `[limits] header_size` as it is by default."""

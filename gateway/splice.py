@@ -17,6 +17,7 @@ The rules, in one place:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from gateway.content import CHUNK, Content, Form
 from gateway.edits import AddHeader, Edit, InsertHeader, RemoveHeader, ReplaceBody, ReplaceHeader, ReplacePart, TagSubject
@@ -24,7 +25,7 @@ from gateway.fields import HeaderField, HeaderSection, beyond, scan
 from gateway.values import value
 from gateway.words import decode_octets, decode_words, encode_words, encoded_run
 
-_LINE = 78  # RFC 5322 2.1.1
+_LINE: Final = 78  # RFC 5322 2.1.1
 
 
 @value(frozen=True, slots=True)

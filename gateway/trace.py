@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 if TYPE_CHECKING:
     from gateway.dns_account import DnsAccount
@@ -21,10 +21,10 @@ MAX_TEXT = 2_000
 """Characters of one text in a step."""
 MAX_ITEMS = 200
 MAX_DEPTH = 3
-_AS_IT_IS = frozenset({type(None), bool, int, float})
-_NUMBERS = (bool, int, float)
-_SETS = (frozenset, set)
-_SEVERAL = (*_SETS, tuple, list)
+_AS_IT_IS: Final = frozenset({type(None), bool, int, float})
+_NUMBERS: Final = (bool, int, float)
+_SETS: Final = (frozenset, set)
+_SEVERAL: Final = (*_SETS, tuple, list)
 
 
 class StepRecord(TypedDict):

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Hashable
+from typing import Final
 
 from gateway.outcome.values import ALONE, Ability
 from gateway.outcome.wording import separate
 from gateway.smtp.replies import Reply
 from gateway.values import value
 
-_LATER = re.compile(r"later (\d{1,4}) ?")
+_LATER: Final = re.compile(r"later (\d{1,4}) ?")
 """In front of a hint: so often it is not the first of a transaction."""
 
-_MOST_WAITS = 20
+_MOST_WAITS: Final = 20
 
 
 @value(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import MappingProxyType
+from typing import Final
 
 from gateway.outcome.settling import settle, split_up
 from gateway.outcome.values import NOBODY, NOTHING, Ability, Fate, History, Hold, Keep, Plan, Settlement, Wish
@@ -11,7 +12,7 @@ from gateway.outcome.wording import merged, naming, ours, refusal
 from gateway.smtp.replies import Reply
 from gateway.verdict import Defer, Quarantine, Reject
 
-_REFUSED = frozenset({Fate.REJECTED, Fate.DEFERRED})
+_REFUSED: Final = frozenset({Fate.REJECTED, Fate.DEFERRED})
 
 
 def plan(wishes: Sequence[Wish], ability: Ability, history: History = NOTHING, *, transaction_id: str = "") -> Plan:

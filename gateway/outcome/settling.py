@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Final
 
 from gateway.outcome.values import ALONE, DONE, MAX_ROUNDS, NOBODY, SMTP, SUBMISSION, Ability, Fate, Plan, Settlement, Wish
 from gateway.outcome.wording import merged, ours, split, taken
 from gateway.smtp.replies import Reply, passed_on
 
-_ONE_DELIVERED = (Fate.DELIVERED,)
+_ONE_DELIVERED: Final = (Fate.DELIVERED,)
 
 
 def settle(

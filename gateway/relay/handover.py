@@ -14,7 +14,7 @@ import asyncio
 import math
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.config.models import RelayConfig
 from gateway.content import Form
@@ -33,9 +33,9 @@ MAX_REPLAYS = 3
 """New links in one transaction, after the first."""
 
 
-_LINES = Form.LINES
+_LINES: Final = Form.LINES
 _NOTHING: frozenset[str] = frozenset()
-_OVER = LinkError("", "the transaction is over")
+_OVER: Final = LinkError("", "the transaction is over")
 """What a handover answers that has done its work."""
 
 

@@ -10,7 +10,7 @@ import ipaddress
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.values import value
 
@@ -26,10 +26,10 @@ MAX_VALUE = 400
 _XCLIENT = ("HELO", "PROTO", "LOGIN", "DESTADDR", "DESTPORT", "PORT", "NAME", "ADDR")
 """In this order: behind ADDR, Postfix's XCLIENT_README says, a client may lose the right to say more."""
 _XFORWARD = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
-_PLAIN = re.compile(r"[!-*,-<>-~]*")
-_HELO_NAME = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
+_PLAIN: Final = re.compile(r"[!-*,-<>-~]*")
+_HELO_NAME: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
-_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+_SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 _LOCAL, _PROXY = 0x20, 0x21
 _UNSPECIFIED, _TCP4, _TCP6 = 0x00, 0x11, 0x21
 

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from gateway.config.addresses import parse_mx
 from gateway.config.models import RelayConfig, RouteConfig, ServerEntry
 from gateway.context import Resolver
 from gateway.errors import LinkError
+from gateway.native import mypyc_attr
 from gateway.relay.bound import BoundLink
 from gateway.relay.choosing import Candidate
 from gateway.relay.client_links import ForwardedLinks, IntroducedLinks, OwnLinks, ProxiedLinks
@@ -45,9 +47,10 @@ class _Terms:
     """The next hop refuses strangers' relaying itself."""
 
 
-_USUAL = _Terms()
+_USUAL: Final = _Terms()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Relay:
     """All routes of a worker."""
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from gateway.relay.keyword_values import combined
 from gateway.smtp.replies import Reply
@@ -25,11 +25,11 @@ MAX_CHALLENGE_LINE = 12_288 + 6
 """The same for a link that AUTH is said on (RFC 4954 4)."""
 MAX_REPLY_LINES = 200
 """Lines in a reply."""
-_KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
-_CONTROL = re.compile(rb"[\x00\r\n]")
-_NOT_ONE_LINE = "a command with CR, LF or NUL in it"
-_CODES = {b"%d " % code: code for code in range(200, 600)}
-_MARKS = (b" ", b"-", b"")
+_KEYWORD: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
+_CONTROL: Final = re.compile(rb"[\x00\r\n]")
+_NOT_ONE_LINE: Final = "a command with CR, LF or NUL in it"
+_CODES: Final = {b"%d " % code: code for code in range(200, 600)}
+_MARKS: Final = (b" ", b"-", b"")
 USUAL = 128
 """Octets of a reply that is looked up first: next hops say the same few again and again."""
 

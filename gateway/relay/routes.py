@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
+from typing import Final
 
 from gateway.config.addresses import is_loopback_host
 from gateway.config.models import RouteConfig
@@ -18,7 +19,7 @@ ALLOWED = (
     '"host:port", "[IPv6 address]:port", "smtps://host:port", "unix:/path", "lmtp://host:port", "lmtp+unix:/path" or "inbox:"'
 )
 LMTP = ("lmtp://", "lmtp+")
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+_HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
 
 @dataclass(frozen=True, slots=True)

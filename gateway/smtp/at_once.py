@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing_extensions import override
 
+from gateway.native import mypyc_attr
 from gateway.smtp.border import Border, Later
 from gateway.smtp.conversation import Conversation, Pending
 from gateway.smtp.discipline import ENDS_GROUP, IMPROPER_PIPELINING, note
@@ -22,6 +23,7 @@ TURN = 64
 """Commands that one client has answered before the others get their turn."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AtOnce(Border):
     """A connection that answers at once what it can."""
 

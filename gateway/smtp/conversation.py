@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.delivery import ability_of
 from gateway.errors import LinkError
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from gateway.smtp.chunks import ChunkIntake
     from gateway.verdict import Decision
 
-_STRANGER = (
+_STRANGER: Final = (
     ClientClass.STRANGER
 )  # a look into an Enum's class costs as much as a call in Python 3.11, and this is asked with each message
-_GREETING = State.GREETING
+_GREETING: Final = State.GREETING
 MAX_REFUSED_KEPT = 100
 """Refused recipients that a decision record lists; more are counted."""
 

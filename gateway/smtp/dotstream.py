@@ -7,10 +7,11 @@ taken from lenient networks only) gets every line end of this content read as CR
 from __future__ import annotations
 
 import io
+from typing import Final
 
-_END = b"\r\n.\r\n"
-_PREFIXES = (_END[:4], _END[:3], _END[:2], _END[:1])
-_WHOLE = (None, "\r\n")
+_END: Final = b"\r\n.\r\n"
+_PREFIXES: Final = (_END[:4], _END[:3], _END[:2], _END[:1])
+_WHOLE: Final = (None, "\r\n")
 
 
 class DotStream:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gateway.smtp.conversation import Conversation
     from gateway.transaction import Transaction
 
-_BEGINS = Reply(353, (b"A reply for each recipient follows",))
+_BEGINS: Final = Reply(353, (b"A reply for each recipient follows",))
 
 
 @value(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Two things are taken that the letter of the grammar refuses, as every MTA does: 
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from gateway.smtp.paths import Command, Parameter, Path
 from gateway.values import value
@@ -16,27 +17,29 @@ MAX_DOMAIN = 255  # RFC 5321 4.5.3.1.2
 MAX_PARAMETERS = 20
 
 _ATEXT = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]"
-_DOT_STRING = rb"%s+(?:\.%s+)*" % (_ATEXT, _ATEXT)  # RFC 5321 4.1.2
-_QUOTED_STRING = rb'"(?:[ !#-\[\]-~\x80-\xff]|\\[ -~])*"'  # RFC 5321 4.1.2
+_DOT_STRING: Final = rb"%s+(?:\.%s+)*" % (_ATEXT, _ATEXT)  # RFC 5321 4.1.2
+_QUOTED_STRING: Final = rb'"(?:[ !#-\[\]-~\x80-\xff]|\\[ -~])*"'  # RFC 5321 4.1.2
 _SUB_DOMAIN = rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\x80-\xff-]*[A-Za-z0-9_\x80-\xff])?"
-_DOMAIN = rb"%s(?:\.%s)*" % (_SUB_DOMAIN, _SUB_DOMAIN)
-_LITERAL = rb"\[[!-Z^-~]+\]"  # RFC 5321 4.1.3
-_PATH = re.compile(
+_DOMAIN: Final = rb"%s(?:\.%s)*" % (_SUB_DOMAIN, _SUB_DOMAIN)
+_LITERAL: Final = rb"\[[!-Z^-~]+\]"  # RFC 5321 4.1.3
+_PATH: Final = re.compile(
     rb"<(?:(?P<route>@%s(?:,@%s)*):)?(?P<local>%s|%s)@(?P<domain>%s|%s)>"
     % (_DOMAIN, _DOMAIN, _DOT_STRING, _QUOTED_STRING, _DOMAIN, _LITERAL)
 )
-_POSTMASTER = re.compile(rb"<(postmaster)>", re.IGNORECASE)  # RFC 5321 4.5.1
-_PARAMETER = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~\x80-\xff]*)?")  # `=` inside: xtext of ENVID and AUTH in the wild
-_COMMAND = re.compile(rb"([A-Za-z][A-Za-z0-9]{0,15})(?: (.*))?", re.DOTALL)
-_BDAT = re.compile(rb"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE)  # RFC 3030 2
-_USUAL = re.compile(
+_POSTMASTER: Final = re.compile(rb"<(postmaster)>", re.IGNORECASE)  # RFC 5321 4.5.1
+_PARAMETER: Final = re.compile(
+    rb"[A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~\x80-\xff]*)?"
+)  # `=` inside: xtext of ENVID and AUTH in the wild
+_COMMAND: Final = re.compile(rb"([A-Za-z][A-Za-z0-9]{0,15})(?: (.*))?", re.DOTALL)
+_BDAT: Final = re.compile(rb"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE)  # RFC 3030 2
+_USUAL: Final = re.compile(
     rb"(?:(MAIL) F(?:ROM|rom)|RCPT T[Oo]):(<(%s)@(%s)>)((?: [A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~]*)?){0,4})\r\n"
     % (_DOT_STRING.replace(rb"\x80-\xff", b""), _DOMAIN.replace(rb"\x80-\xff", b""))
 )
 """Most lines with a path are so: no quotes, no literal, all ASCII. What is longer or other is read piece by piece."""
-_ALONE = {b"%s\r\n" % verb.encode(): Command(verb, b"") for verb in ("DATA", "RSET", "QUIT", "NOOP")}
-_ALONE_LENGTH = 6
-_HELO_NAME = re.compile(rb"[!-~\x80-\xff]{1,255}")
+_ALONE: Final = {b"%s\r\n" % verb.encode(): Command(verb, b"") for verb in ("DATA", "RSET", "QUIT", "NOOP")}
+_ALONE_LENGTH: Final = 6
+_HELO_NAME: Final = re.compile(rb"[!-~\x80-\xff]{1,255}")
 
 
 class SyntaxFault(Exception):  # noqa: N818 - the word of this house for what a peer did wrong

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import struct
 import time
+from typing import Final
 
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no letter is mistaken for a digit
-_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
-_DRAWS = struct.Struct("256I")
+_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no letter is mistaken for a digit
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
+_DRAWS: Final = struct.Struct("256I")
 _drawn: list[int] = []
 """Random numbers for the sessions that come: one question to the kernel for all of them."""
 os.register_at_fork(after_in_child=_drawn.clear)

@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from gateway.content import Content, Octets
 from gateway.smtp.dotstream import DotStream, normalised
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_CHUNKS = 4096
 """Pieces in memory before they are joined: a client that sends single octets costs no more than others."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Intake:

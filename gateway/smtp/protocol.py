@@ -10,7 +10,7 @@ whatever the owner thinks of it. Memory is bounded: a command line that is too l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.smtp.dotstream import DotStream
 from gateway.smtp.grammar import MAX_DOMAIN, SyntaxFault, parse_bdat, parse_command, parse_usual
@@ -51,8 +51,8 @@ class EndOfContent:
 
 
 Event = Command | Chunk | LineTooLong | Response | Content | EndOfContent
-_TOO_LONG = LineTooLong()
-_END = EndOfContent()
+_TOO_LONG: Final = LineTooLong()
+_END: Final = EndOfContent()
 
 
 class _Counted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gateway.session import Tls
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]+")
-_UNPRINTED = re.compile(r"""[^ !#-'*-\[\]-~]""")
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:\[\]-]+")
+_UNPRINTED: Final = re.compile(r"""[^ !#-'*-\[\]-~]""")
 """What may not stand in a quoted name inside a comment."""
 MAX_OWN = 5
 """Received fields of our own name in a message, more is a loop: forwarded mail may rightly pass us in and out."""

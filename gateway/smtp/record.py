@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gateway.message import Message
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from gateway.transaction import Recipient, Transaction
     from gateway.verdict import Decision
 
-_FATE_RANK = {"vanished": 0, "passed": 1, "delivered": 2, "deferred": 3, "discarded": 4, "held": 5, "rejected": 6}
-_FATES = {2: "delivered", 4: "deferred", 5: "rejected"}
+_FATE_RANK: Final = {"vanished": 0, "passed": 1, "delivered": 2, "deferred": 3, "discarded": 4, "held": 5, "rejected": 6}
+_FATES: Final = {2: "delivered", 4: "deferred", 5: "rejected"}
 MAX_RESULTS = 500
 """Characters of results in a log line."""
-_QUEUE_ID = re.compile(r"queued as ([0-9A-Za-z]{4,32})")
+_QUEUE_ID: Final = re.compile(r"queued as ([0-9A-Za-z]{4,32})")
 
 
 @dataclass(slots=True, kw_only=True)

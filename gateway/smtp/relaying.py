@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Final
 
 from gateway.config.addresses import UNIX
 from gateway.config.models import ListenerConfig, RouteConfig
@@ -17,8 +18,8 @@ from gateway.smtp.paths import Path
 from gateway.smtp.replies import Reply, reply
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_ROUTING = frozenset("%!@")
-_STRANGER = ClientClass.STRANGER
+_ROUTING: Final = frozenset("%!@")
+_STRANGER: Final = ClientClass.STRANGER
 
 
 def networks(texts: Sequence[str]) -> tuple[Network, ...]:

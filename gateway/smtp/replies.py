@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import field
+from typing import Final
 
 from gateway.values import value
 
-_ENHANCED = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
-_USUAL = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}(?: [ -~]*)?")
-_UNPRINTABLE = re.compile(rb"[^ -~\t]+")
+_ENHANCED: Final = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
+_USUAL: Final = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}(?: [ -~]*)?")
+_UNPRINTABLE: Final = re.compile(rb"[^ -~\t]+")
 _UNPRINTABLE_UTF8 = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+")
 
 MAX_LINE = 512

@@ -16,6 +16,7 @@ from typing_extensions import override
 from gateway import metrics
 from gateway.errors import LinkError
 from gateway.faults import WATCHED, reach
+from gateway.native import mypyc_attr
 from gateway.smtp.at_once import TURN, AtOnce, back_to_ready
 from gateway.smtp.border import PAUSE_AT, prototype
 from gateway.smtp.certificates import facts, handshake_failed
@@ -51,6 +52,7 @@ def _greeting(name: str, protocol: str) -> Reply:
     return Reply(220, (f"{name} {'LMTP' if protocol == 'lmtp' else 'ESMTP'} mailgateway".encode(),))
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Server(AtOnce):
     """One connection of a client."""
 
@@ -59,6 +61,7 @@ class Server(AtOnce):
     @override
     async def _converse(self, talk: Conversation) -> None:
         fault: Reply | None = None
+        cancelled: BaseException | None = None
         try:
             if not self._ungreeted or await self._greet(talk):
                 await self._serve(talk)
@@ -71,8 +74,11 @@ class Server(AtOnce):
             log.exception("session.failed", session=talk.id)
             fault = self._final(talk, "4.3.0", "Internal fault; try again later")
             self._write(fault)
-        finally:
-            await self._leave(talk, fault)
+        except BaseException as error:  # noqa: BLE001 - raised again: nothing may be awaited within `except` where this is compiled
+            cancelled = error
+        await self._leave(talk, fault)
+        if cancelled is not None:
+            raise cancelled
 
     async def _leave(self, talk: Conversation, fault: Reply | None) -> None:
         self._owed.clear()

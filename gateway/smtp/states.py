@@ -15,6 +15,7 @@ dot there are no commands.
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from gateway.smtp.replies import Reply, reply
 
@@ -75,7 +76,7 @@ VERBS = frozenset(verb for row in ALLOWED.values() for verb in row)
 SPOKEN = {"smtp": VERBS - {"LHLO"}, "lmtp": VERBS - {"EHLO", "HELO"}}
 """The verbs of each protocol; the others are unknown to it (RFC 2033 4.1)."""
 
-_WANTED = {
+_WANTED: Final = {
     "MAIL": "send EHLO or HELO (in LMTP: LHLO) first, one MAIL at a time",
     "RCPT": "need MAIL command",
     "DATA": "need RCPT command",

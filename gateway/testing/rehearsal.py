@@ -25,9 +25,10 @@ from gateway.relay.server_pool import ServerPool
 from gateway.relay.setup import PLAIN, LinkSetup
 from gateway.session import Session, Tls
 from gateway.smtp.arrival import protocols
-from gateway.smtp.border import Prototype, prototype
+from gateway.smtp.border import prototype
 from gateway.smtp.origin import Origin, endpoint
 from gateway.smtp.server import Server as SessionServer
+from gateway.smtp.settled import Prototype
 from gateway.smtp.site import Door
 from gateway.testing.next_hop import KEYWORDS, ScriptedNextHop
 from gateway.testing.script import Script

@@ -10,10 +10,11 @@ from typing_extensions import override
 
 from gateway.session import Session
 from gateway.smtp.arrival import Arrival
-from gateway.smtp.border import Prototype, prototype
+from gateway.smtp.border import prototype
 from gateway.smtp.connections import Seat
 from gateway.smtp.origin import Origin, endpoint
 from gateway.smtp.server import Server
+from gateway.smtp.settled import Prototype
 from gateway.smtp.site import Door
 from gateway.testing.tape import Tape
 from gateway.trace import Record

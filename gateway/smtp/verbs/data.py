@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from gateway import metrics
 from gateway.chain import StageDeferredError
@@ -25,8 +25,8 @@ from gateway.smtp.transactions import end
 from gateway.transaction import Transaction
 from gateway.verdict import Decision, Discard, Quarantine, defer
 
-_GO_ON = Reply(354, (b"End data with <CR><LF>.<CR><LF>",))
-_WORDS = {fate: fate.value for fate in Fate}
+_GO_ON: Final = Reply(354, (b"End data with <CR><LF>.<CR><LF>",))
+_WORDS: Final = {fate: fate.value for fate in Fate}
 
 
 def data(talk: Conversation, command: Command) -> Reply | Coroutine[Any, Any, Reply]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from typing_extensions import override
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Extra: TypeAlias = "list[tuple[AddRecipient, Step]]"
 """Recipients that a plugin added, and the next hop's answers to them."""
-_STAGES = ("rcpt", "route", "policy_class")
+_STAGES: Final = ("rcpt", "route", "policy_class")
 
 
 def rcpt(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[Any, Any, Reply | Pending]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.smtp.conversation import Conversation
 from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply, reply
 from gateway.smtp.states import NEVER, SPOKEN
 from gateway.smtp.transactions import abandon
 
-_OK = reply(250, "2.0.0", "Ok")
-_BYE = reply(221, "2.0.0", "Bye")
+_OK: Final = reply(250, "2.0.0", "Ok")
+_BYE: Final = reply(221, "2.0.0", "Bye")
 
 
 def rset(talk: Conversation, command: Command) -> Reply:
