@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -23,6 +24,8 @@ MAX_ITEMS = 200
 MAX_DEPTH = 3
 _AS_IT_IS: Final = frozenset({type(None), bool, int, float})
 _NUMBERS: Final = (bool, int, float)
+_TEXTS: Final = frozenset({str})
+_TUPLES: Final = frozenset({tuple})
 _SETS: Final = (frozenset, set)
 _SEVERAL: Final = (*_SETS, tuple, list)
 
@@ -192,8 +195,15 @@ def _reader(kind: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...
 
 def _plain(item: object, depth: int = 0) -> Any:
     """What JSON can hold, bounded: plugins put what they like into their findings."""
-    if type(item) is tuple and depth < MAX_DEPTH and len(item) <= MAX_ITEMS:  # what there is most of
-        return [one if type(one) is str and len(one) <= MAX_TEXT else _plain(one, depth + 1) for one in item]
+    if type(item) is tuple and depth < MAX_DEPTH and len(item) <= MAX_ITEMS:  # what there is most of: texts, and pairs of them
+        kinds = set(map(type, item))
+        if kinds == _TEXTS and max(map(len, item)) <= MAX_TEXT:
+            return list(item)
+        if kinds == _TUPLES and depth + 1 < MAX_DEPTH:
+            flat = list(chain.from_iterable(item))
+            if len(flat) <= MAX_ITEMS and set(map(type, flat)) == _TEXTS and max(map(len, flat)) <= MAX_TEXT:
+                return list(map(list, item))
+        return [_plain(one, depth + 1) for one in item]
     if isinstance(item, str):
         return item[:MAX_TEXT]
     if isinstance(item, _SEVERAL) and depth < MAX_DEPTH:

@@ -436,3 +436,9 @@ def test_findings_of_any_shape_become_json() -> None:
         "keep": False,
     }
     assert jsonable(Score(symbol="s", weight=2.5)) == {"kind": "Score", "symbol": "s", "weight": 2.5, "evidence": ""}
+    pairs = jsonable(AuthResult(method="x", result="pass", properties=(("a", "b"), ("c", "d" * 5_000))))
+    assert pairs is not None
+    assert pairs["properties"] == [["a", "b"], ["c", "d" * 2_000]]
+    many = jsonable(AuthResult(method="x", result="pass", properties=(("a", "b"),) * 5_000))
+    assert many is not None
+    assert many["properties"] == [["a", "b"]] * 200
