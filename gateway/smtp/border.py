@@ -341,20 +341,20 @@ class Border(Settled):
         octets = answer.render()
         if self._out or self._owed or self._engine.has_input:
             self._out.append(octets)
-        elif self.transport is not None and not self._lost:
-            try:  # noqa: SIM105 - see below
-                self.transport.write(octets)  # type: ignore[attr-defined] # see below
-            except (OSError, RuntimeError):
-                pass
+        else:
+            self._say(octets)
 
     def _flush(self) -> None:
-        out = self._out
-        if not out:
-            return
-        self._out = []
+        if self._out:
+            octets = b"".join(self._out)
+            self._out = []
+            self._say(octets)
+
+    def _say(self, octets: bytes) -> None:
+        """To the client: the one way out."""
         if self.transport is not None and not self._lost:
             try:  # noqa: SIM105 - with every reply: suppress() costs as much as a short write
-                self.transport.write(b"".join(out))  # type: ignore[attr-defined] # see above
+                self.transport.write(octets)  # type: ignore[attr-defined] # the stubs know a base transport only
             except (OSError, RuntimeError):
                 pass  # the connection is gone, which connection_lost says
 

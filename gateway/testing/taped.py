@@ -155,10 +155,10 @@ class TapedServer(Server):
             self._tapes.end(taped)
 
     @override
-    def _flush(self) -> None:
-        if self._out and self._taped is not None:
-            self._taped.tape.server(b"".join(self._out))
-        super()._flush()
+    def _say(self, octets: bytes) -> None:
+        if self._taped is not None:
+            self._taped.tape.server(octets)
+        super()._say(octets)
 
 
 def taped_protocol(door: Door, tapes: Tapes) -> asyncio.BaseProtocol:

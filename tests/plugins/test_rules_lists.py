@@ -267,7 +267,11 @@ class _Service:
         self.silent = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:  # a client that was cancelled before it asked
+            writer.close()
+            return
         self.asked += b"authorization: bearer s3cret" in head.lower()
         if self.silent:
             await reader.read()  # until the client has had enough
