@@ -42,7 +42,7 @@ def settle(
     ):
         return Settlement(
             reply=answers[0] if answers[0].is_usual else passed_on(answers[0], utf8=True),
-            fates=_ONE_DELIVERED if count == 1 else _ONE_DELIVERED * count,
+            fates=_ONE_DELIVERED * count,
             entries=NOBODY,
             hints=NOBODY,
             is_ours=False,
