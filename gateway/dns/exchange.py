@@ -58,6 +58,7 @@ class _Ear(asyncio.DatagramProtocol):
         self._query = query
         self._strays = 0
         self.answer: asyncio.Future[dns.message.Message] = asyncio.get_running_loop().create_future()
+        self.answer.add_done_callback(_seen)
 
     def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 - the socket is connected: only one peer
         if self.answer.done():
@@ -100,11 +101,14 @@ async def _ask_udp(server: tuple[str, int], query: dns.message.Message, wire: by
         transport.sendto(wire)
         return await ear.answer
     finally:
-        if ear.answer.done() and not ear.answer.cancelled():
-            ear.answer.exception()  # seen, even when the wait for it was cancelled
-        else:
-            ear.answer.cancel()
+        ear.answer.cancel()
         transport.abort()
+
+
+def _seen(answer: asyncio.Future[dns.message.Message]) -> None:
+    """Nobody may wait for it any more: whoever asked was cancelled, perhaps before the socket was there."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 async def _ask_tcp(server: tuple[str, int], query: dns.message.Message, wire: bytes) -> dns.message.Message:

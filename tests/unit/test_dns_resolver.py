@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import dns.message
 import pytest
 
 from gateway import metrics
 from gateway.config.models import DnsConfig
-from gateway.dns import CachingResolver, asking, over_aiodns
+from gateway.dns import CachingResolver, asking, exchange, over_aiodns
 from gateway.dns import resolver as module
 from gateway.dns.servers import Servers
 from gateway.errors import DnsError
@@ -303,6 +305,25 @@ async def test_a_failure_nobody_waits_for_any_more_is_no_noise() -> None:
             await asyncio.wait_for(resolver.query("example.org", "A"), 0.01)
         await asyncio.sleep(0.1)
         assert resolver._in_flight == {}
+
+
+async def test_a_question_given_up_at_any_moment_is_no_noise() -> None:
+    """Before its socket is there, too."""
+    noise: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, what: noise.append(what))
+    query = dns.message.make_query("example.org", "A")
+    async with StubDnsServer(ZONES, misbehave={"example.org": SILENT}) as server:
+        for turns in range(12):
+            question = loop.create_task(exchange.ask(("127.0.0.1", int(server.address.rpartition(":")[2])), query))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            question.cancel()
+            await asyncio.wait([question])
+            assert question.cancelled()
+            await asyncio.sleep(0)
+    gc.collect()
+    assert noise == []
 
 
 @pytest.mark.parametrize("name", ["big.example", "example.org"])
