@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gateway.relay.bound import BoundLink
     from gateway.relay.handover import Handover
     from gateway.smtp.chunks import ChunkIntake
+    from gateway.smtp.record import Ending
     from gateway.verdict import Decision
 
 _STRANGER: Final = (
@@ -89,6 +90,7 @@ class Conversation:
         "door",
         "end_session",
         "ended",
+        "ending",
         "errors",
         "forwarded",
         "forwarded_attributes",
@@ -141,6 +143,8 @@ class Conversation:
         """A discard at MAIL: it is the verdict on every recipient."""
         self.mail_refusal: Reply | None = None
         """MAIL was answered 250 by us and then refused by the handover's next hop: what each of its recipients is told."""
+        self.ending: Ending | None = None
+        """How the transaction has ended whose reply is written now; `conclude` is owed for it."""
         self.ended: list[tuple[Transaction, Outcome]] = []
         """Transactions that `done` is still owed for."""
         self.introducer: Proxy | None = None

@@ -30,7 +30,7 @@ from gateway.smtp.protocol import Chunk, Command, Event, LineTooLong, Response
 from gateway.smtp.replies import Reply
 from gateway.smtp.states import State, advance
 from gateway.smtp.tls_layer import begin_tls, own_layer
-from gateway.smtp.transactions import abandon, end, refuse_session, tell_observers
+from gateway.smtp.transactions import abandon, conclude, end, refuse_session, tell_observers
 from gateway.smtp.verbs import MAY_FOLLOW_PENDING, VERBS
 from gateway.smtp.verbs.bdat import bdat, end_of_chunk
 from gateway.smtp.verbs.data import finish_content
@@ -88,6 +88,7 @@ class Server(AtOnce):
         if self._later is not None:
             self._later.work.close()
         self._look_no_more()
+        conclude(talk)
         door = self._door
         if self.transport is not None and not self._lost:
             self.transport.close()
@@ -224,7 +225,7 @@ class Server(AtOnce):
                 self._verb = "CONTENT"
                 began = self.loop.time()
                 self._write(await finish_content(talk, intake, vanished=self._is_lost))
-                self._has_answered(began)
+                self._has_answered(talk, began)
                 continue
             event = engine.next_event() if engine.has_input else None
             if event is None:
@@ -415,11 +416,12 @@ class Server(AtOnce):
     def _is_lost(self) -> bool:
         return self._lost
 
-    def _has_answered(self, began: float) -> None:
-        """The reply to a content that was whole at `began` is written."""
-        metrics.observe_transaction(self.loop.time() - began)
+    def _has_answered(self, talk: Conversation, began: float) -> None:
+        """The reply to a content that was whole at `began` is written; the rest nobody waits for."""
         if self._out:
             self._flush()
+        metrics.observe_transaction(self.loop.time() - began)
+        conclude(talk)
         if WATCHED:
             reach("delivery.replied")
 
@@ -470,7 +472,7 @@ class Server(AtOnce):
             return
         self._verb = "CONTENT"
         self._write(answer)
-        self._has_answered(began)
+        self._has_answered(talk, began)
 
     async def _begin_anew(self, talk: Conversation) -> None:
         """XCLIENT: what follows is another client's session, so it has a greeting, a seat and limits of its own."""

@@ -86,6 +86,18 @@ def end(
         talk.ended.append((transaction, outcome))
 
 
+def conclude(talk: Conversation) -> None:
+    """End the transaction whose reply to the content is on its way: no client waits for a record. Nothing where none is owed."""
+    ending, talk.ending = talk.ending, None
+    if ending is None:
+        return
+    try:
+        end(talk, ending.reply, ending=ending)
+    finally:
+        if ending.message is not None:
+            ending.message.content.close()
+
+
 async def tell_observers(talk: Conversation) -> None:
     """`done` for what has ended; called when the replies are written, so that an observer delays none of them."""
     ended, talk.ended = talk.ended, []

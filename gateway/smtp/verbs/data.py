@@ -71,7 +71,7 @@ async def _ask_chain(talk: Conversation, transaction: Transaction) -> Reply:
 
 def finish_content(talk: Conversation, intake: Intake, *, vanished: Callable[[], bool]) -> Coroutine[Any, Any, Reply]:
     """The reply to the final dot, or one for each recipient, after everything it promises is done, and in time
-    (RFC 5321 4.5.3.2.6).
+    (RFC 5321 4.5.3.2.6). `conclude` is owed when it is written.
     """
     ability = talk.ability
     if ability is SMTP or ability is SUBMISSION:
@@ -84,7 +84,9 @@ async def _finish_each(talk: Conversation, intake: Intake, vanished: Callable[[]
     return to_all(await _finish(talk, intake, vanished, ability), ability, count)
 
 
-async def _finish(talk: Conversation, intake: Intake, vanished: Callable[[], bool], ability: Ability) -> Reply:
+async def _finish(  # noqa: PLR0912 - one frame for all of it
+    talk: Conversation, intake: Intake, vanished: Callable[[], bool], ability: Ability
+) -> Reply:
     """From the dot to the reply. One frame for all of it, as each is resumed whenever something was waited for."""
     transaction = talk.transaction
     if transaction is None:
@@ -126,7 +128,8 @@ async def _finish(talk: Conversation, intake: Intake, vanished: Callable[[], boo
             settlement = await site.delivery.carry_out(planned, parcel)
         return _settled(talk, transaction, message, planned, settlement)
     finally:
-        content.close()
+        if talk.ending is None:
+            content.close()
 
 
 def _taken_in(talk: Conversation, transaction: Transaction, intake: Intake) -> Content | Reply:
@@ -150,7 +153,7 @@ def _taken_in(talk: Conversation, transaction: Transaction, intake: Intake) -> C
 
 
 def _settled(talk: Conversation, transaction: Transaction, message: Message, planned: Plan, settlement: Settlement) -> Reply:
-    """The transaction ends as the delivery did."""
+    """The reply, and how the transaction ends behind it: as the delivery did."""
     answer = settlement.reply
     if not settlement.is_ours and not answer.is_usual:
         answer = talk.theirs(answer)
@@ -162,7 +165,7 @@ def _settled(talk: Conversation, transaction: Transaction, message: Message, pla
     if len(theirs) > 1:
         note_answers(transaction, planned, settlement)
     fates = settlement.fates
-    ending = Ending(
+    talk.ending = Ending(
         reply=answer,
         fates={0: _WORDS[fates[0]]} if len(fates) == 1 else {index: _WORDS[fate] for index, fate in enumerate(fates)},
         next_hop=settlement.next_hop,
@@ -170,7 +173,6 @@ def _settled(talk: Conversation, transaction: Transaction, message: Message, pla
         message=message,
         size=message.size,
     )
-    end(talk, answer, ending=ending)
     return answer
 
 

@@ -13,7 +13,7 @@ import pytest
 from gateway.config.models import Config
 from gateway.content import Content
 from gateway.errors import StorageError
-from gateway.smtp import server, site
+from gateway.smtp import server, site, transactions
 from gateway.smtp.intake import Intake
 from gateway.testing.in_process import InProcessGateway
 from gateway.testing.wire import Party, connect
@@ -132,3 +132,35 @@ async def test_a_connection_that_does_not_close_is_cut(tmp_path: Path, monkeypat
                 assert await client.line() is None
         monkeypatch.undo()
         client.close()
+
+
+async def test_what_the_next_hop_has_taken_stays_taken_where_its_record_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("a defect")
+
+    async with InProcessGateway(config(tmp_path), directory=tmp_path) as gateway:
+        monkeypatch.setattr(transactions, "build", fails)
+        client, answer = await sent(gateway)
+        assert answer.startswith("250 ")
+        assert str(await client.line()).startswith("421 4.3.0 Internal fault; try again later ")
+        client.close()
+    assert [record["reason"] for record in gateway.records] == ["internal-fault"]
+
+
+async def test_a_spool_file_is_closed_behind_the_reply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+    close = Content.close
+
+    def noted(content: Content) -> None:
+        closed.append(content.fileno() is not None)
+        close(content)
+
+    monkeypatch.setattr(Content, "close", noted)
+    async with InProcessGateway(config(tmp_path), directory=tmp_path) as gateway:
+        client, answer = await sent(gateway)
+        assert answer.startswith("250 ")
+        client.close()
+        assert [record["verdict"] for record in gateway.records] == ["discarded"]
+    assert closed == [True]
