@@ -7,7 +7,6 @@ core know each other's layout. Imported by `gateway` before everything else; `ma
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -55,6 +54,8 @@ def source_of(module: str, top: Path) -> Path:
 
 def digest(source: Path) -> str:
     """What the manifest says of a source."""
+    import hashlib  # only where there is a core
+
     return hashlib.sha256(source.read_bytes()).hexdigest()
 
 

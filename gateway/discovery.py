@@ -22,11 +22,10 @@ from typing import Any
 
 from gateway.freshness import OURS, SourceLoader, files_of, import_fresh
 from gateway.plugin import Plugin
+from gateway.plugin_files import plugin_files
 
 GROUP = "mailgateway.plugins"
 SITE = "mailgateway_site"
-MAX_FILES = 1_000
-"""Files looked at in one directory of `plugin_path`."""
 
 
 class DiscoveryError(Exception):
@@ -85,19 +84,13 @@ def site_files(directories: Iterable[Path]) -> list[Origin]:
     found: list[Origin] = []
     for directory in directories:
         try:
-            files = sorted(directory.iterdir())[:MAX_FILES]
+            files = plugin_files(directory)
         except OSError as error:
             raise DiscoveryError(
                 f"{directory}, which cannot be read ({error.strerror})", allowed="directories with single-file plugins"
             ) from error
-        found += [Origin(name=file.stem, target=str(file.absolute()), is_file=True) for file in files if _is_plugin(file)]
+        found += [Origin(name=file.stem, target=str(file.absolute()), is_file=True) for file in files]
     return found
-
-
-def _is_plugin(file: Path) -> bool:
-    """A test may stand beside its plugin."""
-    word = file.stem
-    return file.suffix == ".py" and word.isidentifier() and not word.startswith(("_", "test_")) and word != "conftest"
 
 
 def choose(name: str, known: Sequence[Origin]) -> Origin:

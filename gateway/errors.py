@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-
-class GatewayError(Exception):
-    """Base of every error the gateway raises on purpose."""
+from gateway.gateway_error import GatewayError as GatewayError  # noqa: PLC0414 - one of these, for everybody else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

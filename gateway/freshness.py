@@ -9,14 +9,13 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
-import os
 import sys
 import threading
 import types
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-Stamp = tuple[int, int, int]
+from gateway.file_stamp import Stamp, stamp
 
 OURS = __name__.partition(".")[0]
 """The gateway's own package, bundled plugins and all: other code of it comes with a restart."""
@@ -61,15 +60,6 @@ class _FreshFinder(importlib.abc.MetaPathFinder):
                     found.loader = SourceLoader(fullname, found.origin)
                 return found
         return None
-
-
-def stamp(path: str) -> Stamp | None:
-    """What tells a file from the one it was; None where there is none."""
-    try:
-        facts = os.stat(path)  # noqa: PTH116 - up to thousands in a row, and a Path costs as much again
-    except OSError:
-        return None
-    return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 def import_fresh(name: str) -> types.ModuleType:

@@ -97,8 +97,6 @@ SERVICE_RESTING = Gauge(
     ["plugin", "server"],
     multiprocess_mode="livesum",
 )
-RELOADS = Counter("mailgateway_reloads", "Reloads: done, or refused, which changed nothing.", ["result"])
-WORKERS_ENDED = Counter("mailgateway_workers_ended", "Workers that ended unasked: exited, killed, blocked.", ["reason"])
 
 
 class BoundedLabel:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
@@ -18,10 +19,15 @@ from starlette.routing import Route
 
 from gateway.admin.health import Health
 from gateway.server.children import AdminTask
+from gateway.server.slots import Counted
 
 MAX_REQUESTS = 64
 """Requests at once; more get 503."""
 _MAX_HEAD = 16_384
+
+
+_RELOADS = {"done": Counted.RELOAD_DONE, "refused": Counted.RELOAD_REFUSED}
+_ENDS = {"exited": Counted.EXITED, "killed": Counted.KILLED, "blocked": Counted.BLOCKED}
 
 
 class _WorkerCollector(Collector):
@@ -30,7 +36,7 @@ class _WorkerCollector(Collector):
     def __init__(self, health: Health) -> None:
         self._health = health
 
-    def collect(self) -> list[GaugeMetricFamily]:
+    def collect(self) -> list[Metric]:
         report = self._health.report()
         routes = GaugeMetricFamily("mailgateway_route_up", "1 when a next hop of the route answered lately.", labels=["route"])
         for route, up in report["routes"].items():
@@ -43,7 +49,20 @@ class _WorkerCollector(Collector):
             ),
             GaugeMetricFamily("mailgateway_ready", "1 when /ready says so.", value=float(report["ready"])),
             routes,
+            *self._counter("mailgateway_reloads", "Reloads: done, or refused, which changed nothing.", "result", _RELOADS),
+            *self._counter("mailgateway_workers_ended", "Workers that ended unasked: exited, killed, blocked.", "reason", _ENDS),
         ]
+
+    def _counter(self, name: str, text: str, label: str, values: Mapping[str, Counted]) -> list[CounterMetricFamily]:
+        """What was never counted is not there."""
+        counted = {value: self._health.slots.counted(what) for value, what in values.items()}
+        if not any(counted.values()):
+            return []
+        family = CounterMetricFamily(name, text, labels=[label])
+        for value, count in counted.items():
+            if count:
+                family.add_metric([value], count)
+        return [family]
 
 
 class ServiceRow(TypedDict):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.cli import config, dkim, dmarc, journal, learn, new_app, plugins, quarantine
+from gateway.cli import config, dkim, dmarc, journal, learn, plugins, quarantine
+from gateway.cli.application import new_app
 from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.dev import dev

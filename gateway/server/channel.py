@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import socket
-import tempfile
+import sys
 from contextlib import suppress
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from gateway.config.load import Loaded
+if TYPE_CHECKING:
+    from gateway.config.load import Loaded
 
 MAX_LINE = 100_000
 _READ = 65_536
@@ -67,17 +67,37 @@ class Channel:
         self.end.close()
 
 
+def nameless_file() -> BinaryIO:
+    """A file that no other process can open: what goes into it may be secret."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # an old kernel
+            return os.fdopen(os.memfd_create("mailgateway"), "w+b")
+    import tempfile
+
+    return cast("BinaryIO", tempfile.TemporaryFile())
+
+
 def write_configuration(loaded: Loaded) -> BinaryIO:
-    """A nameless file with a configuration: it may hold secrets."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asked for it closes it
+    """A nameless file with a configuration."""
+    import pickle
+
+    file = nameless_file()
     pickle.dump(loaded, file)
     file.flush()
-    return cast("BinaryIO", file)
+    return file
 
 
 def read_configuration(file: BinaryIO) -> Loaded:
     """What `write_configuration` wrote. The place in the file is shared by all who have it: it is not moved."""
-    size = os.fstat(file.fileno()).st_size
-    loaded = pickle.loads(os.pread(file.fileno(), size, 0))  # noqa: S301 - from the process that forked this one
+    import pickle
+
+    from gateway.config.load import Loaded
+
+    loaded = pickle.loads(read_whole(file))  # noqa: S301 - from a process of this gateway
     assert isinstance(loaded, Loaded)
     return loaded
+
+
+def read_whole(file: BinaryIO) -> bytes:
+    """All of a file, from its beginning."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)

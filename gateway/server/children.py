@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
-from gateway.config.load import Loaded
-from gateway.config.models import Config
-from gateway.server import logs
+from gateway.server.channel import read_configuration
 from gateway.server.directory import RunDirectory
-from gateway.server.listeners import Reserved, show_address
-from gateway.server.preload import preload
-from gateway.server.process import Assignment
+from gateway.server.facts import Facts
+from gateway.server.lines import PlainLog
+from gateway.server.reserved import Reserved, show_address
 from gateway.server.slots import Slot, Slots
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
+class Place(NamedTuple):
     """Where a running gateway is: for the first lines on the terminal."""
 
     listeners: Sequence[Reserved]
@@ -31,11 +28,9 @@ class Place:
     workers: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdminTask:
+class AdminTask(NamedTuple):
     """What the process of the admin pages works with."""
 
-    config: Config
     listening: socket.socket
     slots: Slots
     supervisor: int
@@ -46,41 +41,46 @@ class AdminTask:
 Admin = Callable[[AdminTask], int]
 
 
-@dataclass(kw_only=True)
 class Child:
     """A process the supervisor keeps alive."""
 
-    name: str
-    work: Callable[[], int]
-    slot: Slot | None = None
-    pid: int = 0
-    started: float = 0.0
-    rest: float = 0.0
-    due: float | None = 0.0
-    """When to start it; None while it runs."""
-    beat: float = 0.0
-    channel: socket.socket | None = None
-    """Its end, while it is forked."""
-    is_replaced: bool = False
-    """It was told to end, so that another one begins."""
-    silence: float = 0.0
-    """Seconds the supervisor itself has seen no beat: a machine that slept is no blocked loop."""
+    def __init__(self, name: str, work: Callable[[], int], slot: Slot | None = None) -> None:
+        self.name = name
+        self.work = work
+        self.slot = slot
+        self.pid = 0
+        self.started = 0.0
+        self.rest = 0.0
+        self.due: float | None = 0.0
+        """When to start it; None while it runs."""
+        self.beat = 0.0
+        self.channel: socket.socket | None = None
+        """Its end, while it is forked."""
+        self.is_replaced = False
+        """It was told to end, so that another one begins."""
+        self.silence = 0.0
+        """Seconds the supervisor itself has seen no beat: a machine that slept is no blocked loop."""
 
 
-@dataclass(kw_only=True)
 class Resources:
     """What a gateway holds while it runs: sockets, shared memory, directories."""
 
-    loaded: Loaded
-    slots: Slots
-    state: Path
-    state_warning: str
-    run: RunDirectory
-    reserved: list[Reserved] = field(default_factory=list)
-    admin: socket.socket | None = None
-    inbox: socket.socket | None = None
-    seats: int | None = None
-    """File whose octets are the seats of all workers' connections."""
+    def __init__(
+        self, *, facts: Facts, configuration: BinaryIO, slots: Slots, state: Path, state_warning: str, run: RunDirectory
+    ) -> None:
+        self.facts = facts
+        self.configuration = configuration
+        """The whole configuration, for those who serve it."""
+        self.log = PlainLog(facts, process="supervisor")
+        self.slots = slots
+        self.state = state
+        self.state_warning = state_warning
+        self.run = run
+        self.reserved: list[Reserved] = []
+        self.admin: socket.socket | None = None
+        self.inbox: socket.socket | None = None
+        self.seats: int | None = None
+        """File whose octets are the seats of all workers' connections."""
 
     @property
     def inbox_address(self) -> tuple[str, int] | None:
@@ -98,6 +98,18 @@ class Resources:
             workers=len(self.slots),
         )
 
+    def close(self) -> None:
+        """All of it: the gateway has ended."""
+        for sock in (self.inbox, self.admin):
+            if sock is not None:
+                sock.close()
+        for place in self.reserved:
+            place.close()
+        if self.seats is not None:
+            os.close(self.seats)
+        self.configuration.close()
+        self.run.remove()
+
     def workers(self) -> list[Child]:
         """A child for each slot."""
         return [self._worker(slot) for slot in self.slots]
@@ -113,11 +125,15 @@ class Resources:
 
     def _worker(self, slot: Slot) -> Child:
         def work() -> int:
-            preload(self.loaded.config)  # nothing is left of it to do where several workers have it in common
+            from gateway.server.preload import preload
+
+            loaded = read_configuration(self.configuration)
+            preload(loaded.config)  # nothing is left of it to do where several workers have it in common
             from gateway.server import worker
+            from gateway.server.process import Assignment
 
             assignment = Assignment(  # as things are at the fork
-                loaded=self.loaded,
+                loaded=loaded,
                 slot=slot,
                 reserved=self.reserved,
                 state_directory=self.state,
@@ -149,13 +165,13 @@ class Resources:
             from gateway.server.inbox import serve
 
             self._close_listeners()
-            return serve(listening, self.state / "inbox", size_limit=self.loaded.config.limits.message_size + room)
+            limit = read_configuration(self.configuration).config.limits.message_size
+            return serve(listening, self.state / "inbox", size_limit=limit + room)
 
         return Child(name="inbox", work=work)
 
     def _admin(self, listening: socket.socket, admin: Admin) -> Child:
         task = AdminTask(
-            config=self.loaded.config,
             listening=listening,
             slots=self.slots,
             supervisor=os.getpid(),
@@ -164,8 +180,10 @@ class Resources:
         )
 
         def work() -> int:
+            from gateway.server import logs
+
             self._close_listeners()
-            logs.configure(task.config.server, process="admin", queued=False)
+            logs.configure(self.facts, process="admin", queued=False)
             return admin(task)
 
         return Child(name="admin", work=work)

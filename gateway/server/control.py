@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.errors import GatewayError
+from gateway.gateway_error import GatewayError
 from gateway.server.directory import CONTROL
 
 MAX_CLIENTS = 16

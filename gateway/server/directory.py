@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from gateway.errors import GatewayError
+from gateway.gateway_error import GatewayError
 
 CONTROL = "control"
 INBOX_FILE = "inbox.address"
@@ -38,8 +37,14 @@ def make_state_directory(path: Path) -> Path:
 class RunDirectory:
     """This run's place below the state directory. The lock is inherited by the workers."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *, lock: int | None = None) -> None:
+        """`lock`: this process has it already, and with it the place."""
         parent = state / "run"
+        if lock is not None:
+            self.path = parent / str(os.getpid())
+            self.metrics = self.path / "metrics"
+            self.lock = lock
+            return
         try:
             parent.mkdir(exist_ok=True, mode=0o750)
             _remove_dead(parent)
@@ -47,8 +52,8 @@ class RunDirectory:
             self.path.mkdir(exist_ok=True, mode=0o750)
             self.metrics = self.path / "metrics"
             self.metrics.mkdir(exist_ok=True)
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise DirectoryError(f"state directory {state}: {error.strerror or error}") from error
 
@@ -78,8 +83,8 @@ class RunDirectory:
     def remove(self) -> None:
         """The end of the run."""
         with suppress(OSError):
-            os.close(self._lock)
-        shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self.lock)
+        _remove_tree(self.path)
 
 
 def _remove_dead(parent: Path) -> None:
@@ -90,13 +95,19 @@ def _remove_dead(parent: Path) -> None:
             lock = os.open(entry / "lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             if not Path(f"/proc/{entry.name}").exists():
-                shutil.rmtree(entry, ignore_errors=True)
+                _remove_tree(entry)
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             continue  # its processes live
         else:
-            shutil.rmtree(entry, ignore_errors=True)
+            _remove_tree(entry)
         finally:
             os.close(lock)
+
+
+def _remove_tree(path: Path) -> None:
+    import shutil  # brings the libraries of archives
+
+    shutil.rmtree(path, ignore_errors=True)

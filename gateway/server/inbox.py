@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-DOMAIN = "inbox.test"
-MAILBOXES = ("postmaster", "alice", "bob")
+from gateway.server.mailboxes import DOMAIN, MAILBOXES
+
 IDLE_LIMIT = 300.0
 _COMMAND_LIMIT = 8192
 _PATH = re.compile(rb"<((?:[^<>\"\\]|\\.|\"(?:[^\"\\]|\\.)*\")*)>(?: (.*))?", re.DOTALL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import sys
 from collections.abc import Iterator
@@ -25,5 +24,7 @@ def settle() -> None:
     """What is there now stays: garbage goes, the collector looks at the rest no more, and what the heap has free is the system's again."""
     gc.collect()
     gc.freeze()
+    import ctypes
+
     with suppress(AttributeError, OSError):  # glibc has it
         ctypes.CDLL(None).malloc_trim(0)

@@ -12,12 +12,15 @@ import os
 import socket
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gateway.config.addresses import parse_bind, socket_path
-from gateway.config.models import ListenerConfig
 from gateway.errors import GatewayError
-from gateway.server.sockets import Identity, SocketError, identity, listen, remove
+from gateway.server.reserved import Reserved
+from gateway.server.sockets import SocketError, identity, listen
+
+if TYPE_CHECKING:
+    from gateway.config.models import ListenerConfig
 
 BACKLOG = 1024
 
@@ -33,34 +36,6 @@ class BindError(GatewayError):
         if cause.errno == errno.EACCES:
             why = "a port below 1024 needs root or the capability CAP_NET_BIND_SERVICE"
         super().__init__(f"cannot listen on {address} ({purpose}): {why}")
-
-
-def show_address(host: str, port: int) -> str:
-    """`host:port`, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reserved:
-    """An address the supervisor holds for a listener."""
-
-    name: str
-    family: int
-    address: tuple[str, int]
-    held: socket.socket
-    path: str = ""
-    """Of a UNIX socket; then there is no address, and `held` listens."""
-    file: Identity = (0, 0, 0)
-    """Which file at `path` is ours."""
-
-    def __str__(self) -> str:
-        return f"unix:{self.path}" if self.path else show_address(*self.address)
-
-    def close(self) -> None:
-        """The supervisor's end of it; the file of a UNIX socket goes."""
-        self.held.close()
-        if self.path:
-            remove(self.path, self.file)
 
 
 def _bound(text: str, purpose: str, *, share: bool, port: int | None = None) -> socket.socket:

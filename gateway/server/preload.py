@@ -29,6 +29,8 @@ FOR_PLUGINS = (
 
 def preload(config: Config) -> None:
     """Import it. What cannot be imported is left to the worker, which says why."""
+    from gateway.server import logs  # noqa: F401 - first: with structlog as we want it
+
     for module in modules(config):
         with suppress(Exception):  # a plugin's dependencies may do anything while they are imported
             importlib.import_module(module)

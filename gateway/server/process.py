@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
 import signal
 import socket
 import sys
-import threading
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,19 +17,18 @@ from gateway.config.load import Loaded
 from gateway.config.models import Config
 from gateway.errors import ConfigError
 from gateway.server import logs
+from gateway.server.forked import CLOSING_LIMIT, EXIT_CONFIG
 from gateway.server.lag import LoopLag
 from gateway.server.lean import settle
-from gateway.server.listeners import Reserved, listening_sockets
+from gateway.server.listeners import listening_sockets
+from gateway.server.reserved import Reserved
 from gateway.server.slots import Slot, WorkerState
-from gateway.server.watchdog import Watchdog, answer_with_stack
+from gateway.server.stacks import answer_with_stack
+from gateway.server.watchdog import Watchdog
 
 BEAT = 0.25
-CLOSING_LIMIT = 2.0
-"""After the drain limit, `serve` is cancelled and gets this long to say 421."""
-EXIT_CONFIG = 2
 SWITCH = 0.0005
 """Seconds after which a thread that runs Python (the journal's, a plugin's) has to let the loop run: Python's own 5 ms are long for a loop."""
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(kw_only=True)
@@ -87,22 +82,6 @@ class Runtime:
 
 
 Serve = Callable[[Runtime], Awaitable[None]]
-
-
-def end_with_parent(parent: int) -> None:
-    """This process is killed when `parent`, which forked it, ends, however that ends. For every forked process, pools included."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    else:
-        threading.Thread(target=_watch_parent, args=(parent,), name="parent", daemon=True).start()
-    if os.getppid() != parent:
-        os._exit(1)  # it ended before we asked
-
-
-def _watch_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def run_worker(assignment: Assignment, serve: Serve) -> int:

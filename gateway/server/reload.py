@@ -9,18 +9,17 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO
 
-import structlog
-
-from gateway.config.load import Loaded
-from gateway.server.channel import Channel, write_configuration
-from gateway.server.checking import Checked, Trial
+from gateway.server.channel import Channel
 from gateway.server.children import Child, Resources
 from gateway.server.control import Client, Control
+from gateway.server.slots import Counted
+from gateway.server.trying import Checked, Trial
 from gateway.server.watch import Watch, watched_files
 
 TRIAL_LIMIT = 60.0
@@ -41,13 +40,13 @@ class Reloading:
         self._workers = workers
         self._fork = fork
         self._routes_changed = routes_changed
-        self._log = structlog.get_logger()
+        self._log = resources.log
         self._channels: dict[str, Channel] = {}
         self._serving: dict[str, dict[str, Any]] = {}
         """What each worker said last of what it serves."""
         self._selector: selectors.BaseSelector | None = None
         self._control: Control | None = None
-        self._watch = Watch(resources.loaded.config.server.watch_files)
+        self._watch = Watch(resources.facts.watch_files)
         self._plugin_files: list[str] = []
         self._asked: list[Client] = []
         """Who waits for the reload under way."""
@@ -57,8 +56,8 @@ class Reloading:
         self._began = 0.0
         self._trial: Trial | None = None
         self._checked = Checked()
-        self._wanted: Loaded | None = None
-        self._file: Any = None
+        self._file: BinaryIO | None = None
+        """The configuration that is wanted."""
         self._due: float | None = None
         self._awaited: set[str] = set()
         self._ready: set[str] = set()
@@ -75,7 +74,14 @@ class Reloading:
         self._selector = selector
         self._control = Control(self._resources.run.control)
         selector.register(self._control.listening, selectors.EVENT_READ)
+        for channel in self._channels.values():
+            selector.register(channel.end, selectors.EVENT_READ)
         self._watch.settle(self._files())
+
+    def end_of(self, child: Child) -> socket.socket | None:
+        """Our end of the channel to a worker."""
+        channel = self._channels.get(child.name)
+        return None if channel is None else channel.end
 
     def attach(self, child: Child, channel: Channel) -> None:
         """A worker was forked."""
@@ -132,8 +138,8 @@ class Reloading:
         self._problems = []
         self._watch.settle(self._files())
         trial = self._trial = Trial()
-        running, room = self._resources.loaded, self._resources.slots.room
-        trial.pid = self._fork(lambda: trial.work(running, room))
+        resources = self._resources
+        trial.pid = self._fork(lambda: trial.work(resources.configuration, resources.slots.room, resources.facts))
         self._due = self._began + TRIAL_LIMIT
 
     def turn(self, now: float) -> None:
@@ -165,7 +171,7 @@ class Reloading:
         return self._due is not None
 
     def _files(self) -> list[str]:
-        return watched_files(self._resources.loaded, self._plugin_files)
+        return watched_files(self._resources.facts, self._plugin_files)
 
     def _look_at_trial(self, trial: Trial, now: float) -> None:
         if self._due is not None and now > self._due:
@@ -177,13 +183,14 @@ class Reloading:
             return
         code = os.waitstatus_to_exitcode(status)
         self._trial = None
-        self._checked, self._wanted = trial.result(f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}")
+        self._checked = trial.result(f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}")
         trial.close()
-        if self._wanted is None:
-            self._refuse(self._checked.problems)
+        if self._checked.facts is None:
+            trial.configuration.close()
+            self._refuse(list(self._checked.problems))
             return
         self._number += 1
-        self._file = write_configuration(self._wanted)
+        self._file = trial.configuration
         self._due = now + PREPARE_LIMIT
         self._ready = set()
         self._awaited = set()
@@ -202,6 +209,7 @@ class Reloading:
             with suppress(ChildProcessError):
                 os.waitpid(trial.pid, 0)
             trial.close()
+            trial.configuration.close()
 
     def _heard(self, child: Child, channel: Channel, line: dict[str, Any]) -> None:
         name, number = child.name, int(line["number"])
@@ -231,8 +239,7 @@ class Reloading:
             self._plugin_files = list(line["files"])
             self._watch.add(self._files())
         elif not self._is_under_way or self._is_swapping:  # it was forked before the swap
-            with write_configuration(self._resources.loaded) as file:
-                channel.say("prepare", file=file, number=self._resources.slots.generation)
+            channel.say("prepare", file=self._resources.configuration, number=self._resources.slots.generation)
 
     def _replace(self, child: Child, problems: list[str]) -> None:
         """A worker that cannot follow is replaced by a fresh one."""
@@ -259,14 +266,17 @@ class Reloading:
 
     def _swap(self, now: float) -> None:
         """Decided: workers that are forked from here on begin with it."""
-        assert self._wanted is not None
+        facts, file = self._checked.facts, self._file
+        assert facts is not None
+        assert file is not None
         resources = self._resources
         before = resources.slots.routes
-        resources.loaded = self._wanted
+        resources.configuration.close()
+        resources.facts, resources.configuration, self._file = facts, file, None
         resources.slots.generation = self._number
-        resources.slots.follow([route.name for route in self._wanted.config.route])
-        self._watch.interval = self._wanted.config.server.watch_files
-        self._plugin_files = self._checked.files
+        resources.slots.follow(facts.routes)
+        self._watch.interval = facts.watch_files
+        self._plugin_files = list(self._checked.files)
         self._watch.add(self._files())
         if resources.slots.routes != before:
             self._routes_changed()
@@ -276,13 +286,11 @@ class Reloading:
             if name in self._ready:
                 channel.say("commit", number=self._number, routes=resources.slots.table)
             elif name in self._serving:
-                channel.say("prepare", file=self._file, number=self._number)
+                channel.say("prepare", file=resources.configuration, number=self._number)
 
     def _finish(self) -> None:
-        from gateway import metrics
-
-        metrics.RELOADS.labels("done").inc()
         checked, slots = self._checked, self._resources.slots
+        slots.count(Counted.RELOAD_DONE)
         slots.refusal = ""
         generations = sorted({one["generation"] for one in self._serving.values() if one["number"] == self._number})
         self._log.info(
@@ -299,9 +307,7 @@ class Reloading:
         self._answer({"ok": True, "number": self._number, "restart": checked.restart, "warnings": checked.warnings})
 
     def _refuse(self, problems: list[str]) -> None:
-        from gateway import metrics
-
-        metrics.RELOADS.labels("refused").inc()
+        self._resources.slots.count(Counted.RELOAD_REFUSED)
         self._resources.slots.refusal = "; ".join(problems)
         self._log.error("reload.refused", why=self._why, problems=problems, generation_number=self._resources.slots.generation)
         if self._trial is None:
@@ -314,7 +320,7 @@ class Reloading:
         workers = {name: self._serving.get(name) for name in (child.name for child in self._workers)}
         for client in self._asked:
             client.answer({**result, "workers": workers, "seconds": round(time.monotonic() - self._began, 3)})
-        self._asked, self._due, self._wanted, self._is_swapping = [], None, None, False
+        self._asked, self._due, self._is_swapping = [], None, False
         self._awaited = set()
         if self._file is not None:
             self._file.close()

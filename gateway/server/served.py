@@ -16,7 +16,7 @@ from gateway.config.checks import state_is_durable
 from gateway.delivery import Delivery
 from gateway.dns import CachingResolver
 from gateway.errors import ConfigError, ConfigProblem
-from gateway.freshness import stamp
+from gateway.file_stamp import stamp
 from gateway.generation import Generation
 from gateway.plugin_context import PluginContexts
 from gateway.relay.pool import Relay

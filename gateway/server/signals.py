@@ -43,6 +43,7 @@ class Signals:
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in (*ENDING, signal.SIGCHLD):
             signal.signal(number, _noted)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # they may wait since before this process supervised
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,6 +64,12 @@ def forget_signals() -> None:
     signal.set_wakeup_fd(-1)
     for number in (*ENDING, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
+def hold_signals() -> None:
+    """Ending signals wait until they can be noted (`Signals`), by the program that takes this one's place too."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
 
 def _noted(_number: int, _frame: object) -> None:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import IntEnum
 
 _NUMBER = struct.Struct("@q")
 _SECONDS = struct.Struct("@d")
 _NAME_SIZE = 64
-_HEADER_SIZE = 1024
+_HEADER_SIZE = 1088
 _TEXT_AT = 32
 _TEXT_SIZE = 960
 _GENERATION_AT = 48 + _NAME_SIZE
 _ROUTES_AT = _GENERATION_AT + 8
+_COUNTS_AT = 1024
 _LEAST_ROOM = 64
 """Routes that there is room for at least: a reload may bring more than the start had."""
 
@@ -32,6 +35,25 @@ class WorkerState(IntEnum):
     STARTING = 1
     READY = 2
     DRAINING = 3
+
+
+def shared_file() -> int:
+    """A file of the memory alone, to make slots in that another program can go on with; -1 where there is no such thing."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # an old kernel
+            return os.memfd_create("mailgateway-slots")
+    return -1
+
+
+class Counted(IntEnum):
+    """What the supervisor counts."""
+
+    EXITED = 0
+    """Workers that ended unasked: by themselves, killed, or because they were blocked."""
+    KILLED = 1
+    BLOCKED = 2
+    RELOAD_DONE = 3
+    RELOAD_REFUSED = 4
 
 
 class Slot:
@@ -152,12 +174,25 @@ class Slot:
 class Slots:
     """All slots, and what the supervisor says of the whole."""
 
-    def __init__(self, workers: int, routes: Sequence[str] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        workers: int,
+        routes: Sequence[str] = (),
+        *,
+        file: int = -1,
+        room: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.table: dict[str, int] = {route: place for place, route in enumerate(routes)}
         """Route → its place in each slot. A process knows what it was forked with and told since (`follow`)."""
-        self.room = max(_LEAST_ROOM, 2 * len(self.table))
+        self.room = room or max(_LEAST_ROOM, 2 * len(self.table))
+        self.file = file
+        """What the memory is; -1: nothing that has a name."""
         size = _ROUTES_AT + 16 * self.room
-        self._memory = mmap.mmap(-1, _HEADER_SIZE + size * workers)
+        total = _HEADER_SIZE + size * workers
+        if file >= 0:
+            os.truncate(file, total)
+        self._memory = mmap.mmap(file, total)
         self._all = tuple(Slot(self._memory, n, _HEADER_SIZE + size * n, self.table, clock) for n in range(workers))
 
     @property
@@ -215,6 +250,14 @@ class Slots:
         _NUMBER.pack_into(self._memory, 16, 0)
         self._memory[_TEXT_AT : _TEXT_AT + len(octets)] = octets
         _NUMBER.pack_into(self._memory, 16, len(octets))
+
+    def count(self, what: Counted) -> None:
+        """Once more."""
+        _NUMBER.pack_into(self._memory, _COUNTS_AT + 8 * what, self.counted(what) + 1)
+
+    def counted(self, what: Counted) -> int:
+        """How often since the start."""
+        return int(_NUMBER.unpack_from(self._memory, _COUNTS_AT + 8 * what)[0])
 
     def beating(self, limit: float) -> list[Slot]:
         """Slots of workers that serve and whose loop has turned in the last `limit` seconds."""

@@ -13,8 +13,10 @@ import pwd
 import socket
 import stat
 from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
-from gateway.config.models import ListenerConfig
+if TYPE_CHECKING:
+    from gateway.config.models import ListenerConfig
 
 Identity = tuple[int, int, int]
 """Device, number and time of making of a file."""

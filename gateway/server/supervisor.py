@@ -1,6 +1,6 @@
-"""The supervisor: checks ports, forks workers, replaces those that end or block, drains. It has no loop and no threads: it forks.
+"""The supervisor: forks workers, replaces those that end or block, drains. It has no loop and no threads: it forks.
 
-It also starts the processes beside the workers (the admin pages, the development next hop) and starts them again when they end. When
+Nothing here reads a configuration or needs a library: `starting` makes what is supervised, and a supervisor is small (`handing_over`). It also starts the processes beside the workers (the admin pages, the development next hop) and starts them again when they end. When
 the supervisor itself is killed the kernel ends all of them.
 """
 
@@ -13,30 +13,17 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
+from contextlib import suppress
 
-import structlog
-
-from gateway import core
-from gateway.config.checks import state_is_durable
-from gateway.config.load import Loaded
-from gateway.server import logs
+from gateway import core, light
 from gateway.server.channel import Channel
 from gateway.server.children import Admin, Child, Place, Resources
-from gateway.server.directory import DirectoryError, RunDirectory, make_state_directory
+from gateway.server.forked import CLOSING_LIMIT, EXIT_CONFIG, end_with_parent
 from gateway.server.lean import settle
-from gateway.server.listeners import BindError, cpu_count, open_listening, reserve
-from gateway.server.preload import preload
-from gateway.server.process import CLOSING_LIMIT, EXIT_CONFIG, end_with_parent
 from gateway.server.reload import Reloading
 from gateway.server.signals import ENDING, Signals, Terminal, forget_signals
-from gateway.server.slots import Slot, Slots, WorkerState
-from gateway.server.watchdog import ASK_FOR_STACK, plugin_in_stack
-from gateway.smtp.connections import open_file
-
-if TYPE_CHECKING:
-    from gateway.config.models import Config
+from gateway.server.slots import Counted, Slot, WorkerState
+from gateway.server.stacks import ASK_FOR_STACK, plugin_in_stack
 
 TICK = 0.1
 START_LIMIT = 60.0
@@ -48,51 +35,14 @@ _FIRST_REST = 0.1
 _STACK_WAIT = 0.2
 
 
-def run(loaded: Loaded, *, admin: Admin | None = None, announce: Callable[[Place], None] = lambda _: None) -> int:
-    """Run the gateway until it is told to end; the exit status. 2: it cannot start, and one line says why.
-
-    `announce` is called once, when the first worker accepts. Nothing may have imported prometheus_client before.
-    """
-    config = loaded.config
-    workers = config.server.workers or cpu_count()
-    writer = logs.configure(config.server, process="supervisor", queued=False)
-    with ExitStack() as undo:
-        try:
-            state = make_state_directory(loaded.state_directory)
-            resources = Resources(
-                loaded=loaded,
-                slots=Slots(workers, [route.name for route in config.route]),
-                state=state,
-                state_warning=state_is_durable(state, config.server.state)[1],
-                run=RunDirectory(state),
-            )
-            undo.callback(resources.run.remove)
-            resources.seats = open_file()
-            undo.callback(os.close, resources.seats)
-            resources.reserved = reserve(config.listener)
-            for place in resources.reserved:
-                undo.callback(place.close)
-            if admin is not None and config.admin.bind:
-                resources.admin = undo.enter_context(open_listening(config.admin.bind, "[admin]"))
-            if any(entry.address.startswith("inbox:") for route in config.route for entry in route.entries):
-                resources.inbox = undo.enter_context(open_listening("127.0.0.1:0", "development next hop"))
-        except (BindError, DirectoryError) as error:
-            print(f"mailgateway: {error}", file=sys.stderr)  # noqa: T201 - to the person who starts the gateway
-            return EXIT_CONFIG
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(resources.run.metrics)
-        status = Supervisor(resources, admin=admin, announce=announce).run()
-    writer.stop()
-    return status
-
-
 class Supervisor:
-    """The processes of one gateway and their life. `run` above is the way in."""
+    """The processes of one gateway and their life."""
 
     def __init__(self, resources: Resources, *, admin: Admin | None, announce: Callable[[Place], None]) -> None:
         self._resources = resources
         self._slots = resources.slots
         self._announce = announce
-        self._log = structlog.get_logger()
+        self._log = resources.log
         self._pid = os.getpid()
         self._ending: float | None = None
         """When the drain ends by force."""
@@ -100,21 +50,13 @@ class Supervisor:
         self._status = 0
         self._workers = resources.workers()
         self._beside = resources.beside(admin)
+        self._children = [*self._workers, *self._beside]
         self._terminal = Terminal()
         self._reloading = Reloading(resources, self._workers, fork=self._fork_off, routes_changed=self._renew_pages)
         self._first_worker_due = time.monotonic() + FIRST_WORKER_LIMIT
 
-    @property
-    def _config(self) -> Config:
-        return self._resources.loaded.config
-
     def run(self) -> int:
         """Start everything and stay until all has ended."""
-        if len(self._slots) > 1:
-            preload(self._config)
-        from gateway import metrics
-
-        self._ended = metrics.WORKERS_ENDED
         if core.STATUS.startswith("unused"):
             self._log.warning("core.unused", why=core.STATUS)
         if self._resources.state_warning:
@@ -124,6 +66,7 @@ class Supervisor:
         settle()
         with selectors.DefaultSelector() as selector, Signals(selector) as signals:
             self._reloading.open(selector)
+            self._log.tell_uncaught()
             last = time.monotonic()
             while True:
                 selector.select(TICK)
@@ -141,6 +84,22 @@ class Supervisor:
         return self._status
 
     # -- starting ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """The first worker, and what is beside the workers: `run` does it too, where it was not done before."""
+        self._start_due(time.monotonic())
+
+    def running(self) -> list[tuple[Child, socket.socket | None]]:
+        """The children there are, each with our end of its channel."""
+        return [(child, self._reloading.end_of(child)) for child in self._children if child.pid]
+
+    def adopt(self, name: str, *, pid: int, started: float, channel: socket.socket | None) -> None:
+        """A child that this process has from before."""
+        for child in self._children:
+            if child.name == name:
+                child.pid, child.started, child.due = pid, started, None
+                if channel is not None:
+                    self._reloading.attach(child, Channel(channel))
 
     def _start_due(self, now: float) -> None:
         if self._ending is not None:
@@ -185,11 +144,12 @@ class Supervisor:
                 end_with_parent(self._pid)
                 forget_signals()
                 self._reloading.close_here()
+                light.load_all()
                 status = work()
                 for stream in (sys.stdout, sys.stderr):
                     stream.flush()
-            except BaseException:  # noqa: BLE001 - the border of the process: nothing of the parent may run in the child
-                self._log.exception("process.failed", child=name)
+            except BaseException as error:  # noqa: BLE001 - the border of the process: nothing of the parent may run in the child
+                self._log.exception("process.failed", error, child=name)
             finally:
                 os._exit(status)
         return pid
@@ -205,7 +165,7 @@ class Supervisor:
     # -- watching ----------------------------------------------------------------------------------------------------
 
     def _reap(self, now: float) -> None:
-        for child in [*self._workers, *self._beside]:
+        for child in self._children:
             if child.pid:
                 with suppress(ChildProcessError):
                     pid, status = os.waitpid(child.pid, os.WNOHANG)
@@ -230,15 +190,16 @@ class Supervisor:
             child.is_replaced, child.due = False, now
             return
         short_life = now - child.started < _SHORT_LIFE
-        child.rest = min(max(_FIRST_REST, child.rest * 2), self._config.server.restart_rest) if short_life else 0.0
+        child.rest = min(max(_FIRST_REST, child.rest * 2), self._resources.facts.restart_rest) if short_life else 0.0
         child.due = now + child.rest
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
         self._log.error("process.ended", child=child.name, pid=pid, how=how, plugin=blocking, again_in=child.rest)
         if child.slot is not None:
-            self._ended.labels("blocked" if code == -signal.SIGKILL and blocking else "killed" if code < 0 else "exited").inc()
+            was_blocked = code == -signal.SIGKILL and blocking
+            self._slots.count(Counted.BLOCKED if was_blocked else Counted.KILLED if code < 0 else Counted.EXITED)
 
     def _watch(self, now: float, elapsed: float) -> None:
-        limit = self._config.server.loop_limit
+        limit = self._resources.facts.loop_limit
         for child in self._workers:
             if not child.pid or child.slot is None:
                 continue
@@ -277,8 +238,8 @@ class Supervisor:
         elif self._ending is not None and number != signal.SIGHUP:
             self._ending = now  # asked twice: at once
         elif self._ending is None:
-            self._log.info("gateway.draining", signal=signal.Signals(number).name, limit=self._config.server.drain_limit)
-            self._end(now, limit=self._config.server.drain_limit + CLOSING_LIMIT + 1.0)
+            self._log.info("gateway.draining", signal=signal.Signals(number).name, limit=self._resources.facts.drain_limit)
+            self._end(now, limit=self._resources.facts.drain_limit + CLOSING_LIMIT + 1.0)
 
     def _end(self, now: float, *, limit: float) -> None:
         self._slots.drain()  # not ready first, then the listeners close

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from gateway.discovery import MAX_FILES, DiscoveryError, site_files
-from gateway.freshness import Stamp, stamp
-
-if TYPE_CHECKING:
-    from gateway.config.load import Loaded
+from gateway.file_stamp import Stamp, stamp
+from gateway.plugin_files import MAX_FILES, plugin_files
+from gateway.server.facts import Facts
 
 MAX_WATCHED = 5_000
 """Files looked at in one round."""
@@ -19,18 +16,18 @@ MAX_WATCHED = 5_000
 Look = dict[str, Stamp | None]
 
 
-def watched_files(loaded: Loaded, also: Iterable[str] = ()) -> list[str]:
+def watched_files(facts: Facts, also: Iterable[str] = ()) -> list[str]:
     """The files of a configuration as they are there now, and `also`, each once."""
     found: dict[str, None] = {}
-    path = None if loaded.name == "environment" else Path(loaded.name)
+    path = None if facts.name == "environment" else Path(facts.name)
     if path is not None and path.is_dir():
         found.update(dict.fromkeys(_in(path, "*.toml")))
     elif path is not None:
         found[str(path)] = None
-    for name in loaded.config.plugin_path:
-        with suppress(DiscoveryError):  # the reload says what is wrong with it
-            found.update((origin.target, None) for origin in site_files([loaded.path(name)]))
-    found.update(dict.fromkeys(str(loaded.path(name)) for name in loaded.config.rule_files))
+    for name in facts.plugin_path:
+        with suppress(OSError):  # the reload says what is wrong with it
+            found.update((str(file.absolute()), None) for file in plugin_files(Path(name)))
+    found.update(dict.fromkeys(facts.rule_files))
     found.update(dict.fromkeys(also))
     return list(found)[:MAX_WATCHED]
 

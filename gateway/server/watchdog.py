@@ -1,15 +1,12 @@
 """The watchdog: a thread in each worker that says which plugin blocks the loop. It cannot stop it; the supervisor does (design §1.5).
 
 A loop blocked in Python code is seen by this thread, which reads the main thread's stack. Where C code keeps the interpreter's lock (a
-regular expression without end) no thread runs: then the supervisor asks by a signal, and `faulthandler` writes the stack to a file.
+regular expression without end) no thread runs: then the supervisor asks by a signal (`stacks`).
 """
 
 from __future__ import annotations
 
-import faulthandler
 import json
-import re
-import signal
 import sys
 import threading
 import types
@@ -22,10 +19,8 @@ import structlog
 from gateway.plugin import Plugin
 from gateway.server.slots import Slot
 
-ASK_FOR_STACK = signal.SIGUSR2
 INTERVAL = 0.25
 BLOCKED_AFTER = 1.0
-_FRAME = re.compile(r'File "([^"]+)", line (\d+) in (\S+)')
 _MAX_FRAMES = 100
 _PLUGIN_MODULES = ("gateway.plugins.", "mailgateway_site.")
 
@@ -116,28 +111,3 @@ class Watchdog:
     def _run(self) -> None:
         while not self._end.wait(INTERVAL):
             self.look()
-
-
-def answer_with_stack(file: Path) -> None:
-    """From here on the supervisor's signal makes this process write its main thread's stack to `file`, whatever it is doing."""
-    out = file.open("w", encoding="utf-8")
-    faulthandler.register(ASK_FOR_STACK, file=out, all_threads=False, chain=False)
-
-
-def plugin_in_stack(stack: Path, modules: Path) -> tuple[str, str]:
-    """Plugin and place in the stack that a blocked worker wrote; `` for what is not to be had."""
-    try:
-        text = stack.read_text(encoding="utf-8", errors="replace")[:20_000]
-        named = json.loads(modules.read_text(encoding="utf-8")) if modules.exists() else {}
-    except (OSError, ValueError):
-        return "", ""
-    frames = _FRAME.findall(text)
-    place = "{}:{} {}".format(*frames[0]) if frames else ""
-    for file, _line, _function in frames:
-        if name := named.get(file):
-            return str(name), place
-        path = Path(file)
-        for folder in path.parents:
-            if folder.name == "plugins":
-                return path.relative_to(folder).parts[0].removesuffix(".py"), place
-    return "", place

@@ -24,6 +24,7 @@ from gateway.dns.demo import ZONES as DEMO
 from gateway.dns.zone_file import ZoneFileError, read_zone
 from gateway.dns.zones import Zones
 from gateway.errors import ConfigError, GatewayError, PluginError
+from gateway.server.facts import facts_of
 from gateway.server.watch import Watch, watched_files
 from gateway.smtp.origin import Origin
 from gateway.smtp.site import Door
@@ -204,7 +205,7 @@ class Development:
         settings = self._settings
         also = [*self._gateway.plugin_files, *(one.rpartition("=")[2] for one in settings.zones)]
         also += [str(settings.script_file)] if settings.script_file is not None else []
-        return watched_files(self._loaded, also)
+        return watched_files(facts_of(self._loaded), also)
 
     def _in_background(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -11,7 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from gateway import metrics
 from gateway.admin.app import _WorkerCollector
 from gateway.admin.health import Health
-from gateway.server.slots import Slots
+from gateway.server.slots import Counted, Slots
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -28,8 +28,11 @@ def of_code() -> dict[str, tuple[str, tuple[str, ...]]]:
         (family,) = metric.describe()
         name = family.name + ("_total" if family.type == "counter" else "")
         found[name] = (family.type, tuple(metric._labelnames))
-    for gauge in _WorkerCollector(Health(slots=Slots(1, ["r"]), supervisor=1)).collect():
-        found[gauge.name] = (gauge.type, tuple(gauge.samples[0].labels))
+    slots = Slots(1, ["r"])
+    for what in Counted:
+        slots.count(what)
+    for family in _WorkerCollector(Health(slots=slots, supervisor=1)).collect():
+        found[family.name + ("_total" if family.type == "counter" else "")] = (family.type, tuple(family.samples[0].labels))
     return found
 
 

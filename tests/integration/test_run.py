@@ -89,6 +89,28 @@ def test_a_killed_worker_is_replaced(start: Start) -> None:
         assert 'mailgateway_workers_ended_total{reason="killed"} 1.0' in gateway.get("/metrics")[1]
 
 
+def test_a_supervisor_of_one_worker_begins_anew_and_knows_its_children(start: Start) -> None:
+    with start(workers=1) as gateway:
+        (before,) = gateway.until(gateway.worker_pids)
+        maps = Path(f"/proc/{gateway.process.pid}/maps").read_text()
+        assert "python" in maps
+        assert "pydantic" not in maps
+        os.kill(before, signal.SIGKILL)
+        gateway.until(lambda: gateway.worker_pids() not in ([], [before]))
+        gateway.until(gateway.is_ready)
+        assert gateway.greeting()[:1] in b"24"
+        (event,) = gateway.events("process.ended")
+        assert (event["pid"], event["how"]) == (before, "signal SIGKILL")
+        children = gateway.children()
+        assert len(children) == 3
+        gateway.process.kill()
+        gateway.process.wait()
+        deadline = time.monotonic() + 5
+        while any(_runs(pid) for pid in children) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(_runs(pid) for pid in children)
+
+
 def test_a_worker_whose_loop_stands_still_is_replaced(start: Start) -> None:
     with start(workers=2) as gateway:
         gateway.until(lambda: gateway.workers_up() == 2)

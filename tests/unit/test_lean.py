@@ -26,13 +26,40 @@ def test_what_is_hidden_is_not_there_and_comes_back() -> None:
 
 def test_workers_have_no_orm_and_no_colours() -> None:
     code = (
-        "from gateway.server.lean import without\n"
-        "with without('rich'):\n    import gateway.server.supervisor, gateway.server.worker"
+        "from gateway.config.models import Config\n"
+        "from gateway.server.preload import preload\n"
+        "preload(Config.model_validate({'route': [{'domains': ['a.test'], 'servers': ['127.0.0.1:25']}]}))"
     )
     assert loaded(code, "sqlalchemy.orm", "sqlalchemy.ext.asyncio", "rich", "structlog", "sqlalchemy") == [
         "structlog",
         "sqlalchemy",
     ]
+
+
+def test_a_process_that_supervises_has_nothing_else() -> None:
+    code = "import os\nos.environ['MAILGATEWAY_HANDED_OVER'] = '3'\nimport gateway.cli.running, gateway.server.handing_over"
+    heavy = [
+        "asyncio",
+        "dataclasses",
+        "gateway.errors",
+        "gateway.config",
+        "logging",
+        "prometheus_client",
+        "pydantic",
+        "structlog",
+    ]
+    assert loaded(code, *heavy, "hashlib", "tempfile", "typer", "gateway.server.supervisor") == ["gateway.server.supervisor"]
+
+
+def test_what_it_forks_is_a_process_like_any_other() -> None:
+    code = (
+        "import os\nos.environ['MAILGATEWAY_HANDED_OVER'] = '3'\nimport gateway\nfrom gateway import light\n"
+        "assert not hasattr(gateway, 'Message')\nlight.load_all()\nfrom gateway import *\n"
+        "from gateway.quarantine import Quarantine as _\n"
+        "import gateway as again\nassert again is gateway and callable(gateway.quarantine) and gateway.Message is Message\n"
+        "assert 'MAILGATEWAY_HANDED_OVER' not in os.environ"
+    )
+    assert loaded(code, "gateway.message") == ["gateway.message"]
 
 
 def test_the_collector_looks_no_more_at_what_has_settled() -> None:

@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from gateway.config.models import ListenerConfig
-from gateway.server.listeners import BindError, listening_sockets, open_listening, reserve, show_address
+from gateway.server.listeners import BindError, listening_sockets, open_listening, reserve
+from gateway.server.reserved import show_address
 
 
 def listener(bind: str, name: str = "mx") -> ListenerConfig:

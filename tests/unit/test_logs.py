@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from gateway.config.models import ServerConfig
-from gateway.server import logs
+from gateway.server import lines, logs
 
 HOSTILE = 'a\r\n2026 error forged="1"\x1b[2J\x9b\u202e\x00\ud800 end'
 
@@ -98,7 +98,7 @@ def test_lines_have_the_time_in_utc_and_their_level(pipe: tuple[int, Callable[[]
     after = datetime.now(UTC)
     found = [json.loads(line) for line in text().splitlines()]
     assert [one["level"] for one in found] == ["debug", "info", "warning", "error", "critical", "error"]
-    assert all(len(one["many"]) == logs.MAX_ITEMS and len(one["long"]) < 2_100 for one in found)
+    assert all(len(one["many"]) == lines.MAX_ITEMS and len(one["long"]) < 2_100 for one in found)
     assert all(one["time"].endswith("Z") for one in found)
     assert all(before <= datetime.fromisoformat(one["time"]) <= after for one in found)
 
@@ -179,7 +179,7 @@ def test_libraries_come_in_our_form_and_aiosmtpd_is_silent(pipe: tuple[int, Call
 def test_a_reader_that_stalls_blocks_nobody_and_losses_are_told() -> None:
     read, write = os.pipe()
     dropped: list[int] = []
-    writer = logs.Writer(write, size=10, dropped=lambda: dropped.append(1))
+    writer = lines.Writer(write, size=10, dropped=lambda: dropped.append(1))
     try:
         writer.start()
         begin = time.monotonic()
@@ -211,7 +211,7 @@ def test_stop_writes_what_waits(pipe: tuple[int, Callable[[], str]]) -> None:
 def test_a_closed_reader_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
-    writer = logs.Writer(write)
+    writer = lines.Writer(write)
     writer.line("nobody reads")
     os.close(write)
     writer.line("nobody can")

@@ -18,6 +18,7 @@ from gateway.discovery import load as load_plugin
 from gateway.freshness import forget, import_fresh
 from gateway.server.channel import Channel, read_configuration, write_configuration
 from gateway.server.control import Control, ControlError, command, running
+from gateway.server.facts import facts_of
 from gateway.server.slots import Slots
 from gateway.server.watch import Watch, watched_files
 
@@ -70,7 +71,7 @@ def test_files_that_are_looked_at(tmp_path: Path) -> None:
     (tmp_path / "conf" / "p" / "x.py").touch()
     loaded = load(tmp_path / "conf", environ={})
     (tmp_path / "conf" / "b.toml").touch()
-    names = [str(Path(file).relative_to(tmp_path)) for file in watched_files(loaded, [str(tmp_path / "q")])]
+    names = [str(Path(file).relative_to(tmp_path)) for file in watched_files(facts_of(loaded), [str(tmp_path / "q")])]
     assert names == ["conf/a.toml", "conf/b.toml", "conf/p/x.py", "conf/r.toml", "q"]
 
 
@@ -187,7 +188,7 @@ def test_a_configuration_that_cannot_be_loaded_says_so(tmp_path: Path) -> None:
     file.write_text('plugins = []\n[[route]]\ndomains = ["a.test"]\nservers = ["127.0.0.1:1"]\n')
     loaded = load(file, environ={})
     checked, found = check(loaded, 64)
-    assert (checked.problems, found) == ([], loaded)
+    assert (list(checked.problems), found) == ([], loaded)
     assert "a reload has room for 0" in check(loaded, 0)[0].problems[0]
     file.write_text(file.read_text().replace("[]", '["nothing"]'))
     checked, found = check(loaded, 64)

@@ -20,7 +20,8 @@ from structlog.testing import capture_logs
 
 from gateway import Plugin
 from gateway.server.slots import Slots
-from gateway.server.watchdog import Watchdog, place_of, plugin_in, plugin_in_stack
+from gateway.server.stacks import plugin_in_stack
+from gateway.server.watchdog import Watchdog, place_of, plugin_in
 
 
 class Blocking(Plugin):
@@ -117,7 +118,7 @@ def test_a_loop_in_c_code_is_named_by_the_stack_file(tmp_path: Path) -> None:
     (plugins / "endless.py").write_text("import re\ndef judge():\n    re.match('(a+)+$', 'a' * 60 + 'b')\n")
     stack = tmp_path / "stack"
     code = (
-        "import sys, pathlib; from gateway.server.watchdog import answer_with_stack;"
+        "import sys, pathlib; from gateway.server.stacks import answer_with_stack;"
         f"answer_with_stack(pathlib.Path({str(stack)!r})); sys.path.insert(0, {str(plugins)!r}); import endless;"
         "print('go', flush=True); endless.judge()"
     )
