@@ -164,10 +164,13 @@ class Relay:
 
     def capabilities(self, route: str) -> Capabilities | None:
         """Last known EHLO of the route: the intersection over its servers. None before any."""
-        return self._find(route).capabilities
+        found = self._routes.get(route)
+        return found.capabilities if found is not None else self._find(route).capabilities
 
     def other_capabilities(self) -> list[Capabilities]:
         """What servers offer that no route names: those of a route map and of redirects, as far as they were met."""
+        if not self._others:
+            return []
         return [known for route in self._others.values() if (known := route.capabilities) is not None]
 
     async def learn(self, route: str) -> Capabilities:

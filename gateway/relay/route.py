@@ -33,6 +33,8 @@ class Route:
         self.settings = settings
         self.lends = True
         self._candidates = tuple(candidates)
+        self._in_common: tuple[list[Capabilities | None], Capabilities | None] = ([], None)
+        """What each of its servers offered when that was looked at last, and what they had in common."""
         self._draw = draw
         self._drawn: ServerPool | None = None
         """The server that `reuse` drew and that had no idle link: `acquire` goes on with it, so that weights hold."""
@@ -177,11 +179,19 @@ class Route:
         return self._known()
 
     def _known(self) -> Capabilities | None:
-        known: Capabilities | None = None
-        for pool in self.pools:
-            if pool.capabilities is not None:
-                known = pool.capabilities if known is None else known.common(pool.capabilities)
-        return known
+        candidates = self._candidates
+        if len(candidates) == 1:
+            return candidates[0].server.capabilities
+        offered = [one.server.capabilities for one in candidates]
+        before, common = self._in_common
+        if offered == before:
+            return common
+        common = None
+        for each in offered:
+            if each is not None:
+                common = each if common is None else common.common(each)
+        self._in_common = (offered, common)
+        return common
 
     @property
     def resting(self) -> int:

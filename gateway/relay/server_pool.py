@@ -223,7 +223,8 @@ class ServerPool:
         metrics.LINKS.inc()
         if has_rested:  # what was begun before it failed says nothing
             self._wake()
-        self.capabilities = link.capabilities
+        if link.capabilities != self.capabilities:  # else the same object stays: what was made of it holds
+            self.capabilities = link.capabilities
         self.answered = self.learnt = loop.time()
         return link
 

@@ -41,7 +41,7 @@ class AtOnce(Border):
             or self._paused
             or self._reading_paused
             or self._door.draining
-            or command.verb not in AT_ONCE
+            or (command.verb not in AT_ONCE and not self._is_hello(command))
             or self._commands >= self._limits.commands
         ):
             self._engine.put_back(command)

@@ -37,6 +37,7 @@ _USUAL: Final = re.compile(
     % (_DOT_STRING.replace(rb"\x80-\xff", b""), _DOMAIN.replace(rb"\x80-\xff", b""))
 )
 """Most lines with a path are so: no quotes, no literal, all ASCII. What is longer or other is read piece by piece."""
+_USUAL_HELLO: Final = re.compile(rb"(EHLO|HELO) ([!-~]{1,255})\r\n")
 _ALONE: Final = {b"%s\r\n" % verb.encode(): Command(verb, b"") for verb in ("DATA", "RSET", "QUIT", "NOOP")}
 _ALONE_LENGTH: Final = 6
 _HELO_NAME: Final = re.compile(rb"[!-~\x80-\xff]{1,255}")
@@ -69,7 +70,8 @@ def parse_usual(line: bytes, most: int = MAX_DOMAIN) -> Command | None:
         return None
     found = _USUAL.fullmatch(line)
     if found is None:
-        return None
+        hello = _USUAL_HELLO.fullmatch(line)
+        return Command(hello[1].decode(), hello[2]) if hello is not None else None
     is_mail, path, local, domain, rest = found.groups()
     parameters: tuple[Parameter, ...] = ()
     if rest:

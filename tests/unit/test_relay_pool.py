@@ -478,6 +478,7 @@ async def test_capabilities_are_the_intersection() -> None:
         found = relay.capabilities("r")
         assert found is not None
         assert found.keywords == {"SIZE": ("500",), "PIPELINING": ()}
+        assert relay.capabilities("r") is found, "worked out once for what they offer"
         assert (one.connections, two.connections) == (1, 1)
         assert await deliver(relay) == 250
         assert (one.connections, two.connections) == (1, 1), "learn and probe leave their links in the pool"

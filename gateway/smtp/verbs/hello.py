@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gateway.smtp.conversation import Conversation
@@ -49,6 +50,11 @@ def _hello(talk: Conversation, command: Command, *, esmtp: bool) -> Reply | Coro
     return _offered(talk, found) if found is not None else _learnt(talk)
 
 
+@lru_cache(maxsize=8)
+def _our_name(name: str) -> Reply:
+    return Reply(250, (name.encode(),))
+
+
 async def _asked(talk: Conversation) -> Reply:
     """What the plugins say to the name, before anything is offered."""
     decision = await talk.door.chain.helo(talk.session)
@@ -68,6 +74,6 @@ def _offered(talk: Conversation, found: Offer) -> Reply:
     name = talk.door.site.config.server.name
     if not talk.session.esmtp:
         talk.offered = {}
-        return Reply(250, (name.encode(),))
+        return _our_name(name)
     talk.offered = found.extensions
     return Reply(250, (clean(f"{name} greets {talk.session.helo}".encode("ascii", "replace")), *found.lines))
