@@ -60,6 +60,8 @@ class Chain:
         self.steps: dict[str, tuple[Step, ...]] = {name: tuple(found) for name, found in by_hook.items()}
         self.stages: frozenset[str] = frozenset(name for name, found in by_hook.items() if found)
         """Stages with at least one hook: nothing needs to be awaited for the others."""
+        self.verifies: frozenset[str] = frozenset(name for step in self.steps["check"] for name in step.verifies)
+        """Header fields whose signatures are verified: body hashes are wanted for them."""
         self._runner = runner
         self._envelope_budget = envelope_budget
         self._check_budget = check_budget

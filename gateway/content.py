@@ -27,7 +27,7 @@ class Form(Enum):
 class Content:
     """The octets of one message, exactly as received. Closing it removes the spool file."""
 
-    __slots__ = ("_file", "is_binary", "octets", "size", "was_normalised")
+    __slots__ = ("_file", "arriving", "is_binary", "octets", "size", "was_normalised")
 
     def __init__(self, octets: Octets, *, file: BinaryIO | None = None, was_normalised: bool = False) -> None:
         self.octets = octets
@@ -35,6 +35,8 @@ class Content:
         self._file = file
         self.was_normalised = was_normalised
         """True when bare CR or LF of a lenient client were made CRLF."""
+        self.arriving: object = None
+        """Its body hashes, made while it arrived (`gateway.mailauth.arriving`), where it is large and signed: of these octets and no others."""
         self.is_binary = False
         """BODY=BINARYMIME: its octets are no lines, and it goes on in chunks only (RFC 3030 3)."""
 

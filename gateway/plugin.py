@@ -80,6 +80,9 @@ class Plugin(Generic[OptionsT]):
     """Findings its `check` gives: `("auth.spf",)`."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Findings its `check` waits for, where something in the chain gives them."""
+    verifies: ClassVar[tuple[str, ...]] = ()
+    """Header fields, in lower case, whose signatures its `check` verifies: `("dkim-signature",)`. Body hashes that they need are made
+    while a large content arrives, and `gateway.mailauth` has them at once."""
 
     options: OptionsT
     context: Context

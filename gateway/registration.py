@@ -91,14 +91,15 @@ def steps_of(manager: pluggy.PluginManager, plugin: Plugin[Any], **settings: Any
             if implementation.plugin is plugin:
                 if name in plugin.unused_hooks:
                     continue
-                gives, needs = (plugin.gives, plugin.needs) if name == "check" else ((), ())
+                is_check = name == "check"
                 step = make_step(
                     plugin.name,
                     name,
                     implementation.function,
                     takes=implementation.argnames,
-                    gives=gives,
-                    needs=needs,
+                    gives=plugin.gives if is_check else (),
+                    needs=plugin.needs if is_check else (),
+                    verifies=plugin.verifies if is_check else (),
                     **settings,
                 )
                 steps.append(step)

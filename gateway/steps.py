@@ -44,6 +44,7 @@ class Step:
     circuit: Circuit = field(default_factory=lambda: Circuit(16))
     gives: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    verifies: tuple[str, ...] = ()
     quiet: QuietRuns = field(default_factory=QuietRuns)
     is_async: bool = field(init=False)
     mode: str = field(init=False)

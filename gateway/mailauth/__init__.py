@@ -16,6 +16,7 @@
 | `results` | Authentication-Results (RFC 8601): read, written, and whose they are |
 | `arc` | ARC (RFC 8617): chains validated, sets added |
 | `dmarc` | DMARC (RFC 9989): policy records read, organizations by the tree walk |
+| `arriving` | body hashes of a large content, made while it arrives |
 | `asking` | carries the questions of any scheme; shares body hashes among plugins |
 
 All of it is pure and works on values, save `asking`, which waits for the resolver and the process pool it is handed, and `key_file`.

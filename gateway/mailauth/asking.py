@@ -1,7 +1,7 @@
 """Carry a scheme's questions to DNS and to the process pool, and the answers back. The one module here that waits.
 
 Body hashes are kept with the message and shared by all who ask, whichever plugin they are: a large body is canonicalized
-once for a message, in the process pool.
+once for a message, while it arrives (`arriving`) or in the process pool.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import TypeVar
 from gateway.at_hand import answers_to
 from gateway.context import Context, DnsAnswer
 from gateway.errors import DnsError
+from gateway.mailauth.arriving import Arriving
 from gateway.mailauth.canonical import BodyHash, BodyHashWanted, PrefixWanted, body_hashes, find_prefixes
 from gateway.mailauth.key import MAX_RECORDS
 from gateway.mailauth.scheme import Answers, KeyAnswer, Questions, Scheme
 from gateway.message import Message
 
 INLINE = 256 * 1024
-"""Octets of a body that are hashed on the spot; larger ones go to the process pool."""
+"""Octets of a body that are hashed on the spot; larger ones that were not hashed while they arrived go to the process pool."""
 SEARCHED = 10_000_000
 """Octets of a body that is searched for what was added; a reason is not worth more."""
 R = TypeVar("R")
@@ -82,6 +83,9 @@ async def shared_body_hashes(
     bodies: _Bodies | None = message.shared.get(_Bodies)
     if bodies is None:
         bodies = message.shared[_Bodies] = _Bodies()
+        arriving = message.content.arriving
+        if isinstance(arriving, Arriving):
+            bodies.known.update(arriving.hashes(message.body_offset, message.size))
     missing = frozenset(one for one in wanted if one not in bodies.known and one not in bodies.pending)
     if missing:
         body = message.octets[message.body_offset :]

@@ -1,13 +1,13 @@
 """Canonicalization and body hashes: RFC 6376 3.4, 3.7. Linear in the octets, whatever they are; no regular expressions.
 
-Each canonicalization of a body is computed once and hashed once, however many lengths (`l=`) are asked for. SHA-256 is the only
-hash there is: RFC 8301 3.1 took SHA-1 away.
+Each canonicalization of a body is computed once and hashed once, however many lengths (`l=`) are asked for, and whatever pieces the
+body comes in. SHA-256 is the only hash there is: RFC 8301 3.1 took SHA-1 away.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 _PIECE = 1 << 20
@@ -44,10 +44,11 @@ class PrefixWanted:
 def compress(octets: bytes) -> bytes:
     """Each run of spaces and tabs as one space."""
     octets = octets.replace(b"\t", b" ")
-    while _LONG_RUN in octets:  # hostile: a line of spaces shrinks at once
-        octets = octets.replace(_LONG_RUN, b" ")
-    while b"  " in octets:
-        octets = octets.replace(b"  ", b" ")
+    if b"  " in octets:
+        while _LONG_RUN in octets:  # hostile: a line of spaces shrinks at once
+            octets = octets.replace(_LONG_RUN, b" ")
+        while b"  " in octets:
+            octets = octets.replace(b"  ", b" ")
     return octets
 
 
@@ -59,78 +60,128 @@ def relaxed_field(name: bytes, body: bytes) -> bytes:
     return b"%b:%b\r\n" % (name.strip().lower(), value.strip(b" "))
 
 
+class Canonicalizer:
+    """A body that comes in pieces, cut anywhere, on its way to its canonical form. What a border leaves open waits: two octets, and a count."""
+
+    __slots__ = ("_held", "_is_empty", "_is_relaxed", "blank")
+
+    def __init__(self, *, is_relaxed: bool) -> None:
+        self._is_relaxed = is_relaxed
+        self._held = b""
+        """White space as one space, and a CR: the line may end here."""
+        self._is_empty = True
+        self.blank = 0
+        """Line ends that may turn out to be the end of the body."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """What is certain of the canonical form so far."""
+        text = self._held + piece if self._held else piece
+        held = b""
+        if text.endswith(b"\r"):
+            text, held = text[:-1], b"\r"
+        if self._is_relaxed and (b" " in text or b"\t" in text):  # an attachment has neither, and to find that out costs nothing
+            text = compress(text).replace(b" \r\n", b"\r\n")
+            if text.endswith(b" "):
+                text, held = text[:-1], b" " + held
+        self._held = held
+        return self._without_end(text)
+
+    def finish(self) -> bytes:
+        """The rest; an end of line that lacks is added, white space before it goes too."""
+        rest = self._without_end(self._held.removesuffix(b" "))
+        self._held = b""
+        return rest if self._is_empty and self._is_relaxed else rest + b"\r\n"
+
+    def _without_end(self, text: bytes) -> bytes:
+        """The text behind the line ends that turned out not to be the end, without those that may be."""
+        kept, ends = _without_line_ends(text)
+        if not kept:
+            self.blank += ends
+            return b""
+        if self.blank:
+            kept = b"\r\n" * self.blank + kept
+        self.blank = ends
+        self._is_empty = False
+        return kept
+
+
 def canonical_body(body: bytes, *, is_relaxed: bool) -> Iterator[bytes]:
     """RFC 6376 3.4.3 and 3.4.4, piece by piece."""
-    blank = 0  # line ends that may turn out to be the end of the body
-    empty = True
-    for piece in _pieces(body):
-        text = _relaxed(piece) if is_relaxed else piece
-        kept, ends = _without_line_ends(text)
-        if kept:
-            yield b"\r\n" * blank + kept
-            blank, empty = ends, False
-        else:
-            blank += ends
-    if not (empty and is_relaxed):
-        yield b"\r\n"
-
-
-def _relaxed(piece: bytes) -> bytes:
-    """RFC 6376 3.4.4 for whole lines; the last one of a body may lack its CRLF, and its white space goes too."""
-    text = compress(piece).replace(b" \r\n", b"\r\n")
-    return text if text.endswith(b"\n") else text.removesuffix(b" ")
-
-
-def _pieces(body: bytes) -> Iterator[bytes]:
-    """The body cut behind line ends, so that no line is in two pieces."""
-    at = 0
-    while at < len(body):
-        end = body.rfind(b"\r\n", at, at + _PIECE)
-        if end < 0:
-            end = body.find(b"\r\n", at)
-        stop = len(body) if end < 0 else end + 2
-        yield body[at:stop]
-        at = stop
+    canonicalizer = Canonicalizer(is_relaxed=is_relaxed)
+    for at in range(0, len(body), _PIECE):
+        yield canonicalizer.feed(body[at : at + _PIECE])
+    yield canonicalizer.finish()
 
 
 def _without_line_ends(text: bytes) -> tuple[bytes, int]:
     """The text without the CRLFs at its end, and their number."""
     if not text.endswith(b"\r\n"):
         return text, 0
+    if not text.endswith(b"\n\r\n"):
+        return text[:-2], 1
     tail = text[len(text.rstrip(b"\r\n")) :]
     marked = tail.replace(b"\r\n", b"\0")
     ends = len(marked) - len(marked.rstrip(b"\0"))
     return text[: len(text) - 2 * ends], ends
 
 
-def body_hashes(body: bytes, wanted: Iterable[BodyHashWanted]) -> dict[BodyHashWanted, BodyHash]:
-    """Each hash once, each canonicalization once; runs in the process pool when the body is large."""
-    found: dict[BodyHashWanted, BodyHash] = {}
+class BodyHasher:
+    """The hashes of one canonicalization of a body that comes in pieces. All lengths by one pass: where one ends, the hash so far is kept."""
+
+    __slots__ = ("_digests", "_hash", "_is_relaxed", "_is_whole_wanted", "_lengths", "_size", "_stops", "canonicalizer")
+
+    def __init__(self, lengths: Collection[int | None], *, is_relaxed: bool) -> None:
+        self.canonicalizer = Canonicalizer(is_relaxed=is_relaxed)
+        self._is_relaxed = is_relaxed
+        self._lengths = lengths
+        self._is_whole_wanted = None in lengths
+        self._stops = sorted((length for length in lengths if length is not None), reverse=True)
+        self._digests: dict[int | None, bytes] = {}
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    def update(self, piece: bytes) -> None:
+        """The next octets of the body."""
+        self._add(self.canonicalizer.feed(piece))
+
+    def finish(self) -> dict[BodyHashWanted, BodyHash]:
+        """That was all of it."""
+        self._add(self.canonicalizer.finish())
+        digests = self._digests
+        digests.update(dict.fromkeys([*self._stops, None], self._hash.digest()))  # l= beyond the end: all there is
+        return {BodyHashWanted(self._is_relaxed, length): BodyHash(digests[length], self._size) for length in self._lengths}
+
+    def _add(self, text: bytes) -> None:
+        stops, size, at = self._stops, self._size, 0
+        while stops and stops[-1] <= size + len(text):
+            stop = stops.pop()
+            self._hash.update(text[at : stop - size])
+            at = stop - size
+            self._digests[stop] = self._hash.digest()
+        if stops or self._is_whole_wanted:
+            self._hash.update(text[at:] if at else text)
+        self._size = size + len(text)
+
+
+def hashers(wanted: Iterable[BodyHashWanted]) -> list[BodyHasher]:
+    """What makes these hashes: one for each canonicalization."""
     each = tuple(dict.fromkeys(wanted))
+    found: list[BodyHasher] = []
     for is_relaxed in (False, True):
         lengths = [one.length for one in each if one.is_relaxed == is_relaxed]
         if lengths:
-            found.update(_hashes(body, is_relaxed=is_relaxed, lengths=lengths))
+            found.append(BodyHasher(lengths, is_relaxed=is_relaxed))
     return found
 
 
-def _hashes(body: bytes, *, is_relaxed: bool, lengths: list[int | None]) -> dict[BodyHashWanted, BodyHash]:
-    """All lengths by one pass: where one ends, the hash so far is copied."""
-    stops = sorted((length for length in lengths if length is not None), reverse=True)
-    digests: dict[int | None, bytes] = {}
-    hasher = hashlib.sha256()
-    size = 0
-    for piece in canonical_body(body, is_relaxed=is_relaxed):
-        at = 0
-        while stops and stops[-1] <= size + len(piece):
-            stop = stops.pop()
-            hasher.update(piece[at : stop - size])
-            at = stop - size
-            digests[stop] = hasher.digest()
-        hasher.update(piece[at:] if at else piece)
-        size += len(piece)
-    digests.update(dict.fromkeys([*stops, None], hasher.digest()))  # l= beyond the end: all there is
-    return {BodyHashWanted(is_relaxed, length): BodyHash(digests[length], size) for length in lengths}
+def body_hashes(body: bytes, wanted: Iterable[BodyHashWanted]) -> dict[BodyHashWanted, BodyHash]:
+    """Each hash once, each canonicalization once; runs in the process pool when the body is large and did not come in pieces."""
+    found: dict[BodyHashWanted, BodyHash] = {}
+    for hasher in hashers(wanted):
+        for at in range(0, len(body), _PIECE):
+            hasher.update(body[at : at + _PIECE])
+        found.update(hasher.finish())
+    return found
 
 
 def find_prefixes(body: bytes, wanted: Iterable[PrefixWanted]) -> dict[PrefixWanted, int]:

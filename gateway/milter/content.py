@@ -37,10 +37,12 @@ class MilterIntake(Intake):
 
     __slots__ = ("_lines", "_strict", "body_offset", "places", "with_space")
 
-    def __init__(self, limits: LimitsConfig, *, directory: Path, lenient: bool, with_space: bool) -> None:
+    def __init__(
+        self, limits: LimitsConfig, *, directory: Path, lenient: bool, with_space: bool, verifies: frozenset[str] = frozenset()
+    ) -> None:
         self._lines = ChunkLines(line_limit=limits.text_line)
         # Never normalised: the MTA keeps what it has, and who reads the message here should see the same.
-        super().__init__(ChunkLines(line_limit=limits.text_line), limits, directory=directory, lenient=False)
+        super().__init__(ChunkLines(line_limit=limits.text_line), limits, directory=directory, lenient=False, verifies=verifies)
         self._strict = not lenient
         self.body_offset = 0
         """Where the body begins; 0 within the header."""

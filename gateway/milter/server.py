@@ -294,6 +294,7 @@ class MilterServer(asyncio.Protocol):
                 directory=self._door.site.spool,
                 lenient=mta.talk.lenient,
                 with_space=bool(self._agreed.steps & Steps.HDR_LEADSPC),
+                verifies=self._door.chain.verifies,
             )
         match command:
             case codec.Header():

@@ -185,7 +185,8 @@ class AtOnce(Border):
                 note(talk, IMPROPER_PIPELINING, value=verb)
             limits, lenient = self._limits, talk.lenient
             stream = self._engine.begin_content(lines_end_in_lf=talk.lf_lines and lenient, line_limit=limits.text_line)
-            self._receiving = Intake(stream, limits, directory=self._door.site.spool, lenient=lenient)
+            door = self._door
+            self._receiving = Intake(stream, limits, directory=door.site.spool, lenient=lenient, verifies=door.chain.verifies)
             self._content_ended = False
             self._write(result)
             return

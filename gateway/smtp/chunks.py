@@ -50,9 +50,11 @@ class ChunkIntake(Intake):
 
     __slots__ = ("_lines", "is_binary")
 
-    def __init__(self, limits: LimitsConfig, *, directory: Path, lenient: bool, is_binary: bool) -> None:
+    def __init__(
+        self, limits: LimitsConfig, *, directory: Path, lenient: bool, is_binary: bool, verifies: frozenset[str] = frozenset()
+    ) -> None:
         self._lines = ChunkLines(line_limit=limits.text_line)
-        super().__init__(self._lines, limits, directory=directory, lenient=lenient)
+        super().__init__(self._lines, limits, directory=directory, lenient=lenient, verifies=verifies)
         self.is_binary = is_binary
 
     @property

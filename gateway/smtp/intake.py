@@ -1,4 +1,7 @@
-"""Intake: content as it arrives goes to memory, past a limit to a spool file. Its bounds are kept while it arrives."""
+"""Intake: content as it arrives goes to memory, past a limit to a spool file. Its bounds are kept while it arrives.
+
+What is signed is hashed while it arrives too, once it is so large that hashing it afterwards would take time that the client waits.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,47 @@ from gateway.smtp.replies import Reply, reply
 
 if TYPE_CHECKING:
     from gateway.config.models import LimitsConfig
+    from gateway.mailauth.arriving import Arriving
 
 MAX_CHUNKS = 4096
 """Pieces in memory before they are joined: a client that sends single octets costs no more than others."""
+SMALL: Final = 64 * 1024
+"""Octets up to which content is not hashed while it arrives: what comes in one piece is hashed as fast when it is there."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Intake:
     """One content under way. `fault` is the reply it has earned already; the octets are read on and dropped."""
 
-    __slots__ = ("_chunks", "_directory", "_file", "_lenient", "_limits", "_stream", "fault", "has_nul", "size", "was_normalised")
+    __slots__ = (
+        "_arriving",
+        "_chunks",
+        "_directory",
+        "_file",
+        "_lenient",
+        "_limits",
+        "_small",
+        "_stream",
+        "_verifies",
+        "fault",
+        "has_nul",
+        "size",
+        "was_normalised",
+    )
 
-    def __init__(self, stream: DotStream, limits: LimitsConfig, *, directory: Path, lenient: bool) -> None:
+    def __init__(
+        self, stream: DotStream, limits: LimitsConfig, *, directory: Path, lenient: bool, verifies: frozenset[str] = frozenset()
+    ) -> None:
+        """`verifies`: fields whose signatures are going to be verified; their body hashes are made meanwhile."""
         self._stream = stream
         self._limits = limits
         self._directory = directory
         self._lenient = lenient
         self._chunks: list[bytes] = []
         self._file: BinaryIO | None = None
+        self._verifies = verifies
+        self._arriving: Arriving | None = None
+        self._small = min(SMALL, limits.spool_memory)
         self.size = 0
         self.fault: Reply | None = None
         self.has_nul = False
@@ -61,11 +87,25 @@ class Intake:
             self.refuse_size()
             return
         if self._file is not None:
+            if self._arriving is not None:
+                self._arriving.take(octets)
             self._write(octets)
             return
         self._chunks.append(octets)
         if len(self._chunks) > MAX_CHUNKS:
             self._chunks = [b"".join(self._chunks)]
+        if self.size > self._small:
+            self._take_large(octets)
+
+    def _take_large(self, octets: bytes) -> None:
+        """It is no small content any more. These octets are the last of those in memory."""
+        if self._arriving is not None:
+            self._arriving.take(octets)
+        elif self._verifies:
+            from gateway.mailauth.arriving import arriving  # with it come libraries that only those need who verify
+
+            self._arriving = arriving(self._chunks, self._verifies)
+            self._verifies = frozenset()
         if self.size > self._limits.spool_memory:
             self._to_file()
 
@@ -103,14 +143,18 @@ class Intake:
         """The whole content. Raises OSError when the spool file cannot be mapped."""
         if self._file is not None:
             content = Content.from_file(self._file, was_normalised=self.was_normalised)
+            content.arriving = self._arriving
             self._file = None
             return content
         chunks, self._chunks = self._chunks, []
-        return Content(chunks[0] if len(chunks) == 1 else b"".join(chunks), was_normalised=self.was_normalised)
+        content = Content(chunks[0] if len(chunks) == 1 else b"".join(chunks), was_normalised=self.was_normalised)
+        content.arriving = self._arriving
+        return content
 
     def discard(self) -> None:
         """Give memory and spool file back."""
         self._chunks = []
+        self._arriving = None
         if self._file is not None:
             self._file.close()
             self._file = None

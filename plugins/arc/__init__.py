@@ -52,6 +52,7 @@ class Arc(Plugin[Options]):
     """The plugin."""
 
     gives: ClassVar[tuple[str, ...]] = ("auth.arc",)
+    verifies: ClassVar[tuple[str, ...]] = ("arc-message-signature",)
 
     @cached_property
     def _scheme(self) -> ArcScheme:

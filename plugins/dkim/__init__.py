@@ -37,6 +37,7 @@ class Dkim(Plugin[Options]):
     """The plugin."""
 
     gives: ClassVar[tuple[str, ...]] = ("auth.dkim",)
+    verifies: ClassVar[tuple[str, ...]] = ("dkim-signature",)
 
     @cached_property
     def _scheme(self) -> DkimScheme:

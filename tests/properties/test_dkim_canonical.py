@@ -1,14 +1,25 @@
-"""Our canonicalizers give what dkimpy's give, octet by octet."""
+"""Our canonicalizers give what dkimpy's give, octet by octet, whatever pieces a body comes in."""
 
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 
 from dkim.canonicalization import Relaxed, Simple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.mailauth import BodyHashWanted, PrefixWanted, body_hashes, canonical, canonical_body, find_prefixes, relaxed_field
+from gateway.mailauth import (
+    BodyHash,
+    BodyHashWanted,
+    PrefixWanted,
+    arriving,
+    body_hashes,
+    canonical,
+    canonical_body,
+    find_prefixes,
+    relaxed_field,
+)
 
 pieces = st.sampled_from([b" ", b"\t", b"\r\n", b"\r", b"\n", b"a", b"bc", b".", b"\x00", b"\xff", b"  ", b" \r\n", b"\r\n\r\n"])
 bodies = st.lists(pieces, max_size=60).map(b"".join)
@@ -36,6 +47,35 @@ def test_bodies_cut_into_pieces(body: bytes, size: int) -> None:
         assert b"".join(canonical_body(body, is_relaxed=False)) == Simple.canonicalize_body(body)
     finally:
         canonical._PIECE = before
+
+
+def in_pieces(body: bytes, cuts: list[int]) -> list[bytes]:
+    places = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
+    return [body[start:end] for start, end in pairwise(places)]
+
+
+@settings(max_examples=250)
+@given(
+    st.lists(pieces, max_size=60).map(b"".join) | st.binary(max_size=200),
+    st.lists(st.integers(0, 1000), max_size=12),
+    st.lists(st.tuples(st.booleans(), st.none() | st.integers(0, 90)), min_size=1, max_size=5),
+    st.sampled_from([1, 2, 7, arriving.PIECE]),
+)
+def test_a_body_that_arrives_in_pieces(body: bytes, cuts: list[int], each: list[tuple[bool, int | None]], piece: int) -> None:
+    """Its hashes are those of the whole, where a border falls and whatever is gathered first."""
+    wanted = [BodyHashWanted(*one) for one in each]
+    before, arriving.PIECE = arriving.PIECE, piece
+    try:
+        coming = arriving.Arriving(wanted, 10)
+        for octets in in_pieces(body, cuts):
+            coming.take(octets)
+        found = coming.hashes(10, 10 + len(body))
+    finally:
+        arriving.PIECE = before
+    assert found == body_hashes(body, wanted)
+    for one in wanted:
+        whole = relaxed_by_dkimpy(body) if one.is_relaxed else Simple.canonicalize_body(body)
+        assert found[one] == BodyHash(hashlib.sha256(whole[: one.length]).digest(), len(whole))
 
 
 @given(bodies, st.integers(0, 70), st.booleans())

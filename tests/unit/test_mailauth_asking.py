@@ -8,8 +8,9 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from gateway import Message
+from gateway import Message, add_header
 from gateway.content import Content
 from gateway.errors import PluginError
 from gateway.mailauth import (
@@ -18,13 +19,18 @@ from gateway.mailauth import (
     KeyAnswer,
     PrefixWanted,
     Questions,
+    arriving,
     asking,
+    body_hashes,
     canonical_field,
     carry_out,
     header_hash,
     select_fields,
     shared_body_hashes,
 )
+from gateway.mailauth.canonical import BodyHasher
+from gateway.splice import apply
+from gateway.spliced_content import SplicedContent
 from gateway.testing import TEMPFAIL, FakeContext
 
 RELAXED, SIMPLE = BodyHashWanted(is_relaxed=True), BodyHashWanted(is_relaxed=False)
@@ -85,6 +91,116 @@ async def test_a_broken_pool_is_told_and_the_next_begins_anew() -> None:
         await shared_body_hashes(message, {RELAXED}, context)
     context.breaks = False
     assert (await shared_body_hashes(message, {RELAXED}, context))[RELAXED].size
+
+
+def arrived(content: Content, *, pieces: int = 1000) -> Message:
+    """The message of a content whose body was hashed, relaxed, while it came."""
+    octets = b"DKIM-Signature: a=rsa-sha256; c=relaxed/relaxed\r\n" + bytes(content.octets)
+    coming = arriving.arriving([octets[:60], octets[60:pieces]], {"dkim-signature"})
+    assert coming is not None
+    for at in range(pieces, len(octets), pieces):
+        coming.take(octets[at : at + pieces])
+    content = Content(octets)
+    content.arriving = coming
+    return Message(content)
+
+
+async def test_what_was_hashed_while_it_came_is_not_hashed_again() -> None:
+    context = a_slow_context()
+    message = arrived(a_large_message().content)
+    found = await shared_body_hashes(message, {RELAXED}, context)
+    assert found == body_hashes(BODY, {RELAXED})
+    assert context.calls == []
+    assert await shared_body_hashes(message, {RELAXED, SIMPLE}, context) == body_hashes(BODY, {RELAXED, SIMPLE})
+    assert context.calls == [frozenset({SIMPLE})], "what was not foreseen is computed as ever"
+
+
+async def test_hashes_of_other_octets_are_not_taken() -> None:
+    """They stand with the content; and should another one have them, its size or where its body begins tells."""
+    context = a_slow_context()
+    message = arrived(a_large_message().content)
+    edited = apply(message.content, [add_header("X-Seen", "yes")])
+    await shared_body_hashes(Message(SplicedContent(edited, is_binary=False)), {RELAXED}, context)
+    assert len(context.calls) == 1
+    for octets in (bytes(message.octets) + b"more\r\n", b"X: y\r\n" + bytes(message.octets)[:-6]):
+        other = Content(octets)
+        other.arriving = message.content.arriving
+        found = await shared_body_hashes(Message(other), {RELAXED}, context)
+        assert found == body_hashes(octets[Message(other).body_offset :], {RELAXED})
+    assert len(context.calls) == 3
+
+
+@pytest.mark.parametrize("when", ["update", "finish"])
+async def test_a_fault_while_it_comes_costs_the_computation(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    class Broken(BodyHasher):
+        pass
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    setattr(Broken, when, fail)
+    monkeypatch.setattr(arriving, "hashers", lambda _: [Broken([None], is_relaxed=True)])
+    context = a_slow_context()
+    with capture_logs() as logs:
+        found = await shared_body_hashes(arrived(a_large_message().content), {RELAXED}, context)
+    assert found == body_hashes(BODY, {RELAXED})
+    assert len(context.calls) == 1
+    assert [(line["event"], line["error"]) for line in logs] == [("body_hash.fault", "ZeroDivisionError()")]
+
+
+async def test_a_fault_at_the_beginning_costs_the_computation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arriving, "scan", None)
+    with capture_logs() as logs:
+        assert arriving.arriving([b"DKIM-Signature: a=rsa-sha256\r\n\r\n"], {"dkim-signature"}) is None
+    assert [line["event"] for line in logs] == ["body_hash.fault"]
+
+
+async def test_blank_lines_without_end_are_left_to_the_pool() -> None:
+    context = a_slow_context()
+    body = b"\r\n" * (arriving.MAX_BLANK + arriving.PIECE) + b"x\r\n"
+    message = arrived(Content(b"From: a@example.org\r\n\r\n" + body), pieces=50_000)
+    assert await shared_body_hashes(message, {RELAXED}, context) == body_hashes(body, {RELAXED})
+    assert len(context.calls) == 1
+
+
+A_SIGNATURE = b"DKIM-Signature: a=ed25519-sha256; "
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"),
+    [
+        (b"DKIM-Signature: a=rsa-sha256; bh=x\r\n", {SIMPLE}),
+        (b"dkim-SIGNATURE : a=RSA-sha256;\r\n c=simple/Relaxed\r\n", {RELAXED}),
+        (A_SIGNATURE + b"c=relaxed; l=70\r\n", {BodyHashWanted(False, 70)}),
+        (A_SIGNATURE + b"c=relaxed/simple\r\nX: y\r\n" + A_SIGNATURE + b"c=relaxed/relaxed\r\n", {RELAXED, SIMPLE}),
+        (A_SIGNATURE + b"l=1\r\nARC-Message-Signature: a=rsa-sha256\r\n", {BodyHashWanted(False, 1)}),
+        (b"DKIM-Signature: a=rsa-sha1\r\n", set()),
+        (b"DKIM-Signature: a=rsa-sha256; a=rsa-sha256\r\n", set()),
+        (A_SIGNATURE + b"c=relaxed/other\r\n", set()),
+        (A_SIGNATURE + b"l=-1\r\n", set()),
+        (A_SIGNATURE + b"l=" + b"1" * 77 + b"\r\n", set()),
+        (A_SIGNATURE + b"c=relaxed; x=" + b"1" * arriving.MAX_FIELD + b"\r\n", set()),
+        (b"Subject: DKIM-Signature\r\n", set()),
+        (b"X: \r\n" + b"DKIM-Signature: none\r\n" * arriving.MAX_SIGNATURES + A_SIGNATURE + b"\r\n", set()),
+        (b"no field\r\n" + A_SIGNATURE + b"\r\n", set()),
+    ],
+)
+def test_what_signatures_need(header: bytes, wanted: set[BodyHashWanted]) -> None:
+    coming = arriving.arriving([header, b"\r\nbody"], {"dkim-signature"})
+    found = coming.hashes(len(header) + 2, len(header) + 6) if coming is not None else {}
+    assert set(found) == wanted
+
+
+def test_arc_without_a_method_is_tried_either_way() -> None:
+    header = b"ARC-Message-Signature: i=1; a=rsa-sha256\r\nDKIM-Signature: a=rsa-sha256; l=1\r\n"
+    coming = arriving.arriving([header, b"\r\nbody"], {"arc-message-signature"})
+    assert coming is not None
+    assert set(coming.hashes(len(header) + 2, len(header) + 6)) == {SIMPLE, RELAXED}
+
+
+@pytest.mark.parametrize("beginning", [b"", b"\r\n", b"\r\nDKIM-Signature: a=rsa-sha256\r\n\r\n", A_SIGNATURE + b"\r\n"])
+def test_a_header_section_that_is_not_there_or_has_not_ended(beginning: bytes) -> None:
+    assert arriving.arriving([beginning], {"dkim-signature"}) is None
 
 
 async def test_a_small_body_needs_no_process() -> None:

@@ -37,7 +37,11 @@ async def bdat(talk: Conversation, command: Command) -> Reply:
             return answer
         site = talk.door.site
         talk.chunks = ChunkIntake(
-            site.config.limits, directory=site.spool, lenient=talk.lenient, is_binary=is_binary(transaction.parameters)
+            site.config.limits,
+            directory=site.spool,
+            lenient=talk.lenient,
+            is_binary=is_binary(transaction.parameters),
+            verifies=talk.door.chain.verifies,
         )
     talk.chunks.expect(size)
     return reply(250, "2.0.0", f"Ok: {size} octets")
