@@ -97,10 +97,11 @@ class Handover:
 
     # ---- the envelope, live ---------------------------------------------------------------------------------------
 
-    def mail(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = ()) -> Step:
+    def mail(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = (), alone: bool = False) -> Step:
         """MAIL, on an idle link at once, else on a new one. Its reply, or LinkError.
 
         `needs`: EHLO keywords that the parameters belong to; a link without one of them is no link for this transaction.
+        `alone`: no RCPT is there yet that could go out with it.
         """
         if self._envelope is not None:
             msg = "one handover is one transaction"
@@ -116,13 +117,13 @@ class Handover:
         if link is None:
             self._open()
         else:
-            self._begin(link)
+            self._begin(link, alone=alone)
         return step
 
-    def rcpt(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = ()) -> Step:
+    def rcpt(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = (), alone: bool = False) -> Step:
         """RCPT, sent without waiting for other replies if the next hop offers PIPELINING. Its reply, or LinkError.
 
-        When MAIL was refused, MAIL's reply. `needs` as for `mail`.
+        When MAIL was refused, MAIL's reply. `needs` and `alone` as for `mail`.
         """
         envelope = self._envelope
         if envelope is None:
@@ -145,7 +146,7 @@ class Handover:
             elif link.error is not None:
                 self._replace(link.error)
             elif not self._needs or self._suits(link):
-                self._say(step, link)
+                self._say(step, link, alone=alone)
         return step
 
     async def prepare(self, mail: Command, recipients: Sequence[Command]) -> None:
@@ -342,8 +343,8 @@ class Handover:
 
     # ---- inside: commands and answers -----------------------------------------------------------------------------
 
-    def _begin(self, link: Link) -> None:
-        """An envelope starts on this link; everything of it that was not refused is said."""
+    def _begin(self, link: Link, *, alone: bool = False) -> None:
+        """An envelope starts on this link; everything of it that was not refused is said. `alone`: that is MAIL."""
         self._link = link
         self._next_hop = link.next_hop
         self.note = link.note
@@ -359,7 +360,7 @@ class Handover:
                 self._tell(link)
             for step in (envelope.mail, *envelope.rcpts):
                 if not step.is_refused:
-                    self._say(step, link)
+                    self._say(step, link, alone=alone)
 
     def _tell(self, link: Link) -> None:
         """What the next hop is told of the client before MAIL: XFORWARD, which RSET and the end of content take back."""
@@ -379,12 +380,12 @@ class Handover:
             return False
         return True
 
-    def _say(self, step: Step, link: Link) -> None:
+    def _say(self, step: Step, link: Link, *, alone: bool = False) -> None:
         self._outstanding += 1
         limits = self._limits
         is_mail = self._envelope is not None and step is self._envelope.mail
         limit = limits.mail_timeout if is_mail else limits.rcpt_timeout
-        link.command(step.line, limit or limits.reply_timeout, partial(self._answered, step, link))
+        link.command(step.line, limit or limits.reply_timeout, partial(self._answered, step, link), alone=alone)
 
     def _answered(self, step: Step, link: Link, answer: Answer) -> None:
         """A reply to MAIL or RCPT, or the end of the link they were said on."""

@@ -144,16 +144,17 @@ class Link(SMTPProtocol):
         """Challenges of AUTH may come on it (RFC 4954 4)."""
         self._engine.reply_line_limit = MAX_CHALLENGE_LINE
 
-    def command(self, line: bytes, limit: float, on_answer: OnAnswer, *, last: bool = False) -> None:
+    def command(self, line: bytes, limit: float, on_answer: OnAnswer, *, last: bool = False, alone: bool = False) -> None:
         """Send a command; `on_answer` is called once, later, with its reply or with why none will come.
 
         `limit` in seconds counts from when the command is the oldest one out. `last`: nothing follows it before its reply.
+        `alone`: something may, but is not there yet.
         """
         if self.error is not None:
             self._loop.call_soon(on_answer, self.error)
             return
-        if last:  # nothing comes that could go out with it
-            self._flush(self._engine.at_once(line, (on_answer, limit)))
+        if last or alone:  # nothing comes that could go out with it
+            self._flush(self._engine.at_once(line, (on_answer, limit), last=last))
             return
         self._engine.command(line, (on_answer, limit))
         if not self._flush_due:

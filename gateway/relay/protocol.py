@@ -212,15 +212,15 @@ class NextHopProtocol(Generic[T]):
         self._group_ended = last
         return b"".join(lines)
 
-    def at_once(self, line: bytes, token: T) -> bytes:
-        """As `command` that nothing may follow before its reply, and then `octets_to_send`."""
+    def at_once(self, line: bytes, token: T, *, last: bool) -> bytes:
+        """As `command`, and then `octets_to_send`."""
         if self.queued or self.is_in_content or self._group_ended or (self.expected and not self.pipelining):
-            self.command(line, token, last=True)
+            self.command(line, token, last=last)
             return self.octets_to_send()
         if _CONTROL.search(line):
             raise ValueError(_NOT_ONE_LINE)
         self.expected.append(token)
-        self._group_ended = self.pipelining
+        self._group_ended = last and self.pipelining
         return line + b"\r\n"
 
     def begin_content(self, token: T, *more: T) -> None:

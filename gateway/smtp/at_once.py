@@ -48,6 +48,7 @@ class AtOnce(Border):
             self._go_on()
             return
         try:
+            talk.alone = True
             if not self._do_at_once(talk, command, after) or talk.ended:
                 self._wake()
             elif self._out:
@@ -106,6 +107,7 @@ class AtOnce(Border):
                 engine.put_back(event)
                 self._flush()
                 return bool(self._owed)  # the next hop's answer brings us back
+            talk.alone = False
             if not self._do_at_once(talk, event, after):
                 return False
             if self._receiving is not None:

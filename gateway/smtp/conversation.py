@@ -81,6 +81,7 @@ class Conversation:
     """One session as its verbs see it. No dataclass: its constructor took as long as the greeting."""
 
     __slots__ = (
+        "alone",
         "ask_client",
         "begun",
         "bound",
@@ -173,6 +174,8 @@ class Conversation:
         """Sends a challenge and reads the client's line; None: it was too long. Set by the server."""
         self.end_session: Callable[[str], None] = _nothing
         """Ends the session with 421 as soon as nothing is under way. Set by the server."""
+        self.alone: bool = False
+        """The command under way came alone: nothing is there yet that could go on with it."""
         self.owed: int = 0
         """Replies that the next hop owes to earlier commands."""
 

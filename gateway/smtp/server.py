@@ -344,7 +344,7 @@ class Server(AtOnce):
             await self._settle(talk)
             self._refuse(talk, talk.with_id(after))
             return
-        talk.owed = len(self._owed)
+        talk.owed, talk.alone = len(self._owed), False
         result = VERBS[verb](talk, command)
         await self._conclude(talk, verb, result if isinstance(result, Reply | Pending) else await result, after)
 

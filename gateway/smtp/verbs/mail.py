@@ -97,9 +97,9 @@ def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str, 
     path, parameters = transaction.sent_reverse_path, transaction.parameters
     if parameters:
         said = onward(talk, parameters, route, rcpt=False)
-        theirs = handover.mail(path, said, needs=needs(talk, parameters, route, rcpt=False))
+        theirs = handover.mail(path, said, needs=needs(talk, parameters, route, rcpt=False), alone=talk.alone and not is_answered)
     else:
-        theirs = handover.mail(path, ())
+        theirs = handover.mail(path, (), alone=talk.alone and not is_answered)
     return _PendingMail(talk, transaction, theirs, is_answered=is_answered)
 
 

@@ -166,11 +166,12 @@ def _ask_next_hop(
     if handover is None:
         return talk.ours(451, "4.3.0", "No link to the next hop")
     parameters, route = recipient.parameters, recipient.route
+    alone = talk.alone and not added
     if parameters:
         said = onward(talk, parameters, route, rcpt=True)
-        theirs = handover.rcpt(recipient.sent_path, said, needs=needs(talk, parameters, route, rcpt=True))
+        theirs = handover.rcpt(recipient.sent_path, said, needs=needs(talk, parameters, route, rcpt=True), alone=alone)
     else:
-        theirs = handover.rcpt(recipient.sent_path, ())
+        theirs = handover.rcpt(recipient.sent_path, (), alone=alone)
     pending = _PendingRcpt(talk, transaction, recipient, theirs)
     if before is not None:
         pending.before = before
