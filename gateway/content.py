@@ -49,6 +49,12 @@ class Content:
             return cls(b"", was_normalised=was_normalised)
         return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), file=file, was_normalised=was_normalised)
 
+    @property
+    def is_lines(self) -> bool:
+        """Lines that all end in CRLF, and some octets."""
+        size = self.size
+        return not self.is_binary and self.octets[size - 2 :] == b"\r\n" if size > 1 else False
+
     def fileno(self) -> int | None:
         """Descriptor of the spool file; None where the octets are in memory."""
         return None if self._file is None else self._file.fileno()

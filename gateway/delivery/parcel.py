@@ -112,7 +112,7 @@ class Parcel:
     chunks: Callable[[], Iterable[bytes]]
     """The final octets, trace fields on top."""
     size: int
-    """Of the final octets."""
+    """Of the final octets; of lines perhaps without the trace field."""
     form: Form = Form.LINES
     """How they may travel."""
     handover: Handover | None = None

@@ -29,6 +29,8 @@ from gateway.smtp.replies import Reply
 CHUNKS_NEED = {Form.UNENDED: frozenset({"CHUNKING"}), Form.BINARY: frozenset({"CHUNKING", "BINARYMIME"})}
 """EHLO keywords for content of this form to go by BDAT."""
 LENT = "the envelope was said a second time, as its first link was lent"
+AHEAD = 16 * 1024
+"""Octets of content that is made ready before 354 has come; more would be held twice while a slow next hop thinks about DATA."""
 MAX_REPLAYS = 3
 """New links in one transaction, after the first."""
 
@@ -210,7 +212,7 @@ class Handover:
         """DATA, the content, and the reply to it (or to DATA, if that was not 354). `size` in octets, before dot-stuffing.
 
         Content that DATA would change goes by BDAT where the link has it; see `form` and `added_crlf` (RFC 3030 2, 3).
-        `chunks` is gone through once, after 354. The link is given back. LinkError when there is no reply for the
+        `chunks` is gone through once, after DATA went out. The link is given back. LinkError when there is no reply for the
         client; `unknown` is set when content was sent and the next hop may have taken it. Over LMTP one reply for each
         recipient; PartlyAnsweredError when not all of them came.
         """
@@ -224,6 +226,8 @@ class Handover:
             link = self._at_hand or await self._ready()
             sending = self._say_data(link, chunks, size, final_limit)
             try:
+                if size <= AHEAD:
+                    chunks = sending.read_ahead() or chunks
                 reply = await sending.answer
             except LinkError as error:
                 if sending.has_begun:

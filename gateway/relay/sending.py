@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Sending:
     """One DATA. `answer` is the reply to it or, with `has_begun`, the one to the content."""
 
-    __slots__ = ("_chunks", "_due", "_final_limit", "_link", "_loop", "answer", "has_begun")
+    __slots__ = ("_chunks", "_due", "_final_limit", "_link", "_loop", "_octets", "answer", "has_begun")
 
     def __init__(
         self, link: Link, chunks: Iterable[bytes] | None, loop: asyncio.AbstractEventLoop, final_limit: float, due: float
@@ -33,9 +33,19 @@ class Sending:
         """Content went out."""
         self._link = link
         self._chunks = chunks
+        self._octets: bytes | None = None
+        """What goes out, where it was made before 354 came."""
         self._loop = loop
         self._final_limit = final_limit
         self._due = due
+
+    def read_ahead(self) -> tuple[bytes] | None:
+        """Make what goes out while the next hop thinks about DATA. The content itself, for another link; None: there is none to go out at once."""
+        if self._chunks is None:
+            return None
+        content = b"".join(self._chunks)
+        self._octets = in_one_piece(content)
+        return (content,)
 
     def data_answered(self, answer: Reply | LinkError) -> None:
         """The reply to DATA, or the end of the link."""
@@ -46,11 +56,13 @@ class Sending:
         elif answer.code != 354 or self._chunks is None or not self._link.takes_content:
             self.answer.set_result(answer)
         else:
-            try:
-                octets = in_one_piece(b"".join(self._chunks))
-            except Exception as error:  # noqa: BLE001 - whatever the content's file raises is for whoever sends it
-                self.answer.set_exception(error)
-                return
+            octets = self._octets
+            if octets is None:
+                try:
+                    octets = in_one_piece(b"".join(self._chunks))
+                except Exception as error:  # noqa: BLE001 - whatever the content's file raises is for whoever sends it
+                    self.answer.set_exception(error)
+                    return
             self.has_begun = True
             limit = min(self._final_limit, self._due - self._loop.time())
             self._link.say_content(octets, limit, self._content_answered)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
+from gateway.content import Form
 from gateway.delivery import Parcel
 from gateway.delivery.parcel import facts_of
 from gateway.message import Message
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.transaction import Transaction
 
 Envelope = tuple[bytes, Sequence[bytes]]
+_LINES: Final = Form.LINES
 
 
 def make_parcel(
@@ -37,12 +39,40 @@ def make_parcel(
     stages = talk.door.chain.stages
     if "rewrite" in stages or "sign" in stages:
         return _rewritten(talk, transaction, message, plan)
-    spliced = apply(message.content, (), on_top=_trace_field(talk, transaction), section=message.header)
-    return _parcel(talk, transaction, message, plan, spliced)
+    if plan.holds or not message.content.is_lines:
+        return _parcel(talk, transaction, message, plan, _with_trace_field(talk, transaction, message))
+    return _parcel(talk, transaction, message, plan, _TraceLater(talk, transaction, message))
+
+
+class _TraceLater:
+    """Lines that go on as they came below our trace field, which is written when they are asked for: the next hop has DATA by then."""
+
+    __slots__ = ("_message", "_talk", "_transaction", "form", "size")
+
+    def __init__(self, talk: Conversation, transaction: Transaction, message: Message) -> None:
+        self._talk = talk
+        self._transaction = transaction
+        self._message = message
+        self.size = message.size
+        self.form = _LINES
+
+    def chunks(self) -> Iterator[bytes]:
+        """All octets. A generator: nothing is done before the first of them is asked for."""
+        yield from _with_trace_field(self._talk, self._transaction, self._message).chunks()
+
+
+def _with_trace_field(talk: Conversation, transaction: Transaction, message: Message) -> Spliced:
+    return apply(message.content, (), on_top=_trace_field(talk, transaction), section=message.header)
 
 
 def _parcel(
-    talk: Conversation, transaction: Transaction, message: Message, plan: Plan, spliced: Spliced, *, edits: tuple[Edit, ...] = ()
+    talk: Conversation,
+    transaction: Transaction,
+    message: Message,
+    plan: Plan,
+    spliced: Spliced | _TraceLater,
+    *,
+    edits: tuple[Edit, ...] = (),
 ) -> Parcel:
     site = talk.door.site
     route = plan.route

@@ -129,20 +129,29 @@ def test_what_nothing_may_follow_goes_out_at_once() -> None:
     engine: NextHopProtocol[str] = NextHopProtocol()
     engine.pipelining = True
     engine.command(b"RCPT TO:<a@b>", "r")
-    assert engine.at_once(b"DATA", "d") == b"RCPT TO:<a@b>\r\nDATA\r\n"
-    assert engine.at_once(b"NOOP", "n") == b""
+    assert engine.at_once(b"DATA", "d", last=True) == b"RCPT TO:<a@b>\r\nDATA\r\n"
+    assert engine.at_once(b"NOOP", "n", last=True) == b""
     assert engine.receive(b"250 Ok\r\n354 Go on\r\n") == [("r", Reply(250, (b"Ok",))), ("d", Reply(354, (b"Go on",)))]
     assert engine.octets_to_send() == b"NOOP\r\n"
     engine.receive(b"250 Ok\r\n")
-    assert engine.at_once(b"QUIT", "q") == b"QUIT\r\n"
+    assert engine.at_once(b"QUIT", "q", last=True) == b"QUIT\r\n"
     engine.command(b"RSET", "s")
     assert engine.octets_to_send() == b""
 
 
+def test_what_comes_alone_goes_out_at_once_and_the_next_may_follow() -> None:
+    engine: NextHopProtocol[str] = NextHopProtocol()
+    engine.pipelining = True
+    assert engine.at_once(b"MAIL FROM:<>", "m", last=False) == b"MAIL FROM:<>\r\n"
+    assert engine.at_once(b"RCPT TO:<a@b>", "r", last=False) == b"RCPT TO:<a@b>\r\n"
+    engine.command(b"RCPT TO:<c@d>", "r")
+    assert engine.octets_to_send() == b"RCPT TO:<c@d>\r\n"
+
+
 def test_at_once_waits_for_a_reply_without_pipelining() -> None:
     engine: NextHopProtocol[str] = NextHopProtocol()
-    assert engine.at_once(b"DATA", "d") == b"DATA\r\n"
-    assert engine.at_once(b"QUIT", "q") == b""
+    assert engine.at_once(b"DATA", "d", last=True) == b"DATA\r\n"
+    assert engine.at_once(b"QUIT", "q", last=True) == b""
     engine.receive(b"554 No\r\n")
     assert engine.octets_to_send() == b"QUIT\r\n"
 
@@ -160,7 +169,7 @@ def test_commands_cannot_be_smuggled(line: bytes) -> None:
     with pytest.raises(ValueError, match="CR, LF or NUL"):
         talking().command(line, "x")
     with pytest.raises(ValueError, match="CR, LF or NUL"):
-        NextHopProtocol[str]().at_once(line, "x")
+        NextHopProtocol[str]().at_once(line, "x", last=True)
 
 
 def test_nothing_goes_out_inside_content() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.errors import LinkError
 from gateway.relay.chunks import BLOCK
+from gateway.relay.handover import AHEAD
 from gateway.relay.identity import ClientFacts
 from gateway.relay.link import Link
 from gateway.relay.sending import Sending
@@ -69,6 +70,18 @@ async def test_content_of_any_size_arrives_whole(size: int) -> None:
         assert hop.transactions[0].content == content
         assert codes(await deliver(relay)) == [250]
         assert hop.connections == 1
+
+
+@pytest.mark.parametrize("size", [AHEAD, AHEAD + 1])
+async def test_content_arrives_whole_where_data_is_said_on_a_second_link(size: int) -> None:
+    pieces = [b".", b"x" * (size - 3), b"\r\n"]
+    async with ScriptedNextHop() as hop, relaying(hop) as relay:
+        hop.script("DATA", Answer("421 4.3.2 Going down", drop=True), stay=False)
+        handover = relay.handover("r", CLIENT)
+        await envelope(handover, b"<c@d>")
+        assert codes(await handover.send(iter(pieces), size=size)) == [250]
+        assert hop.connections == 2
+        assert [one.content for one in hop.transactions if one.content] == [b"".join(pieces)]
 
 
 async def test_nonsense_behind_354_is_seen_before_the_content_goes_out() -> None:
