@@ -57,6 +57,8 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {name: tuple(inspect.signature(spec).par
 PERMITTED: dict[str, tuple[type, ...]] = {name: _read_annotations(spec)[0] for name, spec in SPECIFICATIONS.items()}
 SEVERAL: frozenset[str] = frozenset(name for name, spec in SPECIFICATIONS.items() if _read_annotations(spec)[1])
 """Hooks that may answer with a list or tuple; `check` with any iterable."""
+_MANY = SEVERAL - _WITH_PATHS
+"""Of these the types are all there is to check."""
 
 
 def read_answer(hook: str, answer: Any) -> tuple[Any, ...]:
@@ -65,6 +67,13 @@ def read_answer(hook: str, answer: Any) -> tuple[Any, ...]:
     if hook == "policy_class":
         _check_class(answer)
         return (answer,)
+    kind = type(answer)
+    if (kind is list or kind is tuple) and hook in _MANY and len(answer) <= MAX_ANSWERS:
+        for value in answer:
+            if not isinstance(value, permitted):
+                break
+        else:
+            return tuple(answer)
     if isinstance(answer, permitted):
         values: tuple[Any, ...] = (answer,)
     elif hook in SEVERAL and _holds_several(hook, answer):
@@ -89,10 +98,6 @@ def _holds_several(hook: str, answer: Any) -> bool:
 def _take(hook: str, answer: Iterable[Any]) -> tuple[Any, ...]:
     """The values one by one, bounded: an iterable of a plugin may have no end."""
     permitted = PERMITTED[hook]
-    if type(answer) is list or type(answer) is tuple:
-        wrong = len(answer) > MAX_ANSWERS or [value for value in answer if not isinstance(value, permitted)]
-        if not wrong:
-            return tuple(answer)
     values: list[Any] = []
     for value in answer:
         if len(values) >= MAX_ANSWERS:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gateway import judging
-from gateway.dns_account import ACCOUNT, DnsAccount
+from gateway.dns_account import ACCOUNT
 from gateway.quiet import Begun, run_quiet
 from gateway.runner import Run
 
@@ -69,17 +69,18 @@ class Asking:
         if not self._steps[at].is_quick:
             return None
         trace = judging.trace_of(self._session, self._transaction)
-        account = trace.dns_account
-        if account is None:
-            account = trace.dns_account = DnsAccount()
+        account = trace.dns_account or judging.account_of(trace)
         began = time.perf_counter()
+        stop = began + self._end - asyncio.get_running_loop().time()
         before = ACCOUNT.get()
-        ACCOUNT.set(account)
-        try:
-            stop = began + self._end - asyncio.get_running_loop().time()
+        if before is account:
             self.at, begun = run_quiet(self._steps, at, upto, self._facts, stop)
-        finally:
-            ACCOUNT.set(before)
+        else:
+            ACCOUNT.set(account)
+            try:
+                self.at, begun = run_quiet(self._steps, at, upto, self._facts, stop)
+            finally:
+                ACCOUNT.set(before)
         if self.at > at:
             names = self._chain.names.get((self._stage, at, self.at))
             if names is None:

@@ -18,7 +18,7 @@ from gateway.answers import SPECIFICATIONS
 from gateway.asking import SAID_NOTHING, Asking
 from gateway.checking import Begun as BegunChecks
 from gateway.checking import Order
-from gateway.dns_account import ACCOUNT, DnsAccount
+from gateway.dns_account import ACCOUNT
 from gateway.findings import Finding
 from gateway.quiet import Begun
 from gateway.runner import Run, Runner
@@ -176,12 +176,17 @@ class Chain:
 
         `begun`: checks that have been under way while the content came.
         """
-        if self.steps["check"]:
-            await self._check(transaction, message, begun)
-            judging.tell_limits(transaction, message)
-        if self.steps["judge"]:
-            await self._judge(transaction, message)
-            judging.tell_limits(transaction, message)
+        before = ACCOUNT.get()
+        ACCOUNT.set(judging.account_of(judging.trace_of(transaction.session, transaction)))  # once for all of them
+        try:
+            if self.steps["check"]:
+                await self._check(transaction, message, begun)
+                judging.tell_limits(transaction, message)
+            if self.steps["judge"]:
+                await self._judge(transaction, message)
+                judging.tell_limits(transaction, message)
+        finally:
+            ACCOUNT.set(before)
 
     async def _judge(self, transaction: Transaction, message: Message) -> None:
         """Ask in order until no recipient is undecided."""
@@ -255,9 +260,10 @@ class Chain:
             if fault is not None:
                 raise StageDeferredError(fault)
             found = [one for one in run.values if isinstance(one, Finding)]
-            transaction.findings.extend(step.plugin, found)
+            if found:
+                transaction.findings.extend(step.plugin, found)
             if not step.is_monitor:
-                values.extend(one for one in run.values if not isinstance(one, Finding))
+                values += [one for one in run.values if not isinstance(one, Finding)] if found else run.values
         return tuple(values)
 
     async def _check(self, transaction: Transaction, message: Message, early: BegunChecks | None) -> None:
@@ -325,18 +331,22 @@ class Chain:
             return SAID_NOTHING, None
         left = step.timeout if begun is None else step.timeout - begun.seconds
         deadline = min(asyncio.get_running_loop().time() + left, end)
-        if trace.dns_account is None:
-            trace.dns_account = DnsAccount()
-        before, account = ACCOUNT.get(), trace.dns_account
-        ACCOUNT.set(account)
-        try:
+        account = trace.dns_account or judging.account_of(trace)
+        before = ACCOUNT.get()
+        if before is account:
             run = await self._runner.run(step, facts, deadline, begun)
-        finally:
-            ACCOUNT.set(before)
+        else:
+            ACCOUNT.set(account)
+            try:
+                run = await self._runner.run(step, facts, deadline, begun)
+            finally:
+                ACCOUNT.set(before)
         if account.refused:
             judging.tell_budget(trace, account)
-        if run.values and (objection := judging.object_to(step.hook, run.values, transaction, self._routes)):
-            run = Run((), run.duration, "error", objection)
+        if run.values and step.hook not in judging.APPLIED:
+            objection = judging.object_to(step.hook, run.values, transaction, self._routes)
+            if objection:
+                run = Run((), run.duration, "error", objection)
         outcome = judging.record_run(trace, step, run, about)
         if self._observe is not None:
             self._observe(step.plugin, step.hook, outcome, run.duration)

@@ -109,12 +109,11 @@ class HeaderSection:
         """All fields, from the top."""
         if self._fields is None:
             content = self._content
-            self._fields = tuple(
-                [
-                    HeaderField(content, found[1][:_MAX_NAME].decode("ascii"), found.start(), found.start(2), found.end())
-                    for found in _FIELD.finditer(content.octets, self.top, self._listed)
-                ]
-            )
+            listed: list[HeaderField] = []
+            for found in _FIELD.finditer(content.octets, self.top, self._listed):
+                (start, end), _, (colon, _) = found.regs
+                listed.append(HeaderField(content, found[1][:_MAX_NAME].decode("ascii"), start, colon, end))
+            self._fields = tuple(listed)
         return self._fields
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Scalar = str | int | float | bool
 
@@ -111,17 +111,25 @@ class Findings:
     """
 
     _items: list[tuple[str, Finding]] = field(default_factory=list)
+    _of_kind: dict[type[Finding], list[Any]] | None = field(default=None, init=False, repr=False, compare=False)
+    """What was asked for since the last one came: several plugins ask for the same."""
 
     def add(self, plugin: str, finding: Finding) -> None:
         """Only the chain calls this: plugins answer with findings."""
         self._items.append((plugin, finding))
+        self._of_kind = None
 
     def of(self, kind: type[F], *, method: str | None = None) -> list[F]:
         """All findings of a type; for AuthResult optionally of one method."""
-        found = [f for _, f in self._items if isinstance(f, kind)]
-        if method is not None:
-            found = [f for f in found if getattr(f, "method", None) == method]
-        return found
+        known = self._of_kind  # the one of before the look: a hook in a thread may look while others are added
+        if known is None:
+            known = self._of_kind = {}
+        found: list[F] | None = known.get(kind)
+        if found is None:
+            found = known[kind] = [f for _, f in self._items if isinstance(f, kind)]
+        if method is None:
+            return list(found)
+        return [f for f in found if getattr(f, "method", None) == method]
 
     def by(self, plugin: str, kind: type[F]) -> list[F]:
         """Those of a type that one plugin gave, by its name in the chain."""
@@ -134,6 +142,7 @@ class Findings:
     def extend(self, plugin: str, findings: Iterable[Finding]) -> None:
         """Several at once."""
         self._items.extend([(plugin, f) for f in findings])
+        self._of_kind = None
 
     def __iter__(self) -> Iterator[Finding]:
         return iter([f for _, f in self._items])

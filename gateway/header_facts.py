@@ -40,7 +40,11 @@ class HeaderFacts:
     def _by_name(self) -> dict[str, list[HeaderField]]:
         result: dict[str, list[HeaderField]] = {}
         for one in self.fields:
-            result.setdefault(one.name.lower(), []).append(one)
+            name = one.name.lower()
+            if name in result:
+                result[name].append(one)
+            else:
+                result[name] = [one]
         return result
 
     def field(self, name: str) -> HeaderField | None:

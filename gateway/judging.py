@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gateway.dns_account import DnsAccount
 from gateway.files.known import known_limits
 from gateway.findings import Fact, Finding, Label, Score
 from gateway.trace import Trace
@@ -25,7 +26,6 @@ from gateway.verdict import (
 )
 
 if TYPE_CHECKING:
-    from gateway.dns_account import DnsAccount
     from gateway.message import Message
     from gateway.runner import Run
     from gateway.session import Session
@@ -38,6 +38,8 @@ _VERDICTS = (Accept, Reject, Defer, Quarantine, Discard, Redirect)
 _SAYING = (*_VERDICTS, Would)
 _WITHOUT_VERDICT = frozenset(["check", "rewrite", "sign", "route", "policy_class"])
 """Hooks that may answer with none."""
+APPLIED = _WITHOUT_VERDICT - {"route"}
+"""Hooks to whose answers, once their types are right, nothing can be objected."""
 
 
 def dependencies(steps: Sequence[Step]) -> list[frozenset[int]]:
@@ -141,6 +143,13 @@ def trace_of(session: Session, transaction: Transaction | None) -> Trace:
     return transaction.trace
 
 
+def account_of(trace: Trace) -> DnsAccount:
+    """What its hooks may spend on DNS."""
+    if trace.dns_account is None:
+        trace.dns_account = DnsAccount()
+    return trace.dns_account
+
+
 def tell_budget(trace: Trace, account: DnsAccount) -> None:
     """Say once that the transaction has spent what it may on DNS."""
     if not account.told:
@@ -150,7 +159,7 @@ def tell_budget(trace: Trace, account: DnsAccount) -> None:
 
 def tell_limits(transaction: Transaction, message: Message) -> None:
     """A finding of what was too much or malformed, as far as somebody has looked: once, and again where more has shown itself."""
-    words = (*message.limits_known, *known_limits(message))
+    words = message.limits_known + known_limits(message)
     if not words:
         return
     found = Fact(name=LIMITS, value=", ".join(words))

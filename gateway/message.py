@@ -183,4 +183,4 @@ class Message(HeaderFacts):
             hit |= self._structure.limits_hit
         if "_reading" in read:
             hit |= self._reading.limits_hit
-        return tuple(sorted(hit))
+        return tuple(sorted(hit)) if hit else ()

@@ -65,33 +65,34 @@ class Runner:
         back; CancelledError only when the transaction itself is cancelled.
         """
         started = time.perf_counter() - (0.0 if begun is None else begun.seconds)
+        clock = asyncio.get_running_loop().time
         try:
             if begun is not None:
                 answer = await self._rest_of(begun, deadline)
-            elif step.kind is Kind.CHEAP:
-                answer = step.call(*_arguments(step, facts, deadline))
-            elif step.is_async:
-                answer = await self._drive(step.call(*_arguments(step, facts, deadline)), deadline)
+            elif clock() >= deadline:
+                return _timeout(started)
             else:
-                answer = await self._in_thread(step, _arguments(step, facts, deadline), deadline)
-            values = self._in_time(step, answer, deadline)
-        except HookTimeoutError:
-            limit = time.perf_counter() - started
-            return Run((), limit, "timeout", f"no answer after {limit:.3f} s")
-        except CircuitOpenError:
-            return Run((), 0.0, "circuit", f"{step.circuit.lost} threads hang in it; not run")
-        except IsolationError as error:
-            return Run((), time.perf_counter() - started, error.fault, str(error))
-        except WrongAnswerError as error:
-            return Run((), time.perf_counter() - started, "error", str(error))
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
-                raise
-            return Run((), time.perf_counter() - started, "error", _describe(error))
+                pick = step.pick
+                arguments = facts if pick is None else [facts[n] for n in pick]
+                if step.is_async:
+                    coroutine = step.call(*arguments)
+                    try:
+                        waiting = coroutine.send(None)
+                    except StopIteration as stop:
+                        answer = stop.value
+                    else:
+                        answer = await self._go_on(coroutine, waiting, deadline)
+                elif step.kind is Kind.CHEAP:
+                    answer = step.call(*arguments)
+                else:
+                    answer = await self._in_thread(step, arguments, deadline)
+            if clock() > deadline and type(answer) is not types.CoroutineType:  # it blocked the loop: a late answer is dropped
+                return _timeout(started)
+            values = () if answer is None else _values(step, answer)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - protects the transaction from whatever a plugin raises, SystemExit too
-            return Run((), time.perf_counter() - started, "error", _describe(error))
+            return _fault(step, error, started)
         return Run(values, time.perf_counter() - started)
 
     async def _rest_of(self, begun: Begun, deadline: float) -> Any:
@@ -101,16 +102,6 @@ class Runner:
         if begun.coroutine is not None:
             return await self._go_on(begun.coroutine, begun.waiting, deadline)
         return begun.answer
-
-    @staticmethod
-    def _in_time(step: Step, answer: Any, deadline: float) -> tuple[Any, ...]:
-        """The values of an answer that came before the deadline."""
-        if type(answer) is types.CoroutineType:
-            answer.close()
-            raise WrongAnswerError(f"{step.hook} answered a coroutine: a `def` hook must not return one")
-        if asyncio.get_running_loop().time() > deadline:  # it blocked the loop: a late answer is dropped
-            raise HookTimeoutError
-        return () if answer is None else read_answer(step.hook, answer)
 
     async def _in_thread(self, step: Step, arguments: Sequence[Any], deadline: float) -> Any:
         if step.circuit.is_open:
@@ -127,15 +118,6 @@ class Runner:
         finally:
             if job.future.cancelled():
                 self.threads.abandon(job)
-
-    @types.coroutine
-    def _drive(self, coroutine: Coroutine[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
-        """Drive a hook's coroutine in the calling task until the deadline and not longer."""
-        try:
-            waiting = coroutine.send(None)
-        except StopIteration as stop:
-            return stop.value
-        return (yield from self._go_on(coroutine, waiting, deadline))
 
     @types.coroutine
     def _go_on(self, coroutine: Coroutine[Any, Any, Any], waiting: Any, deadline: float) -> Generator[Any, Any, Any]:
@@ -203,12 +185,34 @@ class Runner:
             return
 
 
-def _arguments(step: Step, facts: tuple[Any, ...], deadline: float) -> Sequence[Any]:
-    """What a hook is called with, should there be time for it."""
-    if asyncio.get_running_loop().time() >= deadline:
-        raise HookTimeoutError
-    pick = step.pick
-    return facts if pick is None else [facts[n] for n in pick]
+def _values(step: Step, answer: Any) -> tuple[Any, ...]:
+    """Those of an answer. WrongAnswerError."""
+    if type(answer) is types.CoroutineType:
+        answer.close()
+        raise WrongAnswerError(f"{step.hook} answered a coroutine: a `def` hook must not return one")
+    return read_answer(step.hook, answer)
+
+
+def _timeout(started: float) -> Run:
+    limit = time.perf_counter() - started
+    return Run((), limit, "timeout", f"no answer after {limit:.3f} s")
+
+
+def _fault(step: Step, error: BaseException, started: float) -> Run:
+    """What an error comes to. CancelledError is raised again when it is the transaction that is cancelled."""
+    match error:
+        case HookTimeoutError():
+            return _timeout(started)
+        case CircuitOpenError():
+            return Run((), 0.0, "circuit", f"{step.circuit.lost} threads hang in it; not run")
+        case IsolationError():
+            return Run((), time.perf_counter() - started, error.fault, str(error))
+        case WrongAnswerError():
+            return Run((), time.perf_counter() - started, "error", str(error))
+        case asyncio.CancelledError() if _is_cancelled():
+            raise error
+        case _:
+            return Run((), time.perf_counter() - started, "error", _describe(error))
 
 
 class _Alarm:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import types
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import chain
@@ -24,8 +25,8 @@ MAX_ITEMS = 200
 MAX_DEPTH = 3
 _AS_IT_IS: Final = frozenset({type(None), bool, int, float})
 _NUMBERS: Final = (bool, int, float)
-_TEXTS: Final = frozenset({str})
-_TUPLES: Final = frozenset({tuple})
+_ONLY_TEXTS: Final = frozenset({str})
+_ONLY_TUPLES: Final = frozenset({tuple})
 _SETS: Final = (frozenset, set)
 _SEVERAL: Final = (*_SETS, tuple, list)
 
@@ -175,10 +176,8 @@ def jsonable(value: object) -> dict[str, Any] | None:
         of = type(item)
         if of in _AS_IT_IS or (of is str and len(item) <= MAX_TEXT):
             result[name] = item
-        elif of is tuple and not item:
-            result[name] = []
         else:
-            result[name] = _plain(item)
+            result[name] = _plain(item) if item or of is not tuple else []
     return result
 
 
@@ -193,26 +192,40 @@ def _reader(kind: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...
     return names, lambda value: tuple([getattr(value, name) for name in names])
 
 
+@lru_cache(maxsize=1_000)
+def _is_shown(kind: Any) -> bool:
+    """Whether a value of this class has no other form than its text: a dataclass within a finding."""
+    return not issubclass(kind, (str, bytes, types.NoneType, *_NUMBERS, *_SEVERAL))
+
+
+def _texts(item: tuple[Any, ...], depth: int) -> list[Any] | None:
+    """Texts, and pairs of them, are what there is most of; None where there is something else, or too much of it."""
+    kinds = set(map(type, item))
+    if kinds == _ONLY_TEXTS:
+        return list(item) if len("".join(item)) <= MAX_TEXT else None
+    if kinds == _ONLY_TUPLES and depth + 1 < MAX_DEPTH:
+        flat = list(chain.from_iterable(item))
+        if len(flat) <= MAX_ITEMS and set(map(type, flat)) == _ONLY_TEXTS and len("".join(flat)) <= MAX_TEXT:
+            return list(map(list, item))
+    return None
+
+
 def _plain(item: object, depth: int = 0) -> Any:
     """What JSON can hold, bounded: plugins put what they like into their findings."""
-    if type(item) is tuple and depth < MAX_DEPTH and len(item) <= MAX_ITEMS:  # what there is most of: texts, and pairs of them
-        kinds = set(map(type, item))
-        if kinds == _TEXTS and max(map(len, item)) <= MAX_TEXT:
-            return list(item)
-        if kinds == _TUPLES and depth + 1 < MAX_DEPTH:
-            flat = list(chain.from_iterable(item))
-            if len(flat) <= MAX_ITEMS and set(map(type, flat)) == _TEXTS and max(map(len, flat)) <= MAX_TEXT:
-                return list(map(list, item))
-        return [_plain(one, depth + 1) for one in item]
-    if isinstance(item, str):
-        return item[:MAX_TEXT]
-    if isinstance(item, _SEVERAL) and depth < MAX_DEPTH:
-        items = [_plain(one, depth + 1) for one in (item if len(item) <= MAX_ITEMS else list(item)[:MAX_ITEMS])]
-        return sorted(items, key=str) if isinstance(item, _SETS) else items
-    if item is None or isinstance(item, _NUMBERS):
-        return item
-    if isinstance(item, bytes):
-        return f"{len(item)} octets"
+    if type(item) is tuple and depth < MAX_DEPTH and len(item) <= MAX_ITEMS:
+        texts = _texts(item, depth)
+        return [_plain(one, depth + 1) for one in item] if texts is None else texts
+    kind: Any = type(item)
+    if not _is_shown(kind):
+        if isinstance(item, str):
+            return item[:MAX_TEXT]
+        if isinstance(item, _SEVERAL) and depth < MAX_DEPTH:
+            items = [_plain(one, depth + 1) for one in (item if len(item) <= MAX_ITEMS else list(item)[:MAX_ITEMS])]
+            return sorted(items, key=str) if isinstance(item, _SETS) else items
+        if item is None or isinstance(item, _NUMBERS):
+            return item
+        if isinstance(item, bytes):
+            return f"{len(item)} octets"
     try:
         return str(item)[:MAX_TEXT]
     except Exception:  # noqa: BLE001 - a value of a plugin that cannot even be printed

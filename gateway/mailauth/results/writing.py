@@ -25,6 +25,8 @@ _TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")  # RFC 2045 5.1
 _ATOM = r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+"
 _NO_SPACE = re.compile(r"[^\s\"();,<>\\]+")
 _ADDRESS = re.compile(rf"(?:{_ATOM}(?:\.{_ATOM})*)?@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")  # RFC 8601 2.2, pvalue
+_PLAIN = re.compile(rf"{_TOKEN.pattern}|{_ADDRESS.pattern}")
+"""What needs no quotes."""
 
 
 def render_results(authserv_id: str, results: Sequence[AuthResult], *, utf8: bool = False) -> str:
@@ -32,19 +34,17 @@ def render_results(authserv_id: str, results: Sequence[AuthResult], *, utf8: boo
     name = authserv_id if utf8 else _in_ascii(authserv_id)
     if len(name) > MAX_NAME or not _TOKEN.fullmatch(name):
         name = _quoted(name, utf8=utf8)
-    clauses = [_clause(result, utf8=utf8) for result in [one for one in results if _is_writable(one)][:MAX_RESULTS]]
+    beginnings = [(_beginning(one.method, one.result), one) for one in results]
+    clauses = [_clause(begin, one, utf8=utf8) for begin, one in [pair for pair in beginnings if pair[0]][:MAX_RESULTS]]
     if not clauses:
         return f"{name}; none"
     return f"{name};\r\n\t" + ";\r\n\t".join(clauses)
 
 
-def _is_writable(result: AuthResult) -> bool:
-    return _is_keyword(result.method) and _is_keyword(result.result)
-
-
 @lru_cache(maxsize=256)  # there are few, and each is in every field
-def _is_keyword(word: str) -> bool:
-    return _KEYWORD.fullmatch(word) is not None
+def _beginning(method: str, result: str) -> str:
+    """`method=result`; `` when one of them is no keyword: then nothing is written."""
+    return f"{method}={result}" if _KEYWORD.fullmatch(method) and _KEYWORD.fullmatch(result) else ""
 
 
 @lru_cache(maxsize=256)
@@ -52,11 +52,14 @@ def _is_property(name: str) -> bool:
     return _PROPERTY.fullmatch(name) is not None
 
 
-def _clause(result: AuthResult, *, utf8: bool) -> str:
+def _clause(begin: str, result: AuthResult, *, utf8: bool) -> str:
     """The resinfo of RFC 8601 2.2 with spaces between its pieces, folded before a line is too long."""
-    text = f"{result.method}={result.result}"
+    text = begin
     pieces = [f"reason={_quoted(result.reason, utf8=utf8)}"] if result.reason else []
-    pieces += [f"{name}={_value(value, utf8=utf8)}" for name, value in result.properties if value and _is_property(name)]
+    for name, value in result.properties:
+        if value and _is_property(name):
+            is_plain = len(value) <= MAX_VALUE and _PLAIN.fullmatch(value)
+            pieces.append(f"{name}={value if is_plain else _value(value, utf8=utf8)}")
     width = 1 + len(text)  # the tab in front
     for piece in pieces:
         length = 1 + len(piece)
@@ -85,10 +88,9 @@ def _folded(text: str, width: int, words: list[str]) -> tuple[str, int]:
 
 
 def _value(value: str, *, utf8: bool) -> str:
+    """One that is not plain as it stands."""
     shown = value if utf8 or value.isascii() else _in_ascii(value)
-    if len(shown) <= MAX_VALUE and (_TOKEN.fullmatch(shown) or _ADDRESS.fullmatch(shown)):
-        return shown
-    return _quoted(shown, utf8=utf8)
+    return shown if len(shown) <= MAX_VALUE and _PLAIN.fullmatch(shown) else _quoted(shown, utf8=utf8)
 
 
 def _in_ascii(value: str) -> str:
