@@ -19,10 +19,12 @@ def select_fields(message: Message, names: Iterable[bytes], *, own: HeaderField 
     left: dict[bytes, list[HeaderField]] = {}
     chosen: list[HeaderField] = []
     for name in names:
-        fields = left.get(name)
-        if fields is None:
-            named = message.fields_named(name.decode("latin-1"))
-            fields = left[name] = [field for field in named if field is not own]
+        if name in left:
+            fields = left[name]
+        else:
+            fields = left[name] = list(message.fields_named(name.decode("latin-1")))
+            if own is not None and own in fields:
+                fields.remove(own)
         if fields:
             chosen.append(fields.pop())
     return chosen
@@ -31,7 +33,10 @@ def select_fields(message: Message, names: Iterable[bytes], *, own: HeaderField 
 def canonical_field(field: HeaderField, *, is_relaxed: bool) -> bytes:
     """RFC 6376 3.4.1 and 3.4.2, with its CRLF."""
     if is_relaxed:
-        return relaxed_field(field.name.encode(), field.raw)
+        value = field.raw
+        if b"\n" in value or b"\t" in value or b"  " in value:
+            return relaxed_field(field.name.encode(), value)
+        return b"%b:%b\r\n" % (field.name.lower().encode(), value.strip(b" "))
     octets = field.octets
     return octets if octets.endswith(b"\n") else octets + b"\r\n"
 
@@ -50,8 +55,6 @@ def own_field(octets: bytes, *, is_relaxed: bool) -> bytes:
 
 def header_hash(fields: Sequence[HeaderField], own: bytes, *, is_relaxed: bool) -> bytes:
     """SHA-256 of the chosen fields and of the signature's own field (octets, as in `own_field`)."""
-    hasher = hashlib.sha256()
-    for field in fields:
-        hasher.update(canonical_field(field, is_relaxed=is_relaxed))
-    hasher.update(own_field(own, is_relaxed=is_relaxed))
-    return hasher.digest()
+    pieces = [canonical_field(field, is_relaxed=is_relaxed) for field in fields]
+    pieces.append(own_field(own, is_relaxed=is_relaxed))
+    return hashlib.sha256(b"".join(pieces)).digest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 from functools import lru_cache
@@ -64,7 +63,7 @@ def decode_base64(value: bytes) -> bytes:
     if missing == 3 or len(text) - len(bare) not in {0, missing}:
         raise TagListError("not base64")
     try:
-        return base64.b64decode(bare + b"=" * missing, validate=True)
+        return binascii.a2b_base64(bare + b"=" * missing, strict_mode=True)
     except binascii.Error as error:
         raise TagListError("not base64") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -60,21 +60,26 @@ class Dkim(Plugin[Options]):
         return [*findings, *_facts(findings)]
 
 
-def _facts(findings: Sequence[DkimFinding]) -> Iterator[Fact]:
+def _facts(findings: Sequence[DkimFinding]) -> list[Fact]:
     """What every valid signature leaves open; nothing without a valid one."""
     passed = [finding for finding in findings if finding.result == "pass" and finding.coverage is not None]
     if not passed:
-        return
-    octets = min(finding.unsigned_octets for finding in passed)
+        return []
+    facts = []
+    octets = min([finding.unsigned_octets for finding in passed])
     if octets:
-        yield Fact(name="dkim.unsigned_octets", value=octets)
+        facts.append(Fact(name="dkim.unsigned_octets", value=octets))
     coverages = [finding.coverage for finding in passed if finding.coverage is not None]
     for name, of in (("dkim.unsigned_fields", _unsigned), ("dkim.added_fields", _added)):
-        common = [field for field in of(coverages[0]) if all(field in of(other) for other in coverages)]
+        common = of(coverages[0])
+        for other in coverages[1:]:
+            there = of(other)
+            common = tuple([field for field in common if field in there])
         if common:
-            yield Fact(name=name, value=",".join(common))
+            facts.append(Fact(name=name, value=",".join(common)))
     if not any(coverage.is_from_sealed for coverage in coverages):
-        yield Fact(name="dkim.from_not_sealed", value=True)
+        facts.append(Fact(name="dkim.from_not_sealed", value=True))
+    return facts
 
 
 def _unsigned(coverage: Coverage) -> tuple[str, ...]:
@@ -82,4 +87,4 @@ def _unsigned(coverage: Coverage) -> tuple[str, ...]:
 
 
 def _added(coverage: Coverage) -> tuple[str, ...]:
-    return tuple(name for name, _, _ in coverage.added)
+    return tuple([name for name, _, _ in coverage.added])

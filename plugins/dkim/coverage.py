@@ -22,6 +22,7 @@ SINGLE = (
     "content-type",
     "content-transfer-encoding",
 )
+_OCTETS = {name: name.encode() for name in SINGLE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +48,11 @@ def covered(occurs: dict[str, int], headers: tuple[bytes, ...]) -> Coverage:
     """Compare what is there with h=."""
     unsigned, added = [], []
     for name, count in occurs.items():
-        named = headers.count(name.encode())
-        if not named:
+        octets = _OCTETS[name]
+        if octets not in headers:
             unsigned.append(name)
-        elif count > named:
-            added.append((name, count, named))
+        elif count > 1 and count > headers.count(octets):
+            added.append((name, count, headers.count(octets)))
     sealed = headers.count(b"from") > occurs.get("from", 0)
     return Coverage(unsigned=tuple(unsigned), added=tuple(added), is_from_sealed=sealed)
 

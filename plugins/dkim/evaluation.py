@@ -83,7 +83,7 @@ class DkimScheme:
             return [DkimFinding(method="dkim", result="none", reason="no signature")]
         checked = fields[: self.limits.signatures]
         attempts = [_Attempt(field, now=now, limits=self.limits) for field in checked]
-        for attempt, beginning in zip(attempts, beginnings([attempt.b for attempt in attempts]), strict=True):
+        for attempt, beginning in zip(attempts, beginnings([one.b for one in attempts]), strict=True):
             if beginning:
                 attempt.properties += (("header.b", beginning),)
         if message.header.is_cut:
@@ -101,7 +101,7 @@ class DkimScheme:
         """Before any computation, so that a failure of DNS is a temperror and no fail (RFC 6376 6.1.2)."""
         if not attempts:
             return
-        answers = yield Questions(names=frozenset(attempt.signature.key_name for attempt in attempts))
+        answers = yield Questions(names=frozenset([attempt.signature.key_name for attempt in attempts]))
         known: dict[tuple[str, str], KeyRecord | KeyRefusedError] = {}
         for attempt in attempts:
             name, algorithm = attempt.signature.key_name, attempt.signature.algorithm
@@ -116,10 +116,11 @@ class DkimScheme:
     def _verify(self, message: Message, attempts: Sequence[_Attempt]) -> Generator[Questions, Answers, None]:
         if not attempts:
             return
-        answers = yield Questions(bodies=frozenset(attempt.wanted for attempt in attempts))
+        wanted = [attempt.wanted for attempt in attempts]
+        answers = yield Questions(bodies=frozenset(wanted))
         occurs = occurrences(message)
-        for attempt in attempts:
-            attempt.verify(message, answers.bodies[attempt.wanted], occurs)
+        for attempt, body in zip(attempts, wanted, strict=True):
+            attempt.verify(message, answers.bodies[body], occurs)
             if message.header.end > LARGE_HEADER:
                 yield Questions()
         changed = [attempt for attempt in attempts if attempt.prefix is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import NoReturn
 
@@ -29,6 +30,9 @@ _FUTURE = 36_000.0
 """Seconds a signer's clock may be ahead: what is signed tomorrow is no attack, but a clock that is wrong."""
 _METHODS = (b"simple", b"relaxed")
 _SHOWN, _MOST_SHOWN = 8, 64
+_PROPERTIES = (("header.d", b"d"), ("header.s", b"s"), ("header.i", b"i"), ("header.a", b"a"))
+_SAME = 1_024
+"""Octets of the tags that a signer's messages have in common up to which they are remembered."""
 
 
 class Refused(Exception):  # noqa: N818 - it is a result of RFC 8601 2.7.1 on its way out, not an error
@@ -57,13 +61,10 @@ class Signature:
     body_hash: bytes
     signature: bytes
     length: int | None
+    key_name: str
+    """Where the key is (RFC 6376 3.6.2.1)."""
     copied: bytes = b""
     """z= as it stands."""
-
-    @property
-    def key_name(self) -> str:
-        """Where the key is (RFC 6376 3.6.2.1)."""
-        return f"{self.selector}._domainkey.{self.domain}"
 
 
 def read_tags(raw: bytes) -> dict[bytes, bytes]:
@@ -78,6 +79,8 @@ def read_tags(raw: bytes) -> dict[bytes, bytes]:
 
 def beginnings(values: Sequence[bytes]) -> list[str]:
     """Of each b= at least eight characters, and so many that no other one begins with them (RFC 6008 3); equal ones stay equal."""
+    if len(values) == 1:
+        return [values[0][:_SHOWN].decode("ascii", "replace")]
     each = sorted(set(values))
     needed = dict.fromkeys(each, _SHOWN)
     for one, other in pairwise(each):
@@ -91,13 +94,9 @@ def beginnings(values: Sequence[bytes]) -> list[str]:
 
 def shown_properties(tags: dict[bytes, bytes]) -> tuple[tuple[str, str], ...]:
     """header.d, header.s, header.i and header.a, as far as they are there (RFC 8601 2.7.1)."""
-
-    def text(tag: bytes) -> str:
-        return tags[tag].decode("utf-8", "replace")[:255]
-
-    found = [(f"header.{tag.decode()}", text(tag)) for tag in (b"d", b"s", b"i", b"a") if tags.get(tag)]
+    found = [(name, tags[tag].decode("utf-8", "replace")[:255]) for name, tag in _PROPERTIES if tags.get(tag)]
     if b"i" not in tags and tags.get(b"d"):
-        found.insert(min(2, len(found)), ("header.i", f"@{text(b'd')}"[:255]))
+        found.insert(min(2, len(found)), ("header.i", f"@{found[0][1]}"[:255]))
     return tuple(found)
 
 
@@ -106,41 +105,82 @@ def parse_signature(tags: dict[bytes, bytes], *, now: float, skew: float = 0.0) 
     for tag in _REQUIRED:
         if tag not in tags:
             _permerror(f"no {tag.decode()}= tag")
-    if tags[b"v"] != b"1":
+    same = (
+        tags[b"v"],
+        tags[b"a"],
+        tags.get(b"c", b"simple/simple"),
+        tags[b"d"],
+        tags[b"s"],
+        tags.get(b"q", b"dns/txt"),
+        tags[b"h"],
+    )
+    terms = _known_terms(*same) if len(b"".join(same)) <= _SAME else _terms(*same)
+    domain = terms.domain
+    signature = Signature(
+        algorithm=terms.algorithm,
+        domain=domain,
+        selector=terms.selector,
+        identity_domain=_identity_domain(tags[b"i"], domain) if b"i" in tags else domain,
+        is_header_relaxed=terms.is_header_relaxed,
+        is_body_relaxed=terms.is_body_relaxed,
+        headers=terms.headers,
+        body_hash=_base64(tags, b"bh"),
+        signature=_base64(tags, b"b"),
+        length=_number(tags, b"l") if b"l" in tags else None,
+        key_name=terms.key_name,
+        copied=tags.get(b"z", b""),
+    )
+    if len(terms.key_name) > 253:
+        _permerror("s= and d= are too long for a DNS name")
+    _check_times(tags, now, skew)
+    if terms.algorithm == "rsa-sha1":
+        raise Refused("fail", "rsa-sha1 is no longer valid")  # RFC 8301 3.1
+    return signature
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What all signatures of one signer have in common."""
+
+    algorithm: str
+    is_header_relaxed: bool
+    is_body_relaxed: bool
+    domain: str
+    selector: str
+    headers: tuple[bytes, ...]
+    key_name: str
+
+
+def _terms(v: bytes, a: bytes, c: bytes, d: bytes, s: bytes, q: bytes, h: bytes) -> _Terms:  # noqa: PLR0917 - by the names of the tags
+    if v != b"1":
         _permerror("v= is not 1")
-    algorithm = tags[b"a"].decode("ascii", "replace").lower()
+    algorithm = a.decode("ascii", "replace").lower()
     if algorithm not in ALGORITHMS and algorithm != "rsa-sha1":
         _permerror("unknown algorithm")
-    header_method, body_method = _canonicalization(tags.get(b"c", b"simple/simple"))
-    domain, selector = _name(tags[b"d"], "d="), _name(tags[b"s"], "s=")
+    header_method, body_method = _canonicalization(c)
+    domain, selector = _name(d, "d="), _name(s, "s=")
     if "." not in domain:  # RFC 6376 3.5: sub-domain 1*("." sub-domain)
         _permerror("d= is a single label, no domain")
-    if b"q" in tags and b"dns/txt" not in [method.lower() for method in parts(tags[b"q"])]:
+    if b"dns/txt" not in [method.lower() for method in parts(q)]:
         _permerror("q= has no known way to the key")
-    headers = tuple(name.lower() for name in parts(tags[b"h"]))
+    headers = tuple(name.lower() for name in parts(h))
     if not all(map(_FIELD_NAME.fullmatch, headers)):
         _permerror("h= is not a list of field names")
     if b"from" not in headers:
         _permerror("From is not signed")  # RFC 6376 6.1.1
-    signature = Signature(
+    return _Terms(
         algorithm=algorithm,
-        domain=domain,
-        selector=selector,
-        identity_domain=_identity_domain(tags[b"i"], domain) if b"i" in tags else domain,
         is_header_relaxed=header_method == b"relaxed",
         is_body_relaxed=body_method == b"relaxed",
+        domain=domain,
+        selector=selector,
         headers=headers,
-        body_hash=_base64(tags, b"bh"),
-        signature=_base64(tags, b"b"),
-        length=_number(tags, b"l"),
-        copied=tags.get(b"z", b""),
+        key_name=f"{selector}._domainkey.{domain}",  # RFC 6376 3.6.2.1
     )
-    if len(signature.key_name) > 253:
-        _permerror("s= and d= are too long for a DNS name")
-    _check_times(tags, now, skew)
-    if algorithm == "rsa-sha1":
-        raise Refused("fail", "rsa-sha1 is no longer valid")  # RFC 8301 3.1
-    return signature
+
+
+_known_terms = lru_cache(maxsize=1_000)(_terms)
+"""The same few signers sign most mail."""
 
 
 def decode_quoted(value: bytes) -> bytes | None:
@@ -161,6 +201,8 @@ def _canonicalization(value: bytes) -> tuple[bytes, bytes]:
 
 
 def _identity_domain(value: bytes, domain: str) -> str:
+    if value == b"@" + domain.encode():  # as most signers have it
+        return domain
     identity = decode_quoted(value)
     if identity is None:
         _permerror("i= is not quoted-printable")
@@ -173,9 +215,7 @@ def _identity_domain(value: bytes, domain: str) -> str:
     return found
 
 
-def _number(tags: dict[bytes, bytes], tag: bytes) -> int | None:
-    if tag not in tags:
-        return None
+def _number(tags: dict[bytes, bytes], tag: bytes) -> int:
     if _DIGITS.fullmatch(tags[tag]) is None:
         _permerror(f"{tag.decode()}= is not a number")
     return int(tags[tag])
@@ -183,7 +223,8 @@ def _number(tags: dict[bytes, bytes], tag: bytes) -> int | None:
 
 def _check_times(tags: dict[bytes, bytes], now: float, skew: float) -> None:
     """RFC 6376 3.5: t= and x=."""
-    signed, expires = _number(tags, b"t"), _number(tags, b"x")
+    signed = _number(tags, b"t") if b"t" in tags else None
+    expires = _number(tags, b"x") if b"x" in tags else None
     if expires is not None and signed is not None and expires <= signed:
         _permerror("x= is not after t=")
     if signed is not None and signed > now + _FUTURE:
