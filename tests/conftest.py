@@ -6,12 +6,13 @@ import contextlib
 import gc
 import os
 import shutil
-import socket
 import traceback
 import warnings
 from collections.abc import Callable, Generator
 
 import pytest
+
+from tests.free_ports import free_port as free_port_of_loopback
 
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 _FAILURES = pytest.StashKey[list[BaseException]]()
@@ -79,10 +80,4 @@ def require() -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """`free_port()`: a TCP port on 127.0.0.1 that nobody listens on now."""
-
-    def find() -> int:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            return int(sock.getsockname()[1])
-
-    return find
+    return free_port_of_loopback

@@ -15,15 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from tests.free_ports import free_port
+
 START_LIMIT = 10.0
 STOP_LIMIT = 10.0
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class RealServer(ABC):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.faults.live import EXPECTED, Client, Gateway, NextHop, gateway
+from tests.free_ports import free_port
 
 NAMES = ("ok", "held", "void", "no")
 SETS = [names for number in (1, 2, 3) for names in itertools.permutations(NAMES, number)]
@@ -24,9 +24,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NextHop, li
         next_hop = stack.enter_context(NextHop())
         found = []
         for number in range(2):
-            with socket.socket() as sock:
-                sock.bind(("127.0.0.1", 0))
-                port = sock.getsockname()[1]
+            port = free_port()
             directory = tmp_path_factory.mktemp(f"gateway{number}") / "g"
             found.append(stack.enter_context(gateway(directory, port, next_hop.port, workers=2)))
             ports.append(port)

@@ -17,6 +17,7 @@ from typing import Literal
 
 import pytest
 
+from tests.free_ports import free_port
 from tests.integration.bridge import Bridge
 from tests.integration.conftest import need_root
 from tests.integration.gateway_process import Gateway, running
@@ -199,7 +200,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], str]
     need_root("Postfix")
     folder = tmp_path_factory.mktemp("probes")
     with ExitStack() as stack:
-        smtp, admin, front, trusted, inner = free_ports(5)
+        smtp, admin, front, trusted, inner = (free_port() for _ in range(5))
         postfix = stack.enter_context(RealPostfix(settings=LAX))
         bridge = stack.enter_context(Bridge())
         more = (
@@ -223,11 +224,6 @@ def site(tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], str]
         gateway.until(lambda: greets(front))
         ports = {"direct": smtp, "haproxy": front, "bridge": inner, "trusted": trusted}
         yield Site(gateway, postfix, bridge, ports, itertools.count())
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        return [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
 
 
 @contextmanager
