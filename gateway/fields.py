@@ -22,9 +22,9 @@ _REST: Final = re.compile(rb"[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
 _SECTION: Final = rb"(?:>*+From [^\n]*+\n?+)?+((?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?+){0,%d}+)(?:\r?+\n)?+"
 _MAX_NAME: Final = 200
 
-MAX_BEYOND = 1_000_000
+MAX_BEYOND: Final = 1_000_000
 """Octets behind a malformed line that are searched: `[limits] header_size` as it is by default."""
-MAX_VALUE = 65_536
+MAX_VALUE: Final = 65_536
 """Octets of one field body that are decoded; the octets themselves are never cut."""
 
 

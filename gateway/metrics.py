@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict
+from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -17,7 +18,7 @@ from gateway.quiet import QuietRuns
 
 MAX_LABEL_VALUES = 200
 OTHER = "other"
-COMMANDS = frozenset(
+COMMANDS: Final = frozenset(
     [
         "CONNECT",
         "HELO",
@@ -117,7 +118,7 @@ class BoundedLabel:
 
 _plugin = BoundedLabel()
 _next_hop = BoundedLabel()
-_verdict = BoundedLabel(30)
+_verdict: Final = BoundedLabel(30)
 _name_server = BoundedLabel()
 _service = BoundedLabel()
 
@@ -132,7 +133,7 @@ _dns_queries: Tally[str] = Tally()
 _dns_failures: Tally[str] = Tally()
 _times: Tally[int] = Tally()
 """By bucket."""
-_time = [0.0]
+_time: Final = [0.0]
 """Of the transactions noted, together."""
 _lags: Tally[int] = Tally()
 """By bucket."""

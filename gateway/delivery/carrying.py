@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gateway import metrics
 from gateway.content import Form
@@ -20,7 +20,7 @@ from gateway.smtp.replies import Reply
 
 T = TypeVar("T")
 
-_LINES = Form.LINES
+_LINES: Final = Form.LINES
 
 ADDED_CRLF = "CRLF added at the end of the content: the next hop has no CHUNKING"
 
@@ -91,11 +91,12 @@ class Carrying:
                 or settlement.next_hop != self.next_hop
             ):
                 settlement = await self._end(settlement)
-        except BaseException:
-            # Cancelled or a defect: the client hears no 2xx, so nothing pending may become held.
-            await self.drop_all()
-            raise
-        return settlement
+            return settlement  # noqa: TRY300 - a branch less
+        except BaseException as error:  # noqa: BLE001 - raised again: nothing may be awaited within `except` where this is compiled
+            fault = error
+        # Cancelled or a defect: the client hears no 2xx, so nothing pending may become held.
+        await self.drop_all()
+        raise fault
 
     async def _before(self) -> Settlement | None:
         """(b), and how the message has ended where nothing is sent."""
@@ -277,13 +278,16 @@ class Carrying:
 async def _whole(work: Coroutine[Any, Any, T], then: Callable[[T], object] | None = None) -> T:
     """Await a write that a cancellation must not leave half known: it ends, `then` hears of it, only then we are cancelled."""
     task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
     try:
         await asyncio.wait({task})
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
+        cancelled = error
+    if cancelled is not None:
         await asyncio.wait({task})
         if not task.cancelled() and task.exception() is None and then is not None:
             then(task.result())
-        raise
+        raise cancelled
     result = task.result()
     if then is not None:
         then(result)

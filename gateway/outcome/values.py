@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from gateway.smtp.replies import Reply
 from gateway.values import value
@@ -104,7 +104,7 @@ class History:
     """How often this reverse-path and recipient set has been split already."""
 
 
-NOTHING = History()
+NOTHING: Final = History()
 """What is known of nearly every message."""
 
 

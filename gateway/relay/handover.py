@@ -26,7 +26,7 @@ from gateway.relay.link import Answer, Link
 from gateway.relay.sending import Sending
 from gateway.smtp.replies import Reply
 
-CHUNKS_NEED = {Form.UNENDED: frozenset({"CHUNKING"}), Form.BINARY: frozenset({"CHUNKING", "BINARYMIME"})}
+CHUNKS_NEED: Final = {Form.UNENDED: frozenset({"CHUNKING"}), Form.BINARY: frozenset({"CHUNKING", "BINARYMIME"})}
 """EHLO keywords for content of this form to go by BDAT."""
 LENT = "the envelope was said a second time, as its first link was lent"
 AHEAD = 16 * 1024

@@ -19,18 +19,18 @@ from gateway.smtp.replies import Reply
 
 T = TypeVar("T")
 
-MAX_REPLY_LINE = 4096
+MAX_REPLY_LINE: Final = 4096
 """Octets in a line of a reply: eight times what RFC 5321 4.5.3.1.5 allows; more breaks the link."""
 MAX_CHALLENGE_LINE = 12_288 + 6
 """The same for a link that AUTH is said on (RFC 4954 4)."""
-MAX_REPLY_LINES = 200
+MAX_REPLY_LINES: Final = 200
 """Lines in a reply."""
 _KEYWORD: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
 _CONTROL: Final = re.compile(rb"[\x00\r\n]")
 _NOT_ONE_LINE: Final = "a command with CR, LF or NUL in it"
 _CODES: Final = {b"%d " % code: code for code in range(200, 600)}
 _MARKS: Final = (b" ", b"-", b"")
-USUAL = 128
+USUAL: Final = 128
 """Octets of a reply that is looked up first: next hops say the same few again and again."""
 
 

@@ -6,6 +6,8 @@ it is there. What has to be awaited is begun here and left to the task (`Later`)
 
 from __future__ import annotations
 
+from typing import Final
+
 from typing_extensions import override
 
 from gateway.native import mypyc_attr
@@ -19,7 +21,7 @@ from gateway.smtp.states import ALLOWED, State
 from gateway.smtp.transactions import refuse_session
 from gateway.smtp.verbs import AT_ONCE, HELLO, MAY_FOLLOW_PENDING, VERBS, WITH_ARGUMENT
 
-TURN = 64
+TURN: Final = 64
 """Commands that one client has answered before the others get their turn."""
 
 

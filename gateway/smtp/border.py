@@ -16,7 +16,7 @@ from asyncio.streams import FlowControlMixin
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway import metrics
 from gateway.native import mypyc_attr
@@ -38,11 +38,11 @@ from gateway.smtp.states import SPOKEN, State
 if TYPE_CHECKING:
     from asyncio import BaseTransport
 
-_NOBODY: set[LookedAt] = set()
+_NOBODY: Final[set[LookedAt]] = set()
 """The group of a connection before it has one; nobody is ever in it."""
-PAUSE_AT = 256 * 1024
+PAUSE_AT: Final = 256 * 1024
 """Octets of unread commands at which the client has to wait."""
-MUCH = 200_000
+MUCH: Final = 200_000
 """Octets of a read behind which there are probably more: uvloop fills 256,000 and then reads the same connection again, up to 32 times in a row."""
 
 

@@ -7,6 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway.native import mypyc_attr
 from gateway.session import Proxy, Session, Tls
 from gateway.smtp.identifiers import session_id
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.transaction import Transaction
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """Who is at the other end. Trust is judged on `address`; `` is nobody's, so its session is a stranger's."""

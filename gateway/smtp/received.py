@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from gateway.session import Tls
     from gateway.transaction import Transaction
 
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:\[\]-]+")
 _UNPRINTED: Final = re.compile(r"""[^ !#-'*-\[\]-~]""")
 """What may not stand in a quoted name inside a comment."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _FATE_RANK: Final = {"vanished": 0, "passed": 1, "delivered": 2, "deferred": 3, "discarded": 4, "held": 5, "rejected": 6}
 _FATES: Final = {2: "delivered", 4: "deferred", 5: "rejected"}
-MAX_RESULTS = 500
+MAX_RESULTS: Final = 500
 """Characters of results in a log line."""
 _QUEUE_ID: Final = re.compile(r"queued as ([0-9A-Za-z]{4,32})")
 

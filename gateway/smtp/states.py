@@ -70,7 +70,7 @@ ALLOWED: dict[State, dict[str, State]] = {
     State.BDAT: _staying(State.BDAT, EHLO=State.READY, HELO=State.READY, RSET=State.READY, BDAT=State.BDAT),
     State.REFUSED: {"QUIT": State.REFUSED},
 }
-AFTER_LAST = State.READY
+AFTER_LAST: Final = State.READY
 """After BDAT with LAST, which ends the content as the dot does (RFC 3030 2)."""
 VERBS = frozenset(verb for row in ALLOWED.values() for verb in row)
 SPOKEN = {"smtp": VERBS - {"LHLO"}, "lmtp": VERBS - {"EHLO", "HELO"}}

@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any, cast
 
 import pytest
+from typing_extensions import override
 
+from gateway.chain import Chain
 from gateway.config.models import Config, ListenerConfig, RouteConfig
+from gateway.delivery import Delivery
+from gateway.relay.pool import Relay
 from gateway.relay.protocol import Capabilities
+from gateway.runner import Runner
 from gateway.session import ClientClass, Proxy, Session, Tls
-from gateway.smtp.extensions import Known
+from gateway.smtp.connections import Connections
 from gateway.smtp.offering import offer
 from gateway.smtp.paths import Path
 from gateway.smtp.relaying import route_of
-from gateway.smtp.site import Door
+from gateway.smtp.site import Door, Site
 
 TLS = Tls(version="TLSv1.3", cipher="x")
+NEVER_ASKED: Any = None
+ROUTES = [RouteConfig(name=name, domains=(f"{name}.test",), servers=("127.0.0.1:25",)) for name in ("first", "knows")]
+
+
+class Learnt(Relay):
+    """A relay that knows what its next hops offer."""
+
+    @override
+    def capabilities(self, route: str) -> Capabilities | None:
+        return Capabilities({"AUTH": ("PLAIN", "GSSAPI"), "DSN": (), "8BITMIME": ()} if route == "knows" else {"8BITMIME": ()})
+
+    @override
+    async def learn(self, route: str) -> Capabilities:
+        return cast("Capabilities", self.capabilities(route))
+
+
+def a_door(listener: ListenerConfig, *, is_socket: bool = False) -> Door:
+    """One that nobody has opened, of a site with two routes."""
+    config = Config(route=ROUTES)
+    site = Site(
+        config=config,
+        generation="",
+        relay=Learnt(ROUTES, config.relay, server_name="mx.example"),
+        delivery=Delivery(quarantine=NEVER_ASKED, journal=NEVER_ASKED, ledger=NEVER_ASKED),
+        journal=NEVER_ASKED,
+        spool=pathlib.Path(),
+        connections=Connections(config.limits),
+    )
+    return Door(site=site, config=listener, chain=Chain((), Runner(NEVER_ASKED)), is_socket=is_socket)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +65,7 @@ TLS = Tls(version="TLSv1.3", cipher="x")
     ],
 )
 def test_passwords_are_taken_where_nobody_reads_them(bind: str, address: str, tls: Tls | None, is_private: bool) -> None:
-    door = Door(site=cast("Any", None), config=ListenerConfig(bind=bind), chain=cast("Any", None))
+    door = a_door(ListenerConfig(bind=bind))
     assert door.is_private(Session(id="x", client_address=address, tls=tls)) is is_private
 
 
@@ -47,29 +82,15 @@ def test_passwords_are_taken_where_nobody_reads_them(bind: str, address: str, tl
     ],
 )
 def test_behind_a_proxy_both_ways_count(proxy: Proxy, client: str, is_private: bool) -> None:
-    door = Door(site=cast("Any", None), config=ListenerConfig(bind="0.0.0.0:587"), chain=cast("Any", None))
+    door = a_door(ListenerConfig(bind="0.0.0.0:587"))
     session = Session(id="x", client_address=client, proxy=proxy)
     assert door.is_private(session) is is_private
     session.tls = TLS
     assert door.is_private(session)
 
 
-class Learnt:
-    """A site that knows what its next hops offer."""
-
-    config = Config()
-    only_route = ""
-    extensions = Known.of({})
-
-    async def learnt(self, route: str) -> Capabilities | None:
-        return Capabilities({"AUTH": ("PLAIN", "GSSAPI"), "DSN": (), "8BITMIME": ()}) if route == "knows" else None
-
-    async def common_capabilities(self) -> Capabilities | None:
-        return Capabilities({"8BITMIME": ()})
-
-
 async def test_a_known_client_is_offered_what_its_own_server_has() -> None:
-    door = Door(site=cast("Any", Learnt()), config=ListenerConfig(auth_route="knows"), chain=cast("Any", None))
+    door = a_door(ListenerConfig(auth_route="knows"))
     session = Session(id="x", client_address="127.0.0.1")
     before = (await offer(door, session)).terms
     session.identity = "joe"
@@ -84,8 +105,7 @@ async def test_a_known_client_is_offered_what_its_own_server_has() -> None:
 
 
 def test_at_a_unix_socket() -> None:
-    bind = "unix:/run/mailgateway.sock"
-    door = Door(site=cast("Any", None), config=ListenerConfig(bind=bind), chain=cast("Any", None), is_socket=True)
+    door = a_door(ListenerConfig(bind="unix:/run/mailgateway.sock"), is_socket=True)
     assert door.is_private(Session(id="x", is_local=True))
     assert door.is_private(Session(id="x", client_address="192.0.2.1", proxy=Proxy(address="", tls=TLS)))
     assert not door.is_private(Session(id="x", client_address="192.0.2.1", proxy=Proxy(address="")))
@@ -101,9 +121,8 @@ def test_at_a_unix_socket() -> None:
     ],
 )
 def test_where_mail_of_a_known_client_goes(client: ClientClass, default_route: str, domain: str, wanted: str) -> None:
-    routes = [RouteConfig(name=name, domains=(f"{name}.test",), servers=("127.0.0.1:25",)) for name in ("first", "knows")]
     listener = ListenerConfig(auth_route="knows", default_route=default_route)
     path = Path(f"<a@{domain}>".encode(), "a", domain)
-    found = route_of(path, client, listener, routes, lambda name: routes[0] if name == "first.test" else None)
+    found = route_of(path, client, listener, ROUTES, lambda name: ROUTES[0] if name == "first.test" else None)
     assert isinstance(found, RouteConfig)
     assert found.name == wanted

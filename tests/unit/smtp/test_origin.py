@@ -31,5 +31,5 @@ async def test_a_session_has_every_field_as_its_constructor_sets_it(tmp_path: Pa
         )
     }
     assert made == Session(**told)
-    assert {field.name for field in dataclasses.fields(Session)} == {name for name in Session.__slots__ if hasattr(made, name)}
+    assert [field.name for field in dataclasses.fields(Session) if not hasattr(made, field.name)] == []
     assert made.state is not origin.session(door).state

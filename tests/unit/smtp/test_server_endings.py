@@ -9,14 +9,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from gateway.config.models import Config
 from gateway.content import Content
 from gateway.errors import StorageError
-from gateway.smtp import server, site, transactions
-from gateway.smtp.intake import Intake
-from gateway.testing.in_process import InProcessGateway
+from gateway.smtp.looks import Looks
+from gateway.testing.in_process import InProcessGateway, MemoryJournal
 from gateway.testing.wire import Party, connect
+from gateway.trace import Record
 
 PLUGIN = '''
 """Nobody is asked."""
@@ -71,13 +72,13 @@ async def test_a_spool_that_cannot_be_read_is_451_and_the_session_goes_on(
         assert gateway.records[0]["id"] in answer
 
 
-async def test_a_fault_of_ours_is_421_with_a_record_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fails(_: object, intake: Intake, **__: object) -> None:
-        intake.discard()
-        raise RuntimeError("a defect")
+async def test_a_fault_of_ours_is_421_with_a_record_that_says_so(tmp_path: Path) -> None:
+    class Defective(MemoryJournal):
+        @override
+        async def commit(self, record: Record) -> None:
+            raise RuntimeError("a defect")
 
-    monkeypatch.setattr(server, "finish_content", fails)
-    async with InProcessGateway(config(tmp_path), directory=tmp_path) as gateway:
+    async with InProcessGateway(config(tmp_path), directory=tmp_path, journal=Defective()) as gateway:
         client, answer = await sent(gateway)
         assert answer.startswith("421 4.3.0 Internal fault; try again later ")
         assert await client.line() is None
@@ -119,8 +120,8 @@ async def test_a_network_that_comes_too_often(tmp_path: Path) -> None:
 
 
 async def test_a_connection_that_does_not_close_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site, "LINGER", 0.1)
     async with InProcessGateway(config(tmp_path), directory=tmp_path) as gateway:
+        gateway.door().last_looks = Looks(0.1, 0.125)
         client = await connect(gateway.port())
         await client.line()
         transport = selector_events._SelectorTransport  # type: ignore[attr-defined] # the stubs know no private names
@@ -134,14 +135,18 @@ async def test_a_connection_that_does_not_close_is_cut(tmp_path: Path, monkeypat
         client.close()
 
 
-async def test_what_the_next_hop_has_taken_stays_taken_where_its_record_cannot_be_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(*_: object, **__: object) -> None:
-        raise RuntimeError("a defect")
+async def test_what_the_next_hop_has_taken_stays_taken_where_its_record_cannot_be_kept(tmp_path: Path) -> None:
+    class Defective(MemoryJournal):
+        has_failed = False
 
-    async with InProcessGateway(config(tmp_path), directory=tmp_path) as gateway:
-        monkeypatch.setattr(transactions, "build", fails)
+        @override
+        def record(self, record: Record) -> None:
+            if not self.has_failed:
+                self.has_failed = True
+                raise RuntimeError("a defect")
+            super().record(record)
+
+    async with InProcessGateway(config(tmp_path), directory=tmp_path, journal=Defective()) as gateway:
         client, answer = await sent(gateway)
         assert answer.startswith("250 ")
         assert str(await client.line()).startswith("421 4.3.0 Internal fault; try again later ")
