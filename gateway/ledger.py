@@ -19,13 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import Column, Connection, Float, LargeBinary, MetaData, String, Table, delete, func, insert, select
-
 from gateway.content import Content
 from gateway.context import Store
 from gateway.errors import StorageError
 from gateway.outcome import Fate, History
-from gateway.sqlite import Database
+from gateway.sqlite import Connection, Database, marks, scalar
 
 LIFETIME = 7 * 86400.0
 """Seconds an entry waits for its retry: longer than queues keep mail (RFC 5321 4.5.4.1: 4–5 days)."""
@@ -44,16 +42,19 @@ _MESSAGE_ID = re.compile(rb"^message-id[ \t]*:", re.IGNORECASE | re.MULTILINE)
 LOCAL = "unix:"
 """In front of the listener's name, in the place of the address of a client at its UNIX socket."""
 
-metadata = MetaData()
-_entries = Table(
-    "entries",
-    metadata,
-    Column("key", LargeBinary, primary_key=True),
-    Column("origin", LargeBinary, nullable=False, index=True),
-    Column("fate", String, nullable=False),
-    Column("transaction_id", String, nullable=False),
-    Column("created", Float, nullable=False),
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS entries (
+        key BLOB NOT NULL,
+        origin BLOB NOT NULL,
+        fate VARCHAR NOT NULL,
+        transaction_id VARCHAR NOT NULL,
+        created FLOAT NOT NULL,
+        PRIMARY KEY (key)
+    )""",
+    "CREATE INDEX IF NOT EXISTS ix_entries_origin ON entries (origin)",
 )
+_INSERT = "INSERT INTO entries (key, origin, fate, transaction_id, created) VALUES (?, ?, ?, ?, ?)"
+_DELETE_OLDEST = "DELETE FROM entries WHERE key IN (SELECT key FROM entries ORDER BY created LIMIT ?)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ class Ledger:
     def __init__(
         self, file: Path, store: Store, *, lifetime: float, hint_lifetime: float, clock: Callable[[], float] = time.time
     ) -> None:
-        self._database = Database(file, metadata, synchronous="FULL")
+        self._database = Database(file, _SCHEMA, synchronous="FULL")
         self._store = store
         self._lifetime = lifetime
         self._hint_lifetime = hint_lifetime
@@ -224,8 +225,8 @@ class Ledger:
     async def _lookup(self, attempt: Attempt) -> dict[int, Fate]:
         stamp = _stamp(self._files)
         if stamp != self._seen:
-            query = select(_entries.c.origin).distinct().limit(_MAX_ORIGINS)
-            self._origins = await self._database.read(lambda connection: frozenset(connection.scalars(query)))
+            query = f"SELECT DISTINCT origin FROM entries LIMIT {_MAX_ORIGINS}"  # noqa: S608 - a number of ours
+            self._origins = await self._database.read(lambda connection: frozenset(row[0] for row in connection.execute(query)))
             self._seen = stamp
         if not self._origins or (len(self._origins) < _MAX_ORIGINS and attempt.origin not in self._origins):
             return {}
@@ -237,8 +238,8 @@ class Ledger:
         def work(connection: Connection) -> dict[bytes, str]:
             known: dict[bytes, str] = {}
             for some in _batches(keys):
-                query = select(_entries.c.key, _entries.c.fate).where(_entries.c.key.in_(some), _entries.c.created >= oldest)
-                known.update((row.key, row.fate) for row in connection.execute(query))
+                query = f"SELECT key, fate FROM entries WHERE key IN ({marks(len(some))}) AND created >= ?"  # noqa: S608 - question marks
+                known.update((key, fate) for key, fate in connection.execute(query, (*some, oldest)))
             return known
 
         known = await self._database.read(work)
@@ -250,26 +251,16 @@ class Ledger:
         if keys is None:
             return False
         now = self._clock()
-        rows = {
-            keys[index]: {
-                "key": keys[index],
-                "origin": attempt.origin,
-                "fate": fate.value,
-                "transaction_id": transaction_id,
-                "created": now,
-            }
-            for index, fate in entries.items()
-        }
+        origin = attempt.origin
+        rows = {keys[index]: (keys[index], origin, fate.value, transaction_id, now) for index, fate in entries.items()}
 
         def work(connection: Connection) -> None:
-            connection.execute(delete(_entries).where(_entries.c.created < now - self._lifetime))
-            for some in _batches(rows):
-                connection.execute(delete(_entries).where(_entries.c.key.in_(some)))
-            connection.execute(insert(_entries), list(rows.values()))
-            surplus = connection.execute(select(func.count()).select_from(_entries)).scalar_one() - MAX_ENTRIES
+            connection.execute("DELETE FROM entries WHERE created < ?", (now - self._lifetime,))
+            _delete(connection, rows)
+            connection.executemany(_INSERT, rows.values())
+            surplus = scalar(connection, "SELECT count(*) FROM entries") - MAX_ENTRIES
             if surplus > 0:
-                oldest = select(_entries.c.key).order_by(_entries.c.created).limit(surplus)
-                connection.execute(delete(_entries).where(_entries.c.key.in_(oldest)))
+                connection.execute(_DELETE_OLDEST, (surplus,))
 
         await self._database.write(work)
         return True
@@ -282,8 +273,7 @@ class Ledger:
         used = {keys[index] for index in indexes}
 
         def work(connection: Connection) -> None:
-            gone = [connection.execute(delete(_entries).where(_entries.c.key.in_(some))).rowcount for some in _batches(used)]
-            if sum(gone) != len(used):
+            if _delete(connection, used) != len(used):
                 raise _NotThereError
 
         try:
@@ -332,6 +322,12 @@ def _hint_key(reverse_path: bytes, mailbox: str) -> str:
 def _rounds_key(reverse_path: bytes, mailboxes: Iterable[str]) -> str:
     names = sorted({mailbox.encode("utf-8", "surrogateescape") for mailbox in mailboxes})
     return f"hint-rounds:{_digest((reverse_path, *names)).hex()}"
+
+
+def _delete(connection: Connection, keys: Iterable[bytes]) -> int:
+    """Entries by their keys; how many there were."""
+    statement = "DELETE FROM entries WHERE key IN ({})"
+    return sum(connection.execute(statement.format(marks(len(some))), some).rowcount for some in _batches(keys))
 
 
 def _batches(keys: Iterable[bytes], size: int = 500) -> Iterator[list[bytes]]:

@@ -2,7 +2,7 @@
 
 A write is a function run whole in a thread of its own: no `await` lies between BEGIN IMMEDIATE and COMMIT, so a loop that
 hangs never holds the lock that every other worker waits for. Reads have threads too, and hold nobody up, since the file is in WAL mode.
-SQLAlchemy's asynchronous engine would do the same, and bring the ORM: 6 MB for each worker.
+Statements are SQL and nothing else: a library that makes them would be a quarter of a worker's memory.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from sqlite3 import Connection, Row
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, MetaData, UpdateBase, create_engine, event
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import QueuePool
-
 from gateway.errors import StorageError
+
+__all__ = ["Connection", "Database", "Row", "is_full", "mapped", "marks", "scalar", "storable"]
 
 T = TypeVar("T")
 
@@ -37,10 +36,9 @@ def is_full(error: BaseException, directory: Path) -> bool:
     """Whether this error of the disk or the database means that the disk is full."""
     if isinstance(error, OSError):
         return error.errno in _FULL
-    origin = getattr(error, "orig", None) or error
-    if getattr(origin, "sqlite_errorname", "") == "SQLITE_FULL" or "disk is full" in str(origin):
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" or "disk is full" in str(error):
         return True
-    if not isinstance(origin, sqlite3.OperationalError):
+    if not isinstance(error, sqlite3.OperationalError):
         return False
     try:  # a full disk may also show as SQLITE_IOERR or SQLITE_CANTOPEN (no room for -wal or -shm)
         found = os.statvfs(directory)
@@ -54,46 +52,48 @@ def mapped(what: str, directory: Path) -> Iterator[None]:
     """The border: whatever disk and database raise leaves as StorageError."""
     try:
         yield
-    except (OSError, SQLAlchemyError, sqlite3.Error) as error:
-        origin = getattr(error, "orig", None) or error
-        raise StorageError(f"{what}: {origin}", full=is_full(error, directory)) from error
+    except (OSError, sqlite3.Error) as error:
+        raise StorageError(f"{what}: {error}", full=is_full(error, directory)) from error
 
 
-def _engine(file: Path, connections: int, synchronous: str, **more: Any) -> Engine:
-    """With so many connections at most, which threads of ours use in turn."""
-    engine = create_engine(
-        URL.create("sqlite", database=str(file)),
-        poolclass=QueuePool,
-        pool_size=connections,
-        max_overflow=0,
-        connect_args={"check_same_thread": False, "timeout": BUSY, **more},
-    )
-    _set_pragmas(engine, synchronous)
-    return engine
+def scalar(connection: Connection, statement: str, values: Sequence[Any] = ()) -> Any:
+    """The first value of the first row; None where there is no row."""
+    row = connection.execute(statement, values).fetchone()
+    return None if row is None else row[0]
 
 
-def _set_pragmas(engine: Engine, synchronous: str) -> None:
-    @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {int(BUSY * 1000)}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute(f"PRAGMA synchronous = {synchronous}")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
+def marks(number: int) -> str:
+    """Places for so many values in a statement."""
+    return ", ".join("?" * number)
 
 
 class Database:
     """One SQLite file. `open` before use, `close` after it; made after the fork, never carried over one."""
 
-    def __init__(self, file: Path, metadata: MetaData, *, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> None:
+    def __init__(self, file: Path, schema: Sequence[str], *, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> None:
+        """`schema`: statements that make what is not there yet."""
         self.file = file
-        self._metadata = metadata
-        self._writer = _engine(file, 1, synchronous, isolation_level=None)
-        event.listen(self._writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        self._schema = schema
+        self._synchronous = synchronous
+        self._writer: Connection | None = None
+        self._idle: list[Connection] = []
+        """Of readers."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{file.stem}")
-        self._reader = _engine(file, READERS, synchronous)
         self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix=f"sqlite-{file.stem}-read")
+
+    def _connect(self) -> Connection:
+        """Transactions begin and end by our own statements; threads of ours use it in turn."""
+        connection = sqlite3.connect(self.file, timeout=BUSY, isolation_level=None, check_same_thread=False)
+        try:
+            connection.row_factory = Row
+            connection.execute(f"PRAGMA busy_timeout = {int(BUSY * 1000)}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("PRAGMA foreign_keys = ON")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
 
     async def open(self) -> None:
         """Create directory, file and tables where they are missing. StorageError."""
@@ -105,9 +105,8 @@ class Database:
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             for tries_left in range(20, -1, -1):
                 try:
-                    with self._writer.begin() as connection:
-                        self._metadata.create_all(connection)
-                except SQLAlchemyError as error:
+                    self._transaction(self._make)
+                except sqlite3.Error as error:
                     # going to WAL needs the file alone and does not wait: workers start at the same moment
                     if "locked" not in str(error) or not tries_left:
                         raise
@@ -115,15 +114,35 @@ class Database:
                 else:
                     return
 
+    def _make(self, connection: Connection) -> None:
+        for statement in self._schema:
+            connection.execute(statement)
+
+    def _transaction(self, work: Callable[[Connection], T]) -> T:
+        """Whole or nothing. After an error of the disk the next one begins with a new connection."""
+        try:
+            connection = self._begin()
+            try:
+                result = work(connection)
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+        except sqlite3.Error:
+            self.reset()
+            raise
+        return result
+
+    def _begin(self) -> Connection:
+        if self._writer is None:
+            self._writer = self._connect()
+        self._writer.execute("BEGIN IMMEDIATE")
+        return self._writer
+
     def write_now(self, work: Callable[[Connection], T]) -> T:
         """The same as `write`, in the calling thread, which is the writer's own. StorageError; nothing is changed then."""
         with mapped(f"cannot write {self.file}", self.file.parent):
-            try:
-                with self._writer.begin() as connection:
-                    return work(connection)
-            except (SQLAlchemyError, sqlite3.Error):
-                self._writer.dispose()  # after an error of the disk the next write begins with a new connection
-                raise
+            return self._transaction(work)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run in one transaction, committed (and with FULL on the disk) before return. StorageError; nothing is changed then.
@@ -132,9 +151,9 @@ class Database:
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self.write_now, work)
 
-    async def execute(self, statement: UpdateBase) -> int:
+    async def execute(self, statement: str, values: Sequence[Any] = ()) -> int:
         """One statement in a transaction of its own, as `write`; how many rows it changed."""
-        return await self.write(lambda connection: connection.execute(statement).rowcount)
+        return await self.write(lambda connection: connection.execute(statement, values).rowcount)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run a function that only reads. StorageError."""
@@ -142,12 +161,29 @@ class Database:
             return await asyncio.get_running_loop().run_in_executor(self._readers, self._read_now, work)
 
     def _read_now(self, work: Callable[[Connection], T]) -> T:
-        with self._reader.connect() as connection:
-            return work(connection)
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            result = work(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return result
 
     def reset(self) -> None:
         """Forget the writer's connection: the file may have been replaced. Called in the writer's thread."""
-        self._writer.dispose()
+        connection, self._writer = self._writer, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _reset_readers(self) -> None:
+        while self._idle:
+            with suppress(sqlite3.Error):
+                self._idle.pop().close()
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run a function in the writer's thread, between its transactions."""
@@ -156,8 +192,8 @@ class Database:
     async def close(self) -> None:
         """Wait for the writer and close every connection."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._writer.dispose)
-        await loop.run_in_executor(self._readers, self._reader.dispose)
+        await loop.run_in_executor(self._thread, self.reset)
+        await loop.run_in_executor(self._readers, self._reset_readers)
         self._thread.shutdown(wait=False)
         self._readers.shutdown(wait=False)
 

@@ -11,34 +11,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import Column, Connection, Float, Index, LargeBinary, MetaData, String, Table, delete, select, update
-from sqlalchemy.dialects.sqlite import Insert, insert
-
 from gateway import bucket
-from gateway.sqlite import Database, storable
+from gateway.sqlite import Connection, Database, scalar, storable
 
 MAX_KEY = 512
 """Characters."""
 MAX_VALUE = 1_000_000
 """Octets."""
 
-_metadata = MetaData()
-_items = Table(
-    "items",
-    _metadata,
-    Column("key", String, primary_key=True),
-    Column("value", LargeBinary, nullable=False),
-    Column("expires", Float, nullable=False),
-    Index("items_expires", "expires"),
-    sqlite_with_rowid=False,
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS items (
+        key VARCHAR NOT NULL,
+        value BLOB NOT NULL,
+        expires FLOAT NOT NULL,
+        PRIMARY KEY (key)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS items_expires ON items (expires)",
 )
+_FIND = "SELECT value FROM items WHERE key = ? AND expires > ?"
+_SET = """INSERT INTO items (key, value, expires) VALUES (?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires"""
+_SET_WHERE_EXPIRED = f"{_SET} WHERE items.expires <= ?"
 
 
 class SqliteStore:
     """Implements `gateway.context.Store`. Every method may raise StorageError; ValueError for a key or value past its bound."""
 
     def __init__(self, file: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._database = Database(file, _metadata, synchronous="NORMAL")
+        self._database = Database(file, _SCHEMA, synchronous="NORMAL")
         self._clock = clock
 
     @classmethod
@@ -54,35 +54,33 @@ class SqliteStore:
 
     async def get(self, key: str) -> bytes | None:
         """Value, or None when absent or expired."""
-        statement = select(_items.c.value).where(_items.c.key == _checked(key), _items.c.expires > self._clock())
-        found: bytes | None = await self._database.read(lambda connection: connection.execute(statement).scalar())
+        values = (_checked(key), self._clock())
+        found: bytes | None = await self._database.read(lambda connection: scalar(connection, _FIND, values))
         return found
 
     async def put(self, key: str, value: bytes, *, ttl: float) -> None:
         """Set for `ttl` seconds."""
-        statement = _set(_checked(key), _bounded(value), self._clock() + ttl)
-        await self._database.execute(statement)
+        await self._database.execute(_SET, (_checked(key), _bounded(value), self._clock() + ttl))
 
     async def put_if_absent(self, key: str, value: bytes, *, ttl: float) -> bool:
         """Set unless there; True when this call set it."""
         now = self._clock()
-        statement = _set(_checked(key), _bounded(value), now + ttl, only_if_expired_at=now)
-        return await self._database.execute(statement) == 1
+        values = (_checked(key), _bounded(value), now + ttl, now)
+        return await self._database.execute(_SET_WHERE_EXPIRED, values) == 1
 
     async def incr(self, key: str, amount: int = 1, *, ttl: float) -> int:
         """Add to a counter; the new value. The first one sets the time to live. What is no number counts as 0."""
         now = self._clock()
         key = _checked(key)
-        found = select(_items.c.value).where(_items.c.key == key, _items.c.expires > now)
 
         def work(connection: Connection) -> int:
-            value = connection.execute(found).scalar()
+            value = scalar(connection, _FIND, (key, now))
             total = amount + _number(value)
             octets = b"%d" % total
             if value is None:
-                connection.execute(_set(key, octets, now + ttl))
+                connection.execute(_SET, (key, octets, now + ttl))
             else:
-                connection.execute(update(_items).where(_items.c.key == key).values(value=octets))
+                connection.execute("UPDATE items SET value = ? WHERE key = ?", (octets, key))
             return total
 
         return await self._database.write(work)
@@ -94,29 +92,21 @@ class SqliteStore:
 
         def work(connection: Connection) -> float:
             now = self._clock()  # with the lock held: the times of several workers do not cross
-            found = connection.execute(select(_items.c.value).where(_items.c.key == key, _items.c.expires > now)).scalar()
+            found = scalar(connection, _FIND, (key, now))
             left, value, ttl = bucket.taken(found, now=now, amount=amount, rate=rate, burst=burst)
             if left >= 0:
-                connection.execute(_set(key, value, now + ttl))
+                connection.execute(_SET, (key, value, now + ttl))
             return left
 
         return await self._database.write(work)
 
     async def delete(self, key: str) -> None:
         """Forget."""
-        statement = delete(_items).where(_items.c.key == _checked(key))
-        await self._database.execute(statement)
+        await self._database.execute("DELETE FROM items WHERE key = ?", (_checked(key),))
 
     async def sweep(self) -> int:
         """Remove what has expired; how many there were. Call now and then: reading needs it not."""
-        old = delete(_items).where(_items.c.expires <= self._clock())
-        return await self._database.execute(old)
-
-
-def _set(key: str, value: bytes, expires: float, *, only_if_expired_at: float | None = None) -> Insert:
-    statement = insert(_items).values(key=key, value=value, expires=expires)
-    where = None if only_if_expired_at is None else _items.c.expires <= only_if_expired_at
-    return statement.on_conflict_do_update(index_elements=["key"], set_={"value": value, "expires": expires}, where=where)
+        return await self._database.execute("DELETE FROM items WHERE expires <= ?", (self._clock(),))
 
 
 def _number(value: bytes | None) -> int:

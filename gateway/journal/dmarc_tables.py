@@ -11,12 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import Column, Connection, Float, Index, Integer, LargeBinary, String, Table, Text, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
-
 from gateway.config.models import DmarcReportsConfig
 from gateway.journal.dmarc_rows import ReportRow, rows_of
-from gateway.journal.records import metadata
+from gateway.journal.records import RECORDS
+from gateway.sqlite import Connection, scalar
 from gateway.trace import Record
 
 CLEANED = 5_000
@@ -24,44 +22,44 @@ CLEANED = 5_000
 _COUNT = "UPDATE dmarc_rows SET count = count + ? WHERE day = ? AND policy_domain = ? AND key = ?"
 _INSERT = "INSERT INTO dmarc_rows (day, policy_domain, key, row, count) VALUES (?, ?, ?, ?, ?)"
 
-days = Table(
-    "dmarc_days",
-    metadata,
-    Column("day", String, primary_key=True),
-    Column("domains", Integer, nullable=False),
-    Column("rows", Integer, nullable=False),
-    Column("left_out", Integer, nullable=False),  # messages of domains that are not among `domains`
+SCHEMA = (
+    *RECORDS,
+    """CREATE TABLE IF NOT EXISTS dmarc_days (
+        day VARCHAR NOT NULL,
+        domains INTEGER NOT NULL,
+        rows INTEGER NOT NULL,
+        left_out INTEGER NOT NULL, -- messages of domains that are not among `domains`
+        PRIMARY KEY (day)
+    )""",
+    """CREATE TABLE IF NOT EXISTS dmarc_policies (
+        day VARCHAR NOT NULL,
+        policy_domain VARCHAR NOT NULL,
+        policy TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        left_out INTEGER NOT NULL, -- messages that are in none of `rows`
+        PRIMARY KEY (day, policy_domain)
+    )""",
+    """CREATE TABLE IF NOT EXISTS dmarc_rows (
+        number INTEGER NOT NULL,
+        day VARCHAR NOT NULL,
+        policy_domain VARCHAR NOT NULL,
+        key BLOB NOT NULL,
+        row TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (number)
+    )""",
+    "CREATE UNIQUE INDEX IF NOT EXISTS dmarc_rows_key ON dmarc_rows (day, policy_domain, key)",
+    """CREATE TABLE IF NOT EXISTS dmarc_destinations (
+        day VARCHAR NOT NULL,
+        policy_domain VARCHAR NOT NULL,
+        destination VARCHAR NOT NULL,
+        state VARCHAR NOT NULL,
+        time FLOAT NOT NULL,
+        reply TEXT NOT NULL,
+        PRIMARY KEY (day, policy_domain, destination)
+    )""",
 )
-policies = Table(
-    "dmarc_policies",
-    metadata,
-    Column("day", String, primary_key=True),
-    Column("policy_domain", String, primary_key=True),
-    Column("policy", Text, nullable=False),
-    Column("rows", Integer, nullable=False),
-    Column("left_out", Integer, nullable=False),  # messages that are in none of `rows`
-)
-rows = Table(
-    "dmarc_rows",
-    metadata,
-    Column("number", Integer, primary_key=True),
-    Column("day", String, nullable=False),
-    Column("policy_domain", String, nullable=False),
-    Column("key", LargeBinary, nullable=False),
-    Column("row", Text, nullable=False),
-    Column("count", Integer, nullable=False),
-    Index("dmarc_rows_key", "day", "policy_domain", "key", unique=True),
-)
-destinations = Table(
-    "dmarc_destinations",
-    metadata,
-    Column("day", String, primary_key=True),
-    Column("policy_domain", String, primary_key=True),
-    Column("destination", String, primary_key=True),
-    Column("state", String, nullable=False),
-    Column("time", Float, nullable=False),
-    Column("reply", Text, nullable=False),
-)
+"""All tables of the journal's file."""
 
 
 @dataclass(slots=True)
@@ -105,50 +103,50 @@ class Collector:
                 left_out += self._count(connection, day, domain, {row: tally.counts[row] for row in found})
             else:
                 messages = sum(tally.counts[row] for row in found)
-                connection.execute(update(days).where(days.c.day == day).values(left_out=days.c.left_out + messages))
+                connection.execute("UPDATE dmarc_days SET left_out = left_out + ? WHERE day = ?", (messages, day))
                 left_out += messages
         return left_out
 
     def _has_policy(self, connection: Connection, day: str, domain: str, policy: str) -> bool:
         """The domain is in this day's table; a new one is put there while there is room."""
-        where = (policies.c.day == day, policies.c.policy_domain == domain)
-        if connection.execute(update(policies).where(*where).values(policy=policy)).rowcount:
+        again = "UPDATE dmarc_policies SET policy = ? WHERE day = ? AND policy_domain = ?"
+        if connection.execute(again, (policy, day, domain)).rowcount:
             return True
-        connection.execute(insert(days).values(day=day, domains=0, rows=0, left_out=0).on_conflict_do_nothing())
-        room = (days.c.day == day, days.c.domains < self._settings.max_domains)
-        if not connection.execute(update(days).where(*room).values(domains=days.c.domains + 1)).rowcount:
+        connection.execute("INSERT OR IGNORE INTO dmarc_days (day, domains, rows, left_out) VALUES (?, 0, 0, 0)", (day,))
+        take = "UPDATE dmarc_days SET domains = domains + 1 WHERE day = ? AND domains < ?"
+        if not connection.execute(take, (day, self._settings.max_domains)).rowcount:
             return False
-        connection.execute(insert(policies).values(day=day, policy_domain=domain, policy=policy, rows=0, left_out=0))
+        new = "INSERT INTO dmarc_policies (day, policy_domain, policy, rows, left_out) VALUES (?, ?, ?, 0, 0)"
+        connection.execute(new, (day, domain, policy))
         return True
 
     def _count(self, connection: Connection, day: str, domain: str, counts: Mapping[ReportRow, int]) -> int:
         """Rows of one domain; new ones while domain and day have room for them. How many messages found none."""
-        where = (policies.c.day == day, policies.c.policy_domain == domain)
-        of_domain = connection.execute(select(policies.c.rows).where(*where)).scalar_one()
-        of_day = connection.execute(select(days.c.rows).where(days.c.day == day)).scalar_one()
+        of_domain = scalar(connection, "SELECT rows FROM dmarc_policies WHERE day = ? AND policy_domain = ?", (day, domain))
+        of_day = scalar(connection, "SELECT rows FROM dmarc_days WHERE day = ?", (day,))
         room = min(self._settings.max_rows - of_domain, self._settings.max_rows_a_day - of_day)
         new = left_out = 0
         for row, count in counts.items():
             key = row.key
-            if connection.exec_driver_sql(_COUNT, (count, day, domain, key)).rowcount:
+            if connection.execute(_COUNT, (count, day, domain, key)).rowcount:
                 continue
             if new < room:
-                connection.exec_driver_sql(_INSERT, (day, domain, key, row.row, count))
+                connection.execute(_INSERT, (day, domain, key, row.row, count))
                 new += 1
             else:
                 left_out += count
         if new or left_out:
-            more = {"rows": policies.c.rows + new, "left_out": policies.c.left_out + left_out}
-            connection.execute(update(policies).where(*where).values(more))
-            connection.execute(update(days).where(days.c.day == day).values(rows=days.c.rows + new))
+            more = "UPDATE dmarc_policies SET rows = rows + ?, left_out = left_out + ? WHERE day = ? AND policy_domain = ?"
+            connection.execute(more, (new, left_out, day, domain))
+            connection.execute("UPDATE dmarc_days SET rows = rows + ? WHERE day = ?", (new, day))
         return left_out
 
     def clean(self, connection: Connection, now: float) -> bool:
         """The retention, a part at a time; False while there is more."""
         oldest = datetime.fromtimestamp(now - self._settings.retention, UTC).strftime("%Y-%m-%d")
-        old = select(rows.c.number).where(rows.c.day < oldest).limit(CLEANED)
-        if connection.execute(delete(rows).where(rows.c.number.in_(old))).rowcount >= CLEANED:
+        old = "DELETE FROM dmarc_rows WHERE number IN (SELECT number FROM dmarc_rows WHERE day < ? LIMIT ?)"
+        if connection.execute(old, (oldest, CLEANED)).rowcount >= CLEANED:
             return False
-        for table in (policies, destinations, days):
-            connection.execute(delete(table).where(table.c.day < oldest))
+        for table in ("dmarc_policies", "dmarc_destinations", "dmarc_days"):
+            connection.execute(f"DELETE FROM {table} WHERE day < ?", (oldest,))  # noqa: S608 - names of ours
         return True

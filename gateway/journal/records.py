@@ -9,26 +9,24 @@ from json.encoder import encode_basestring_ascii as quoted
 from operator import itemgetter
 from typing import Any, cast
 
-from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
-
 from gateway.sqlite import storable
 from gateway.trace import RecipientRecord, Record
 
-metadata = MetaData()
-
-records = Table(
-    "records",
-    metadata,
-    Column("number", Integer, primary_key=True),
-    Column("id", String, nullable=False, unique=True),
-    Column("time", Float, nullable=False),
-    Column("reverse_path", Text, nullable=False),
-    Column("recipients", Text, nullable=False),  # one a line
-    Column("client", Text, nullable=False),
-    Column("verdict", String, nullable=False),
-    Column("message_id", Text, nullable=False),
-    Column("record", LargeBinary, nullable=False),
-    Index("records_time", "time"),
+RECORDS = (
+    """CREATE TABLE IF NOT EXISTS records (
+        number INTEGER NOT NULL,
+        id VARCHAR NOT NULL,
+        time FLOAT NOT NULL,
+        reverse_path TEXT NOT NULL,
+        recipients TEXT NOT NULL, -- one a line
+        client TEXT NOT NULL,
+        verdict VARCHAR NOT NULL,
+        message_id TEXT NOT NULL,
+        record BLOB NOT NULL,
+        PRIMARY KEY (number),
+        UNIQUE (id)
+    )""",
+    "CREATE INDEX IF NOT EXISTS records_time ON records (time)",
 )
 
 ROWS = 100

@@ -10,7 +10,7 @@ import asyncio
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Self
 
 import structlog
-from sqlalchemy import Connection, delete, select
 
 from gateway.config.models import DmarcReportsConfig
 from gateway.errors import StorageError
-from gateway.journal.dmarc_tables import Collector
-from gateway.journal.records import ROWS, Row, insert_of, metadata, packed, plain_row_of, record_of, records, row_of
+from gateway.journal.dmarc_tables import SCHEMA, Collector
+from gateway.journal.records import ROWS, Row, insert_of, packed, plain_row_of, record_of, row_of
 from gateway.metrics import DMARC_LEFT_OUT, JOURNAL_DROPPED
-from gateway.sqlite import Database
+from gateway.sqlite import Connection, Database, scalar
 from gateway.trace import Record
 
 BATCH = 500
@@ -67,8 +66,8 @@ class Journal:
         self._queue: deque[Queued] = deque()
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._batches = Database(file, metadata, synchronous="NORMAL")
-        self._discards = Database(file, metadata, synchronous="FULL")
+        self._batches = Database(file, SCHEMA, synchronous="NORMAL")
+        self._discards = Database(file, SCHEMA, synchronous="FULL")
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._inode = 0
@@ -220,8 +219,8 @@ class Journal:
         now = self.clock()
         if now - self._cleaned < CLEANING:
             return
-        old = select(records.c.number).where(records.c.time < now - self.retention).limit(10 * BATCH)
-        found = self._batches.write_now(lambda c: c.execute(delete(records).where(records.c.number.in_(old))).rowcount)
+        old = "DELETE FROM records WHERE number IN (SELECT number FROM records WHERE time < ? LIMIT ?)"
+        found = self._batches.write_now(lambda c: c.execute(old, (now - self.retention, 10 * BATCH)).rowcount)
         collector = self._reports
         is_done = collector is None or self._batches.write_now(lambda c: collector.clean(c, now))
         if found < 10 * BATCH and is_done:
@@ -246,17 +245,19 @@ class Journal:
 
     async def get(self, id_: str) -> Record | None:
         """The record of a transaction, None when there is none. StorageError."""
-        statement = select(records.c.record).where(records.c.id == id_)
-        found = await self._discards.read(lambda connection: connection.execute(statement).scalar())
+        statement = "SELECT record FROM records WHERE id = ?"
+        found = await self._discards.read(lambda connection: scalar(connection, statement, (id_,)))
         return None if found is None else _decoded(found)
 
     async def later(self, id_: str) -> list[Record]:
         """What became of its held copies: records `ID.COPY`, oldest first, at most MAX_FOUND. StorageError."""
-        statement = (
-            select(records.c.record).where(records.c.id.between(f"{id_}.", f"{id_}/")).order_by(records.c.time).limit(MAX_FOUND)
-        )
-        found = await self._discards.read(lambda connection: list(connection.scalars(statement)))
-        return [_decoded(octets) for octets in found]
+        return await self._found("id BETWEEN ? AND ? ORDER BY time LIMIT ?", (f"{id_}.", f"{id_}/", MAX_FOUND))
+
+    async def _found(self, rest: str, values: Sequence[object]) -> list[Record]:
+        """The records that the rest of a statement is about."""
+        statement = f"SELECT record FROM records WHERE {rest}"  # noqa: S608 - what is searched for is among the values
+        found = await self._discards.read(lambda connection: connection.execute(statement, values).fetchall())
+        return [_decoded(octets) for (octets,) in found]
 
     async def search(
         self,
@@ -269,26 +270,26 @@ class Journal:
         limit: int = 100,
     ) -> list[Record]:
         """Newest first, at most MAX_FOUND. `from_` and `to` are parts of paths, `client` the beginning of an address. StorageError."""
-        statement = select(records.c.record).order_by(records.c.time.desc()).limit(max(0, min(limit, MAX_FOUND)))
+        conditions: dict[str, object] = {}
         if since:
-            statement = statement.where(records.c.time >= since)
+            conditions["time >= ?"] = since
         if verdict:
-            statement = statement.where(records.c.verdict == verdict)
+            conditions["verdict = ?"] = verdict
         if from_:
-            statement = statement.where(records.c.reverse_path.contains(from_.lower(), autoescape=True))
+            conditions["instr(reverse_path, ?)"] = from_.lower()
         if to:
-            statement = statement.where(records.c.recipients.contains(to.lower(), autoescape=True))
+            conditions["instr(recipients, ?)"] = to.lower()
         if client:
-            statement = statement.where(records.c.client.startswith(client.lower(), autoescape=True))
-        found = await self._discards.read(lambda connection: list(connection.scalars(statement)))
-        return [_decoded(octets) for octets in found]
+            conditions["instr(client, ?) = 1"] = client.lower()
+        newest = f"{' AND '.join(conditions) or 'TRUE'} ORDER BY time DESC LIMIT ?"
+        return await self._found(newest, (*conditions.values(), max(0, min(limit, MAX_FOUND))))
 
 
 def _insert(connection: Connection, rows: list[Row]) -> None:
     """A statement for many rows: SQLite lets go of Python's lock once for each statement, and the loop takes it meanwhile."""
     for at in range(0, len(rows), ROWS):
         some = rows[at : at + ROWS]
-        connection.exec_driver_sql(insert_of(len(some)), tuple(chain.from_iterable(some)))
+        connection.execute(insert_of(len(some)), tuple(chain.from_iterable(some)))
 
 
 def _decoded(octets: bytes) -> Record:

@@ -11,26 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    bindparam,
-    delete,
-    func,
-    select,
-    update,
-)
-from sqlalchemy.dialects.sqlite import insert
-
 from gateway.learning.classifier import Known
 from gateway.learning.tokens import Lesson
-from gateway.sqlite import Database
+from gateway.sqlite import Connection, Database, marks, scalar
 
 Kind = Literal["ham", "spam"]
 
@@ -47,26 +30,32 @@ _EVERY = 64
 _DAY = 86_400
 _AT_ONCE = 500
 
-_metadata = MetaData()
-_tokens = Table(
-    "tokens",
-    _metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("ham", Float, nullable=False),
-    Column("spam", Float, nullable=False),
-    Column("day", Integer, nullable=False),
-    Index("tokens_day", "day"),
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS tokens (
+        id INTEGER NOT NULL,
+        ham FLOAT NOT NULL,
+        spam FLOAT NOT NULL,
+        day INTEGER NOT NULL,
+        PRIMARY KEY (id)
+    )""",
+    "CREATE INDEX IF NOT EXISTS tokens_day ON tokens (day)",
+    """CREATE TABLE IF NOT EXISTS lessons (
+        digest VARCHAR NOT NULL,
+        kind VARCHAR NOT NULL,
+        time FLOAT NOT NULL,
+        PRIMARY KEY (digest)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS lessons_time ON lessons (time)",
+    "CREATE TABLE IF NOT EXISTS sums (kind VARCHAR NOT NULL, messages FLOAT NOT NULL, PRIMARY KEY (kind))",
 )
-_lessons = Table(
-    "lessons",
-    _metadata,
-    Column("digest", String, primary_key=True),
-    Column("kind", String, nullable=False),
-    Column("time", Float, nullable=False),
-    Index("lessons_time", "time"),
-    sqlite_with_rowid=False,
-)
-_sums = Table("sums", _metadata, Column("kind", String, primary_key=True), Column("messages", Float, nullable=False))
+_LEARN = """INSERT INTO lessons (digest, kind, time) VALUES (?, ?, ?)
+    ON CONFLICT (digest) DO UPDATE SET kind = excluded.kind, time = excluded.time"""
+_COUNT = """INSERT INTO tokens (id, ham, spam, day) VALUES (:token, max(:ham, 0.0), max(:spam, 0.0), :day)
+    ON CONFLICT (id) DO UPDATE SET ham = max(ham + :ham, 0.0), spam = max(spam + :spam, 0.0), day = :day"""
+_COUNT_MESSAGE = """INSERT INTO sums (kind, messages) VALUES (:kind, max(:weight, 0.0))
+    ON CONFLICT (kind) DO UPDATE SET messages = max(messages + :weight, 0.0)"""
+_FORGET_RARE = """DELETE FROM tokens WHERE id IN (SELECT id FROM tokens ORDER BY ham + spam > 1.0, day, id LIMIT ?)"""
+_FORGET_LESSONS = "DELETE FROM lessons WHERE digest IN (SELECT digest FROM lessons ORDER BY time LIMIT ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +74,7 @@ class Memory:
     def __init__(
         self, file: Path, *, clock: Callable[[], float] = time.time, max_tokens: int = MAX_TOKENS, horizon: int = HORIZON
     ) -> None:
-        self._database = Database(file, _metadata, synchronous="NORMAL")
+        self._database = Database(file, _SCHEMA, synchronous="NORMAL")
         self._clock = clock
         self._max_tokens = max_tokens
         self._horizon = horizon
@@ -110,8 +99,9 @@ class Memory:
         def work(connection: Connection) -> Known:
             found: dict[int, tuple[float, float]] = {}
             for at in range(0, len(wanted), _AT_ONCE):
-                some = select(_tokens.c.id, _tokens.c.ham, _tokens.c.spam).where(_tokens.c.id.in_(wanted[at : at + _AT_ONCE]))
-                found.update((row.id, (row.ham, row.spam)) for row in connection.execute(some))
+                some = wanted[at : at + _AT_ONCE]
+                statement = f"SELECT id, ham, spam FROM tokens WHERE id IN ({marks(len(some))})"  # noqa: S608 - question marks
+                found.update((token, (ham, spam)) for token, ham, spam in connection.execute(statement, some))
             sums = _read_sums(connection)
             return Known(sums.get("ham", 0.0), sums.get("spam", 0.0), found)
 
@@ -122,16 +112,13 @@ class Memory:
         now = self._clock()
 
         def work(connection: Connection) -> Literal["learnt", "known", "changed"]:
-            before = connection.execute(select(_lessons.c.kind).where(_lessons.c.digest == lesson.digest)).scalar()
+            before: str | None = scalar(connection, "SELECT kind FROM lessons WHERE digest = ?", (lesson.digest,))
             if before == kind:
                 return "known"
             if before is not None:
                 _add(connection, lesson, before, -1.0, now)
             _add(connection, lesson, kind, 1.0, now)
-            values = {"digest": lesson.digest, "kind": kind, "time": now}
-            connection.execute(
-                insert(_lessons).values(values).on_conflict_do_update(index_elements=["digest"], set_={"kind": kind, "time": now})
-            )
+            connection.execute(_LEARN, (lesson.digest, kind, now))
             self._keep_bounds(connection, now)
             return "learnt" if before is None else "changed"
 
@@ -142,53 +129,38 @@ class Memory:
 
         def work(connection: Connection) -> Status:
             sums = _read_sums(connection)
-            return Status(sums.get("ham", 0.0), sums.get("spam", 0.0), _count(connection, _tokens), _count(connection, _lessons))
+            return Status(
+                sums.get("ham", 0.0), sums.get("spam", 0.0), _count(connection, "tokens"), _count(connection, "lessons")
+            )
 
         return await self._database.read(work)
 
     def _keep_bounds(self, connection: Connection, now: float) -> None:
         if sum(_read_sums(connection).values()) >= self._horizon:
-            connection.execute(update(_tokens).values(ham=_tokens.c.ham / 2, spam=_tokens.c.spam / 2))
-            connection.execute(update(_sums).values(messages=_sums.c.messages / 2))
-        lessons = _count(connection, _lessons)
+            connection.execute("UPDATE tokens SET ham = ham / 2, spam = spam / 2")
+            connection.execute("UPDATE sums SET messages = messages / 2")
+        lessons = _count(connection, "lessons")
         if lessons % _EVERY:
             return
-        connection.execute(
-            delete(_tokens).where((_tokens.c.day < now // _DAY - FORGET_DAYS) | (_tokens.c.ham + _tokens.c.spam < 0.1))
-        )
-        over = _count(connection, _tokens) - self._max_tokens
+        connection.execute("DELETE FROM tokens WHERE day < ? OR ham + spam < 0.1", (now // _DAY - FORGET_DAYS,))
+        over = _count(connection, "tokens") - self._max_tokens
         if over > 0:  # those seen once, and of them the oldest
-            order = (_tokens.c.ham + _tokens.c.spam > 1.0, _tokens.c.day, _tokens.c.id)
-            rest = select(_tokens.c.id).order_by(*order).limit(over + self._max_tokens // 10)
-            connection.execute(delete(_tokens).where(_tokens.c.id.in_(rest)))
+            connection.execute(_FORGET_RARE, (over + self._max_tokens // 10,))
         if lessons > MAX_LESSONS:
-            oldest = select(_lessons.c.digest).order_by(_lessons.c.time).limit(lessons - MAX_LESSONS)
-            connection.execute(delete(_lessons).where(_lessons.c.digest.in_(oldest)))
+            connection.execute(_FORGET_LESSONS, (lessons - MAX_LESSONS,))
 
 
 def _add(connection: Connection, lesson: Lesson, kind: str, weight: float, now: float) -> None:
     """Count the tokens of a message, and the message; never below nothing."""
     ham, spam = (weight, 0.0) if kind == "ham" else (0.0, weight)
-    statement = insert(_tokens).values(id=bindparam("token"), ham=max(ham, 0.0), spam=max(spam, 0.0), day=int(now // _DAY))
-    statement = statement.on_conflict_do_update(
-        index_elements=["id"],
-        set_={
-            "ham": func.max(_tokens.c.ham + ham, 0.0),
-            "spam": func.max(_tokens.c.spam + spam, 0.0),
-            "day": int(now // _DAY),
-        },
-    )
-    if lesson.words:
-        connection.execute(statement, [{"token": token} for token in lesson.words])
-    sums = insert(_sums).values(kind=kind, messages=max(weight, 0.0))
-    connection.execute(
-        sums.on_conflict_do_update(index_elements=["kind"], set_={"messages": func.max(_sums.c.messages + weight, 0.0)})
-    )
+    day = int(now // _DAY)
+    connection.executemany(_COUNT, [{"token": token, "ham": ham, "spam": spam, "day": day} for token in lesson.words])
+    connection.execute(_COUNT_MESSAGE, {"kind": kind, "weight": weight})
 
 
 def _read_sums(connection: Connection) -> dict[str, float]:
-    return {row.kind: row.messages for row in connection.execute(select(_sums))}
+    return dict(connection.execute("SELECT kind, messages FROM sums").fetchall())
 
 
-def _count(connection: Connection, table: Table) -> int:
-    return int(connection.execute(select(func.count()).select_from(table)).scalar() or 0)
+def _count(connection: Connection, table: Literal["tokens", "lessons"]) -> int:
+    return int(scalar(connection, f"SELECT count(*) FROM {table}"))  # noqa: S608 - one of ours

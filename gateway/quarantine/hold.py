@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, delete, select, update
-
 from gateway.content import Content
 from gateway.errors import StorageError
 from gateway.quarantine.blobs import Blob, Blobs
 from gateway.quarantine.copies import Copy, Entry, State, Ticket
-from gateway.quarantine.rows import Query, end, insert_all, listing
-from gateway.quarantine.tables import blobs, copies, entry_of, metadata, row_of
-from gateway.sqlite import Database, mapped, storable
+from gateway.quarantine.rows import Query, change, end, insert_all, is_there, listing
+from gateway.quarantine.tables import SCHEMA, entry_of, row_of
+from gateway.sqlite import Connection, Database, mapped, marks, storable
 
 MAX_OWNED = 3600.0
 """Seconds for which a lease is renewed at most: no transaction lasts longer (`limits.transaction_time`)."""
@@ -48,7 +46,7 @@ class Quarantine:
         self.retention = retention
         self.lease = lease
         self.clock = clock
-        self.database = Database(directory / "quarantine.sqlite", metadata, synchronous="FULL")
+        self.database = Database(directory / "quarantine.sqlite", SCHEMA, synchronous="FULL")
         self.blobs = Blobs(directory / "blobs")
         self.strays_looked_for = float("-inf")
         """When `collect` last looked through all files."""
@@ -135,9 +133,8 @@ class Quarantine:
         """Give the room back after a failure, once it is certain that no row names the file; else `collect` finds it later."""
         names = [blob.name for blob in written]
         try:
-            found = await self.database.read(
-                lambda connection: set(connection.scalars(select(blobs.c.name).where(blobs.c.name.in_(names))))
-            )
+            statement = f"SELECT name FROM blobs WHERE name IN ({marks(len(names))})"  # noqa: S608 - question marks
+            found = await self.database.read(lambda connection: {row["name"] for row in connection.execute(statement, names)})
             for name in names:
                 if name not in found:
                     await self.in_thread("remove content", self.blobs.remove, name)
@@ -153,8 +150,8 @@ class Quarantine:
 
         def work(connection: Connection) -> None:
             for one in tickets:
-                matches = (copies.c.id == one.id, copies.c.epoch == one.epoch, copies.c.state == State.PENDING)
-                if not connection.execute(update(copies).where(*matches).values(state=State.HELD, updated=now)).rowcount:
+                held = {"state": State.HELD, "updated": now}
+                if not change(connection, held, id=one.id, epoch=one.epoch, state=State.PENDING):
                     raise _NotOurs
 
         try:
@@ -170,8 +167,7 @@ class Quarantine:
         self.forget(ticket)
 
         def work(connection: Connection) -> str | None:
-            matches = (copies.c.id == ticket.id, copies.c.epoch == ticket.epoch, copies.c.state == State.PENDING)
-            if connection.execute(select(copies.c.id).where(*matches)).first() is None:
+            if not is_there(connection, ticket.id, State.PENDING, epoch=ticket.epoch):
                 return None
             return end(connection, ticket.id, State.DROPPED, now=self.clock())
 
@@ -197,8 +193,7 @@ class Quarantine:
 
         def work(connection: Connection) -> None:
             for id_, epoch in owned:
-                mine = (copies.c.id == id_, copies.c.epoch == epoch)
-                connection.execute(update(copies).where(*mine).values(lease=now + self.lease))
+                change(connection, {"lease": now + self.lease}, id=id_, epoch=epoch)
 
         await self.database.write(work)
 
@@ -208,15 +203,16 @@ class Quarantine:
 
         def work(connection: Connection) -> SweepReport:
             # a new epoch: should the owner only have been stopped, its compare-and-set finds nothing
-            new = {"epoch": secrets.token_hex(8), "updated": now}
-            lapsed = copies.c.lease < now
-            orphans = update(copies).where(copies.c.state == State.PENDING, lapsed)
-            broken = update(copies).where(copies.c.state == State.RELEASING, lapsed)
-            expiring = update(copies).where(copies.c.state == State.EXPIRING, lapsed)
+            new = (secrets.token_hex(8), now)
+
+            def lapsed(state: State, changes: str, *values: object) -> int:
+                statement = f"UPDATE copies SET epoch = ?, updated = ?, {changes} WHERE state = ? AND lease < ?"  # noqa: S608 - ours
+                return connection.execute(statement, (*new, *values, state, now)).rowcount
+
             return SweepReport(
-                orphans=connection.execute(orphans.values(state=State.KEPT, confirmed=False, **new)).rowcount,
-                interrupted=connection.execute(broken.values(state=State.HELD, last_reply=INTERRUPTED, **new)).rowcount
-                + connection.execute(expiring.values(state=State.HELD, **new)).rowcount,
+                orphans=lapsed(State.PENDING, "state = ?, confirmed = FALSE", State.KEPT),
+                interrupted=lapsed(State.RELEASING, "state = ?, last_reply = ?", State.HELD, INTERRUPTED)
+                + lapsed(State.EXPIRING, "state = ?", State.HELD),
             )
 
         return await self.database.write(work)
@@ -225,15 +221,14 @@ class Quarantine:
 
     async def search(self, query: Query) -> list[Entry]:
         """What the query asks for, newest first. StorageError."""
-        statement = listing(query)
-        return await self.database.read(lambda connection: [entry_of(row) for row in connection.execute(statement)])
+        statement, values = listing(query)
+        return await self.database.read(lambda connection: [entry_of(row) for row in connection.execute(statement, values)])
 
     async def get(self, id_: str) -> Entry | None:
         """One copy, whatever its state; None when there is none of this id. StorageError."""
-        statement = select(copies).where(copies.c.id == storable(id_))
 
         def work(connection: Connection) -> Entry | None:
-            row = connection.execute(statement).first()
+            row = connection.execute("SELECT * FROM copies WHERE id = ?", (storable(id_),)).fetchone()
             return None if row is None else entry_of(row)
 
         return await self.database.read(work)
@@ -249,8 +244,7 @@ class Quarantine:
         """An operator's decision: held or kept becomes deleted. False when it is neither. StorageError."""
 
         def work(connection: Connection) -> tuple[bool, str | None]:
-            matches = (copies.c.id == id_, copies.c.state.in_([State.HELD, State.KEPT]))
-            if connection.execute(select(copies.c.id).where(*matches)).first() is None:
+            if not is_there(connection, id_, State.HELD, State.KEPT):
                 return False, None
             return True, end(connection, id_, State.DELETED, now=self.clock())
 
@@ -264,7 +258,7 @@ class Quarantine:
             return
         try:
             await self.in_thread("remove content", self.blobs.remove, blob)
-            await self.database.execute(delete(blobs).where(blobs.c.name == blob, blobs.c.tombstone))
+            await self.database.execute("DELETE FROM blobs WHERE name = ? AND tombstone", (blob,))
         except StorageError:
             return
 

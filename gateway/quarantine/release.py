@@ -15,18 +15,16 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from sqlalchemy import Connection, select, update
-
 from gateway.content import Content, Form
 from gateway.errors import LinkError, StorageError
 from gateway.quarantine.copies import Entry, State, Ticket
 from gateway.quarantine.hold import INTERRUPTED, Quarantine
-from gateway.quarantine.rows import end
-from gateway.quarantine.tables import copies
+from gateway.quarantine.rows import change, end
 from gateway.relay.each import PartlyAnsweredError
 from gateway.smtp.received import date
 from gateway.smtp.replies import Reply, reply
 from gateway.splice import apply
+from gateway.sqlite import Connection, scalar
 
 MAX_REPLY = 1_000
 BINARY = frozenset({"BINARYMIME", "CHUNKING"})
@@ -105,10 +103,13 @@ async def release(
     if entry.state is not State.HELD:
         return ReleaseReport(released=False, problem=f"it is {entry.state}, not held")
     ticket = Ticket(id=entry.id, epoch=secrets.token_hex(8))
-    mine = (copies.c.id == entry.id, copies.c.epoch == entry.epoch, copies.c.state == State.HELD)
     now = quarantine.clock()
     values = {"state": State.RELEASING, "epoch": ticket.epoch, "lease": now + quarantine.lease, "updated": now}
-    if not await quarantine.database.execute(update(copies).where(*mine).values(values)):
+
+    def claim(connection: Connection) -> int:
+        return change(connection, values, id=entry.id, epoch=entry.epoch, state=State.HELD)
+
+    if not await quarantine.database.write(claim):
         return ReleaseReport(released=False, problem="it is being released by another process")
     return await _Release(quarantine, entry, ticket, server_name).run(handover)
 
@@ -217,11 +218,10 @@ class _Release:
         """Write down who has it, even if another process has meanwhile swept the row: it is a fact."""
 
         def work(connection: Connection) -> None:
-            row = copies.c.id == self.entry.id
-            found = connection.execute(select(copies.c.released).where(row)).scalar()
+            found = scalar(connection, "SELECT released FROM copies WHERE id = ?", (self.entry.id,))
             if found is not None:
                 released = json.dumps(sorted({*json.loads(found), *taken}))
-                connection.execute(update(copies).where(row).values(released=released))
+                change(connection, {"released": released}, id=self.entry.id)
 
         await self.quarantine.database.write(work)
 
@@ -233,17 +233,17 @@ class _Release:
         last = str(self.attempts[-1].reply) if self.attempts else ""
 
         def work(connection: Connection) -> tuple[bool, str | None]:
-            found = connection.execute(select(copies).where(copies.c.id == entry.id)).first()
+            found = connection.execute("SELECT released, epoch, state FROM copies WHERE id = ?", (entry.id,)).fetchone()
             if found is None:
                 return False, None
-            everybody = len(json.loads(found.released)) == len(entry.recipients)
-            ours = found.epoch == self.ticket.epoch and found.state == State.RELEASING
+            everybody = len(json.loads(found["released"])) == len(entry.recipients)
+            ours = found["epoch"] == self.ticket.epoch and found["state"] == State.RELEASING
             # swept while we were stopped, and nobody has claimed it since: what the next hop took is released all the same
-            if everybody and (ours or found.state == State.HELD):
+            if everybody and (ours or found["state"] == State.HELD):
                 return True, end(connection, entry.id, State.RELEASED, now=now, reply=last[:MAX_REPLY])
             if ours:
                 values = {"state": State.HELD, "epoch": secrets.token_hex(8), "last_reply": said[:MAX_REPLY], "updated": now}
-                connection.execute(update(copies).where(copies.c.id == entry.id).values(values))
+                change(connection, values, id=entry.id)
             return False, None
 
         released, blob = await self.quarantine.database.write(work)

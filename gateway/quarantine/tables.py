@@ -5,50 +5,46 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
-from sqlalchemy.engine import Row
-
 from gateway.quarantine.copies import Copy, Entry, State, edits_from_json, edits_to_json, envelope_from_json, envelope_to_json
-from gateway.sqlite import storable
+from gateway.sqlite import Row, storable
 
-metadata = MetaData()
-
-blobs = Table(
-    "blobs",
-    metadata,
-    Column("name", String, primary_key=True),  # unique to each write: digest and nonce
-    Column("digest", String, nullable=False),
-    Column("size", Integer, nullable=False),
-    Column("references", Integer, nullable=False),
-    Column("tombstone", Boolean, nullable=False, default=False),
-)
-
-copies = Table(
-    "copies",
-    metadata,
-    Column("id", String, primary_key=True),
-    Column("transaction_id", String, nullable=False, index=True),
-    Column("state", String, nullable=False),
-    Column("confirmed", Boolean, nullable=False),
-    Column("epoch", String, nullable=False),
-    Column("lease", Float, nullable=False),
-    Column("created", Float, nullable=False),
-    Column("updated", Float, nullable=False),
-    Column("box", String, nullable=False),
-    Column("plugin", String, nullable=False),
-    Column("reason", String, nullable=False),
-    Column("evidence", Text, nullable=False),
-    Column("edits", Text, nullable=False),
-    Column("envelope", Text, nullable=False),
-    Column("released", Text, nullable=False, default="[]"),
-    Column("facts", Text, nullable=False),
-    Column("search", LargeBinary, nullable=False),  # paths, client, subject in lower case: what `list --search` looks through
-    Column("size", Integer, nullable=False),
-    Column("blob", String, ForeignKey("blobs.name"), nullable=True),  # null: the content is gone
-    Column("digest", String, nullable=False),
-    Column("last_reply", Text, nullable=False, default=""),
-    Index("copies_state_created", "state", "created"),
-    Index("copies_state_lease", "state", "lease"),
+SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS blobs (
+        name VARCHAR NOT NULL, -- unique to each write: digest and nonce
+        digest VARCHAR NOT NULL,
+        size INTEGER NOT NULL,
+        "references" INTEGER NOT NULL,
+        tombstone BOOLEAN NOT NULL,
+        PRIMARY KEY (name)
+    )""",
+    """CREATE TABLE IF NOT EXISTS copies (
+        id VARCHAR NOT NULL,
+        transaction_id VARCHAR NOT NULL,
+        state VARCHAR NOT NULL,
+        confirmed BOOLEAN NOT NULL,
+        epoch VARCHAR NOT NULL,
+        lease FLOAT NOT NULL,
+        created FLOAT NOT NULL,
+        updated FLOAT NOT NULL,
+        box VARCHAR NOT NULL,
+        plugin VARCHAR NOT NULL,
+        reason VARCHAR NOT NULL,
+        evidence TEXT NOT NULL,
+        edits TEXT NOT NULL,
+        envelope TEXT NOT NULL,
+        released TEXT NOT NULL,
+        facts TEXT NOT NULL,
+        search BLOB NOT NULL, -- paths, client, subject in lower case: what `list --search` looks through
+        size INTEGER NOT NULL,
+        blob VARCHAR, -- null: the content is gone
+        digest VARCHAR NOT NULL,
+        last_reply TEXT NOT NULL,
+        PRIMARY KEY (id),
+        FOREIGN KEY(blob) REFERENCES blobs (name)
+    )""",
+    "CREATE INDEX IF NOT EXISTS ix_copies_transaction_id ON copies (transaction_id)",
+    "CREATE INDEX IF NOT EXISTS copies_state_created ON copies (state, created)",
+    "CREATE INDEX IF NOT EXISTS copies_state_lease ON copies (state, lease)",
 )
 
 MAX_EVIDENCE = 4_000
@@ -90,29 +86,29 @@ def row_of(copy: Copy) -> dict[str, Any]:
     }
 
 
-def entry_of(row: Row[Any]) -> Entry:
+def entry_of(row: Row) -> Entry:
     """A row as a value."""
-    reverse_path, parameters, recipients = envelope_from_json(row.envelope)
+    reverse_path, parameters, recipients = envelope_from_json(row["envelope"])
     return Entry(
-        id=row.id,
-        transaction_id=row.transaction_id,
-        state=State(row.state),
-        confirmed=row.confirmed,
-        created=row.created,
-        updated=row.updated,
-        box=row.box,
-        plugin=row.plugin,
-        reason=row.reason,
-        evidence=row.evidence,
-        edits=edits_from_json(row.edits),
+        id=row["id"],
+        transaction_id=row["transaction_id"],
+        state=State(row["state"]),
+        confirmed=bool(row["confirmed"]),
+        created=row["created"],
+        updated=row["updated"],
+        box=row["box"],
+        plugin=row["plugin"],
+        reason=row["reason"],
+        evidence=row["evidence"],
+        edits=edits_from_json(row["edits"]),
         reverse_path=reverse_path,
         parameters=parameters,
         recipients=recipients,
-        released=frozenset(json.loads(row.released)),
-        facts=json.loads(row.facts),
-        size=row.size,
-        blob=row.blob or "",
-        digest=row.digest,
-        epoch=row.epoch,
-        last_reply=row.last_reply,
+        released=frozenset(json.loads(row["released"])),
+        facts=json.loads(row["facts"]),
+        size=row["size"],
+        blob=row["blob"] or "",
+        digest=row["digest"],
+        epoch=row["epoch"],
+        last_reply=row["last_reply"],
     )

@@ -15,8 +15,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event
-
 from gateway import places as places_module
 from gateway.content import Content, Form
 from gateway.errors import StorageError
@@ -76,6 +74,24 @@ class FaultyOs:
         return call
 
 
+class FaultyConnection:
+    """A transaction of the writer."""
+
+    def __init__(self, connection: Any, counter: Counter) -> None:
+        self._connection = connection
+        self._counter = counter
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"execute", "executemany"}:
+            self._counter.hit("database execute")
+        return getattr(self._connection, name)
+
+    def commit(self) -> None:
+        self._counter.hit("database commit")
+        self._connection.commit()
+        self._counter.hit("database after commit")
+
+
 def fail_disk(what: str) -> None:
     if what.startswith("database"):
         raise sqlite3.OperationalError("disk I/O error")
@@ -98,16 +114,9 @@ def inject(quarantine: Quarantine, counter: Counter, patch: Callable[[object, st
         counter.hit("after unlink")
 
     patch(quarantine.blobs, "remove", removing)
-    writer = quarantine.database._writer
-    event.listen(writer, "before_cursor_execute", lambda *_: counter.hit("database execute"))
-    event.listen(writer, "commit", lambda *_: counter.hit("database commit"))
-    commit = writer.dialect.do_commit
-
-    def committing(connection: Any) -> None:
-        commit(connection)
-        counter.hit("database after commit")
-
-    patch(writer.dialect, "do_commit", committing)
+    database = quarantine.database
+    begin = database._begin
+    patch(database, "_begin", lambda: FaultyConnection(begin(), counter))
 
 
 class NextHop:

@@ -14,8 +14,7 @@ import pytest
 from gateway.config.models import DmarcReportsConfig
 from gateway.journal import Journal
 from gateway.journal.dmarc_rows import MAX_SIGNATURES, ReportRow, rows_of
-from gateway.journal.dmarc_tables import Collector
-from gateway.journal.records import metadata
+from gateway.journal.dmarc_tables import SCHEMA, Collector
 from gateway.sqlite import Database
 from gateway.trace import Record
 from tests.dmarc_records import NOON, a_finding, a_recipient, a_record
@@ -221,7 +220,7 @@ async def test_rows_of_a_domain_are_bounded(tmp_path: Path) -> None:
 async def test_addresses_without_number(tmp_path: Path) -> None:
     """What 100,000 addresses leave behind is what the limit says, and nothing grows in memory meanwhile."""
     file = tmp_path / "journal.sqlite"
-    database = Database(file, metadata, synchronous="NORMAL")
+    database = Database(file, SCHEMA, synchronous="NORMAL")
     database.create()
     collector = Collector(DmarcReportsConfig(enabled=True, max_rows=1_000))
     left_out = 0

@@ -13,71 +13,68 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, func, insert, select
-from sqlalchemy.exc import OperationalError
 
 from gateway.errors import StorageError
-from gateway.sqlite import Database, is_full, mapped, storable
+from gateway.sqlite import Connection, Database, is_full, mapped, scalar, storable
 
-metadata = MetaData()
-numbers = Table("numbers", metadata, Column("number", Integer, primary_key=True))
-COUNT = select(func.count()).select_from(numbers)
+SCHEMA = ("CREATE TABLE IF NOT EXISTS numbers (number INTEGER NOT NULL PRIMARY KEY)",)
+INSERT = "INSERT INTO numbers (number) VALUES (?)"
 
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = Database(tmp_path / "d" / "x.sqlite", metadata)
+    opened = Database(tmp_path / "d" / "x.sqlite", SCHEMA)
     await opened.open()
     yield opened
     await opened.close()
 
 
 async def count(database: Database) -> int:
-    found: int = await database.read(lambda connection: connection.execute(COUNT).scalar_one())
+    found: int = await database.read(lambda connection: scalar(connection, "SELECT count(*) FROM numbers"))
     return found
 
 
 async def test_a_write_is_whole_or_nothing(database: Database) -> None:
     def half(connection: Connection) -> None:
-        connection.execute(insert(numbers).values(number=1))
+        connection.execute(INSERT, (1,))
         raise KeyError
 
     with pytest.raises(KeyError):
         await database.write(half)
     assert await count(database) == 0
-    assert await database.execute(insert(numbers).values(number=1)) == 1
+    assert await database.execute(INSERT, (1,)) == 1
     assert await count(database) == 1
 
 
 async def test_the_file_is_in_wal_mode_and_synced(database: Database) -> None:
     def pragma(name: str) -> object:
-        return database.write_now(lambda connection: connection.exec_driver_sql(f"PRAGMA {name}").scalar())
+        return database.write_now(lambda connection: scalar(connection, f"PRAGMA {name}"))
 
     assert await database.in_thread(lambda: pragma("journal_mode")) == "wal"
     assert await database.in_thread(lambda: pragma("synchronous")) == 2  # FULL
 
 
 async def test_errors_are_mapped_and_the_next_write_works(database: Database) -> None:
-    await database.execute(insert(numbers).values(number=1))
+    await database.execute(INSERT, (1,))
     with pytest.raises(StorageError) as caught:
-        await database.execute(insert(numbers).values(number=1))
+        await database.execute(INSERT, (1,))
     assert not caught.value.full
     with pytest.raises(StorageError):
-        await database.read(lambda connection: connection.exec_driver_sql("SELECT * FROM nothing"))
-    assert await database.execute(insert(numbers).values(number=2)) == 1
+        await database.read(lambda connection: connection.execute("SELECT * FROM nothing"))
+    assert await database.execute(INSERT, (2,)) == 1
 
 
 async def test_a_hung_loop_holds_no_lock(database: Database) -> None:
     """Another process writes while this one's loop is blocked in the middle of its writes."""
-    other = Database(database.file, metadata)
+    other = Database(database.file, SCHEMA)
     await other.open()
     done = threading.Event()
 
     def elsewhere() -> None:
-        other.write_now(lambda connection: connection.execute(insert(numbers).values(number=100)))
+        other.write_now(lambda connection: connection.execute(INSERT, (100,)))
         done.set()
 
-    writes = [asyncio.get_running_loop().create_task(database.execute(insert(numbers).values(number=n))) for n in range(5)]
+    writes = [asyncio.get_running_loop().create_task(database.execute(INSERT, (n,))) for n in range(5)]
     await asyncio.sleep(0)
     thread = threading.Thread(target=elsewhere)
     thread.start()
@@ -94,27 +91,23 @@ async def test_a_cancelled_caller_leaves_the_file_usable(database: Database) -> 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await database.execute(insert(numbers).values(number=1)) == 1
-
-
-def _error(kind: type[sqlite3.Error], text: str) -> OperationalError:
-    return OperationalError("INSERT", {}, kind(text))
+    assert await database.execute(INSERT, (1,)) == 1
 
 
 def test_what_a_full_disk_looks_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_full(OSError(errno.ENOSPC, ""), tmp_path)
     assert is_full(OSError(errno.EDQUOT, ""), tmp_path)
     assert not is_full(OSError(errno.EIO, ""), tmp_path)
-    assert is_full(_error(sqlite3.OperationalError, "database or disk is full"), tmp_path)
-    assert not is_full(_error(sqlite3.OperationalError, "disk I/O error"), tmp_path)
-    assert not is_full(_error(sqlite3.OperationalError, "disk I/O error"), tmp_path / "nowhere")
+    assert is_full(sqlite3.OperationalError("database or disk is full"), tmp_path)
+    assert not is_full(sqlite3.OperationalError("disk I/O error"), tmp_path)
+    assert not is_full(sqlite3.OperationalError("disk I/O error"), tmp_path / "nowhere")
 
     class Full:
         f_bavail = 0
 
     monkeypatch.setattr("os.statvfs", lambda _: Full)
-    assert is_full(_error(sqlite3.OperationalError, "disk I/O error"), tmp_path)
-    assert not is_full(_error(sqlite3.IntegrityError, "UNIQUE"), tmp_path)
+    assert is_full(sqlite3.OperationalError("disk I/O error"), tmp_path)
+    assert not is_full(sqlite3.IntegrityError("UNIQUE"), tmp_path)
     with pytest.raises(StorageError, match="No space") as caught, mapped("what", tmp_path):
         raise OSError(errno.ENOSPC, "No space")
     assert caught.value.full
@@ -127,12 +120,10 @@ def test_storable() -> None:
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from sqlalchemy import Column, Integer, MetaData, Table
 from gateway.sqlite import Database
-metadata = MetaData()
-Table("numbers", metadata, Column("number", Integer, primary_key=True))
+SCHEMA = ["CREATE TABLE IF NOT EXISTS numbers (number INTEGER NOT NULL PRIMARY KEY)"]
 async def main():
-    database = Database(Path(sys.argv[1]), metadata)
+    database = Database(Path(sys.argv[1]), SCHEMA)
     print("ready", flush=True)
     sys.stdin.readline()
     await database.open()
