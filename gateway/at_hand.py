@@ -22,6 +22,9 @@ def at_hand(resolver: Resolver) -> AtHand:
 async def answers_to(resolver: Resolver, questions: Sequence[tuple[str, str]]) -> list[DnsAnswer | DnsError]:
     """To each question the answer, or why there is none; those that are not at hand are asked all at once."""
     known = at_hand(resolver)
+    if len(questions) == 1:
+        ((name, kind),) = questions
+        return [known(name, kind) or await _asked(resolver, name, kind)]
     found: list[DnsAnswer | DnsError | None] = [known(name, kind) for name, kind in questions]
     open_ones = [place for place, answer in enumerate(found) if answer is None]
     if len(open_ones) == 1:  # without a task: it is the common case

@@ -14,6 +14,8 @@ _NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 3.6.8: ftext
 _MAX_LINE = 998  # RFC 5322 2.1.1
 _MAX_CHARACTERS = _MAX_LINE // 4
 """So many are no more octets than that, whatever they are."""
+_USUAL_FIELD = re.compile(rf"[^\r\n\0]{{0,{_MAX_CHARACTERS}}}+(?:\r\n[ \t]\S[^\r\n\0]{{0,{_MAX_CHARACTERS - 2}}}+)*+")
+"""Short lines, of which each further one has one space or tab in front: nothing else is to be looked at."""
 _SEALED = ("multipart/signed", "multipart/encrypted")  # RFC 1847 2.1, 2.2
 
 
@@ -25,7 +27,10 @@ def _check_name(name: str) -> None:
 
 def _check_body(name: str, value: str) -> None:
     """A field body: folded lines may be given with CRLF followed by a space or tab, nothing else."""
-    lines = f"{name}: {value}".split("\r\n")
+    field = f"{name}: {value}"
+    if _USUAL_FIELD.fullmatch(field):
+        return
+    lines = field.split("\r\n")
     for number, line in enumerate(lines):
         if "\r" in line or "\n" in line or "\0" in line:
             msg = f"the body of field {name} has a bare CR, LF or NUL"

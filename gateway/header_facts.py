@@ -49,12 +49,17 @@ class HeaderFacts:
 
     def field(self, name: str) -> HeaderField | None:
         """The topmost field of this name, or None."""
-        found = self._by_name.get(name.lower())
-        return found[0] if found else None
+        by_name = self._by_name
+        if name not in by_name:  # in lower case more often than not
+            name = name.lower()
+        return by_name[name][0] if name in by_name else None
 
     def fields_named(self, name: str) -> tuple[HeaderField, ...]:
         """All fields of this name, from the top."""
-        return tuple(self._by_name.get(name.lower(), ()))
+        by_name = self._by_name
+        if name not in by_name:
+            name = name.lower()
+        return tuple(by_name[name]) if name in by_name else ()
 
     def _text_of(self, name: bytes) -> str | None:
         """`unfolded` of the topmost field of this name in lower case: for the two that every message is asked for."""

@@ -105,14 +105,14 @@ class BoundedLabel:
 
     def __init__(self, limit: int = MAX_LABEL_VALUES) -> None:
         self._limit = limit
-        self._seen: set[str] = set()
+        self.seen: set[str] = set()
 
     def __call__(self, value: str) -> str:
         """`value`, or `other` when too many were seen before it."""
-        if value not in self._seen:
-            if len(self._seen) >= self._limit:
+        if value not in self.seen:
+            if len(self.seen) >= self._limit:
                 return OTHER
-            self._seen.add(value)
+            self.seen.add(value)
         return value
 
 
@@ -265,7 +265,7 @@ def _flush_times() -> None:
 
 def observe_plugin(plugin: str, hook: str, seconds: float) -> None:
     """A hook of a plugin took so long. `hook` is a name of a hook specification."""
-    name = _plugin(plugin)
+    name = plugin if plugin in _plugin.seen else _plugin(plugin)
     _plugin_times[name, hook, bisect_left(_SECONDS, seconds)] += 1
     _plugin_time[name, hook] += seconds
 

@@ -27,6 +27,7 @@ _WINDOW = 4 << 20
 """Octets that are searched at once: a search holds all threads."""
 _HEAD = 4_096
 _PIECE = 256 * 1024
+_SAYING = frozenset(["content-type", "content-disposition", "content-transfer-encoding"])
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}")
 
 
@@ -97,13 +98,14 @@ class Part:
         """The multiparts and messages that it lies in, the outermost first."""
         self.depth = depth
         self.fields = fields
-        kind, kind_parameters = parse_parameters(_value(fields, "content-type"))
-        disposition, disposition_parameters = parse_parameters(_value(fields, "content-disposition"))
+        values = _values(fields)
+        kind, kind_parameters = parse_parameters(values.get("content-type", ""))
+        disposition, disposition_parameters = parse_parameters(values.get("content-disposition", ""))
         self.content_type = kind if _TYPE.fullmatch(kind) else "text/plain"  # RFC 2045 5.2
         """As declared, in lower case; `text/plain` where nothing readable is."""
         self.disposition = disposition
         """`attachment`, `inline` or ``."""
-        self.encoding = _value(fields, "content-transfer-encoding").strip().lower()
+        self.encoding = values.get("content-transfer-encoding", "").strip().lower()
         self.charset = next(iter(parameter_values(kind_parameters, "charset")), "")
         self.boundary = _boundary(kind_parameters) if self.content_type.startswith("multipart/") else ""
         """Of a multipart (RFC 2046 5.1.1), else ``."""
@@ -245,12 +247,14 @@ def _delimiters(octets: Octets, start: int) -> Iterator[re.Match[bytes]]:
         at = line + 1
 
 
-def _value(fields: tuple[HeaderField, ...], name: str) -> str:
-    """The unfolded body of the first field of this name, or ``."""
+def _values(fields: tuple[HeaderField, ...]) -> dict[str, str]:
+    """The unfolded bodies of the first of the fields that say what a part is, each."""
+    found: dict[str, str] = {}
     for one in fields:
-        if one.name.lower() == name:
-            return one.unfolded
-    return ""
+        name = one.name.lower()
+        if name in _SAYING and name not in found:
+            found[name] = one.unfolded
+    return found
 
 
 def _boundary(parameters: list[tuple[str, str]]) -> str:

@@ -159,10 +159,9 @@ def _identifiers(results: Sequence[AuthResult]) -> list[Identifier]:
     """What SPF (the MAIL FROM identity only, RFC 9989 4.4.2) and DKIM found."""
     found = []
     for one in results:
-        mail_from, signer = one.property("smtp.mailfrom"), one.property("header.d")
-        if one.method == "spf" and mail_from is not None:
+        if one.method == "spf" and (mail_from := one.property("smtp.mailfrom")) is not None:
             found.append(Identifier(method="spf", domain=a_label(mail_from.rpartition("@")[2]), result=one.result))
-        elif one.method == "dkim" and signer is not None:
+        elif one.method == "dkim" and (signer := one.property("header.d")) is not None:
             selector = one.property("header.s") or ""
             found.append(Identifier(method="dkim", domain=a_label(signer), result=one.result, selector=selector))
     return found[:100]

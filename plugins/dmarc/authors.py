@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway import Message, a_labels
 
@@ -51,8 +52,12 @@ def read_authors(message: Message, limit: int) -> Authors:
 
 def a_label(domain: str) -> str:
     """Lower case, A-labels (RFC 9989 5.3.1, RFC 5891 as UTS 46 has it); `` when it is no domain name."""
-    if len(domain) > _MAX_NAME:
-        return ""
+    return _a_label(domain) if len(domain) <= _MAX_NAME else ""
+
+
+@lru_cache(maxsize=1_000)
+def _a_label(domain: str) -> str:
+    """Remembered: most mail is of few domains."""
     name = (a_labels(domain) or "").removesuffix(".")
     return name if _DOMAIN.fullmatch(name) else ""
 

@@ -141,10 +141,9 @@ def authenticated(results: Sequence[AuthResult]) -> tuple[tuple[str, str, str, s
     """What SPF and DKIM found, for reports, domains as they were written. A signature without a domain cannot be reported."""
     found = []
     for one in results:
-        mail_from, signer = one.property("smtp.mailfrom"), one.property("header.d")
-        if one.method == "spf" and mail_from is not None:
+        if one.method == "spf" and (mail_from := one.property("smtp.mailfrom")) is not None:
             found.append(("spf", mail_from.rpartition("@")[2].lower(), "", one.result))
-        elif one.method == "dkim" and signer:
+        elif one.method == "dkim" and (signer := one.property("header.d")):
             found.append(("dkim", signer.lower(), one.property("header.s") or "", one.result))
     return tuple(found[:MAX_REPORTED])
 
@@ -154,7 +153,8 @@ def _published(record: Record | None) -> tuple[tuple[str, str], ...]:
     if record is None:
         return ()
     tags = {"p": record.p, "sp": record.sp, "np": record.np, "adkim": record.adkim, "aspf": record.aspf, "fo": record.fo}
-    return (*((name, value) for name, value in tags.items() if value), ("t", "y" if record.is_test else "n"))
+    tags["t"] = "y" if record.is_test else "n"
+    return tuple([(name, value) for name, value in tags.items() if value])
 
 
 def severity(weighed: Weighed) -> tuple[int, int]:
