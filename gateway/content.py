@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import Enum
+from threading import Semaphore
 from typing import BinaryIO, TypeAlias
 
 Octets: TypeAlias = bytes | mmap.mmap
 """Both have `find`, `rfind`, `len` and slices that give bytes."""
 
 CHUNK = 256 * 1024
+LARGE = 4 * 1024 * 1024
+"""Octets of a spool file that is closed in a thread: the kernel takes 0.1 ms for each MB to take its pages back."""
+MAX_CLOSING = 16
+"""Such files at once; one more is closed by its caller, so that no disk fills up behind a slow thread."""
 
 
 class Form(Enum):
@@ -77,11 +85,53 @@ class Content:
     def close(self) -> None:
         """Give memory and spool file back. Twice is harmless."""
         octets, self.octets = self.octets, b""
-        if isinstance(octets, mmap.mmap):
-            octets.close()
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            close(file, octets if isinstance(octets, mmap.mmap) else None, size=self.size)
+
+
+def close(file: BinaryIO, pages: mmap.mmap | None = None, *, size: int) -> None:
+    """Close a spool file, and its map. A large one soon, without its caller waiting."""
+    if size > LARGE and _closing.free.acquire(blocking=False):
+        _closing.thread().submit(_closing.close, file, pages)
+    else:
+        _close(file, pages)
+
+
+def _close(file: BinaryIO, pages: mmap.mmap | None) -> None:
+    if pages is not None:
+        pages.close()
+    file.close()
+
+
+class _Closing:
+    """The thread that closes large files; made with the first of them, anew in a process that was forked."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing is under way."""
+        self.free = Semaphore(MAX_CLOSING)
+        self._thread: ThreadPoolExecutor | None = None
+
+    def thread(self) -> ThreadPoolExecutor:
+        """One thread."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        return self._thread
+
+    def close(self, file: BinaryIO, pages: mmap.mmap | None) -> None:
+        """In the thread."""
+        try:
+            with suppress(BufferError):  # somebody looks at it still: the map goes with the last look
+                _close(file, pages)
+        finally:
+            self.free.release()
+
+
+_closing = _Closing()
+os.register_at_fork(after_in_child=_closing.begin)
 
 
 def _forget(octets: mmap.mmap, start: int, end: int) -> None:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from gateway.content import Content, Octets
+from gateway.content import Content, Octets, close
 from gateway.smtp.dotstream import DotStream, normalised
 from gateway.smtp.replies import Reply, reply
 
@@ -156,7 +156,7 @@ class Intake:
         self._chunks = []
         self._arriving = None
         if self._file is not None:
-            self._file.close()
+            close(self._file, size=self.size)
             self._file = None
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import threading
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-from gateway.content import CHUNK, Content
+from gateway.content import CHUNK, LARGE, MAX_CLOSING, Content, close
 
 SIZE = 20_000_000
 
@@ -42,3 +45,63 @@ def test_what_has_gone_on_takes_no_memory(content: Content) -> None:
     assert mapped() - before < SIZE // 4
     assert content.octets[8:16] == b"0000001\n"
     content.close()
+
+
+class SlowFile(BytesIO):
+    """A spool file that takes its time to close."""
+
+    def __init__(self, may_close: threading.Event) -> None:
+        super().__init__()
+        self.may_close = may_close
+        self.closed_by = ""
+        self.is_closed = threading.Event()
+
+    def close(self) -> None:
+        self.may_close.wait(10)
+        self.closed_by = threading.current_thread().name
+        super().close()
+        self.is_closed.set()
+
+
+def test_nobody_waits_while_large_files_are_closed_but_whoever_has_too_many_of_them() -> None:
+    may_close = threading.Event()
+    files = [SlowFile(may_close) for _ in range(MAX_CLOSING)]
+    for file in files:
+        close(file, size=LARGE + 1)
+    assert not any(file.is_closed.is_set() for file in files)
+    may_close.set()
+    assert all(file.is_closed.wait(10) for file in files)
+    assert {file.closed_by.partition("_")[0] for file in files} == {"spool"}
+
+    small = SlowFile(may_close)
+    close(small, size=LARGE)
+    assert small.closed_by == threading.current_thread().name
+
+
+def test_a_large_file_too_many_is_closed_at_once() -> None:
+    may_close = threading.Event()
+    files = [SlowFile(may_close) for _ in range(MAX_CLOSING)]
+    for file in files:
+        close(file, size=LARGE + 1)
+    one_more = SlowFile(threading.Event())
+    one_more.may_close.set()
+    close(one_more, size=LARGE + 1)
+    assert one_more.closed_by == threading.current_thread().name
+    may_close.set()
+    assert all(file.is_closed.wait(10) for file in files)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux lists the files of a process")
+def test_a_large_file_and_its_map_are_gone(content: Content) -> None:
+    file = content.fileno()
+    content.close()
+    content.close()
+    assert content.fileno() is None
+    assert content.octets == b""
+    may_close = threading.Event()
+    may_close.set()
+    last = SlowFile(may_close)
+    close(last, size=LARGE + 1)
+    assert last.is_closed.wait(10)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(file or -1)
