@@ -24,6 +24,7 @@ from gateway.quiet import Begun
 from gateway.runner import Run, Runner
 from gateway.stages import NO_MAIL_ANSWER, NO_RCPT_ANSWER, MailAnswer, RcptAnswer, StageDeferredError
 from gateway.steps import Step
+from gateway.turns import Turns
 from gateway.verdict import AddRecipient, Decision, UseForwardPath, UseReversePath, Would
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Chain:
         self.names: dict[tuple[str, int, int], str] = {}
         """Of the plugins of a stage between two numbers, for the trace."""
         self._checks = Order(self.steps["check"])
+        self._turns = Turns()
 
     async def connect(self, session: Session) -> Decision | None:
         """Reject or Defer before the greeting, or None."""
@@ -176,6 +178,13 @@ class Chain:
 
         `begun`: checks that have been under way while the content came.
         """
+        if not self._turns.has_room():
+            try:
+                await self._turns.room()
+            except BaseException:
+                if begun is not None:
+                    begun.cancel()
+                raise
         before = ACCOUNT.get()
         ACCOUNT.set(judging.account_of(judging.trace_of(transaction.session, transaction)))  # once for all of them
         try:
