@@ -17,7 +17,11 @@ class Client:
     def __init__(self, port: int, *, limit: float = 20, sock: socket.socket | None = None) -> None:
         self.sock: socket.socket = sock or socket.create_connection(("127.0.0.1", port), limit)
         self.stream = self.sock.makefile("rb")
-        self.greeting = self.read()
+        try:
+            self.greeting = self.read()
+        except BaseException:
+            self.close()
+            raise
 
     def read(self) -> bytes:
         """A reply with all its lines; `b""` at the end of the connection."""

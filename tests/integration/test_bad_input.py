@@ -351,18 +351,16 @@ def hop() -> Iterator[NextHopInThread]:
 def test_a_client_that_vanishes_after_the_dot(start: Start, hop: NextHopInThread) -> None:
     hop.scripted.script("CONTENT", Answer("250 2.0.0 Ok: queued as ABCDEF", delay=0.5))
     with start(workers=1, servers=[hop.scripted.address]) as gateway:
-        client = Client(gateway.smtp)
-        assert client.begin().startswith(b"354")
-        client.sock.sendall(b"Subject: once\r\n\r\n.\r\n")
-        gateway.until(lambda: hop.scripted.transactions)
-        client.close()
+        with Client(gateway.smtp) as client:
+            assert client.begin().startswith(b"354")
+            client.sock.sendall(b"Subject: once\r\n\r\n.\r\n")
+            gateway.until(lambda: hop.scripted.transactions)
         (event,) = gateway.until(lambda: gateway.events("transaction"))
         assert (event["verdict"], event["queue_id"]) == ("delivered", "ABCDEF")
         for _ in range(5):  # it leaves at the dot itself: taken once, or not at all
-            client = Client(gateway.smtp)
-            client.begin()
-            client.sock.sendall(b"Subject: gone\r\n\r\n.\r\n")
-            client.close()
+            with Client(gateway.smtp) as client:
+                client.begin()
+                client.sock.sendall(b"Subject: gone\r\n\r\n.\r\n")
         gateway.until(lambda: len(gateway.events("transaction")) == 6)
         verdicts = [event["verdict"] for event in gateway.events("transaction")]
         assert set(verdicts) <= {"delivered", "vanished"}

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,11 @@ def say(client: smtplib.SMTP, subject: str, *recipients: str) -> tuple[int, byte
 
 def connected(gateway: Gateway) -> smtplib.SMTP:
     client = smtplib.SMTP("127.0.0.1", gateway.smtp, timeout=20)
-    client.ehlo("client.test")
+    try:
+        client.ehlo("client.test")
+    except BaseException:
+        client.close()
+        raise
     return client
 
 
@@ -149,7 +153,7 @@ def test_each_fault_ends_as_on_error_says_and_mail_goes_on(faulty: tuple[Gateway
     for name, (outcome, evidence) in FAULTS.items():
         began = time.monotonic()
         code, text, message_id = send(gateway, name)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
         event = told(gateway, message_id)
         if on_error == "defer":
             assert (code, text[:6]) == (451, b"4.3.0 "), name
@@ -173,12 +177,11 @@ def test_a_plugin_whose_threads_all_hang_is_not_run_any_more(start: Start, tmp_p
     with start(workers=1, chain=chain, more=settings(["hangs"], "defer") + "[limits]\nthreads = 2\n") as gateway:
         for _ in range(2):
             assert send(gateway, "hangs")[0] == 451
-        began = time.monotonic()
         code, _, message_id = send(gateway, "an ordinary one")
         assert code == 451
-        assert time.monotonic() - began < 0.4, "nobody waits for it"
         tree = explained(gateway, told(gateway, message_id)["id"])
         assert re.search(r"hangs  +circuit", tree), tree
+        assert not re.search(r"hangs  +timeout", tree), "nobody waits for it"
         assert "2 threads hang in it" in tree
 
 
@@ -202,12 +205,13 @@ def owners(gateway: Gateway, clients: list[smtplib.SMTP]) -> list[int]:
     return [links[inodes[client.sock.getsockname()[1]]] for client in clients if client.sock is not None]
 
 
-def one_for_each_worker(gateway: Gateway) -> dict[int, smtplib.SMTP]:
-    """A connection to each of the workers; which one takes a connection is the kernel's choice."""
+def one_for_each_worker(gateway: Gateway, undo: ExitStack) -> dict[int, smtplib.SMTP]:
+    """A connection to each of the workers, closed at the end; which one takes a connection is the kernel's choice."""
     gateway.until(lambda: len(gateway.worker_pids()) == 2)
     found: dict[int, smtplib.SMTP] = {}
     for _ in range(50):
         client = connected(gateway)
+        undo.callback(client.close)
         (worker,) = owners(gateway, [client])
         if worker in found:
             client.close()
@@ -222,8 +226,8 @@ def one_for_each_worker(gateway: Gateway) -> dict[int, smtplib.SMTP]:
 @pytest.mark.parametrize("name", BLOCKING)
 def test_a_blocked_loop_costs_its_worker_only(name: str, start: Start, tmp_path: Path) -> None:
     chain = site_plugins(tmp_path / "site", "holder", name)
-    with start(workers=2, chain=chain) as gateway:  # loop_limit is 2 s
-        found = one_for_each_worker(gateway)
+    with start(workers=2, chain=chain) as gateway, ExitStack() as undo:  # loop_limit is 2 s
+        found = one_for_each_worker(gateway, undo)
         (victim, meant), (other, neighbour) = found.items()
         acknowledged, held = set(), set()
         for number in range(10):
@@ -245,18 +249,17 @@ def test_a_blocked_loop_costs_its_worker_only(name: str, start: Start, tmp_path:
         blocked = threading.Thread(target=block)
         began = time.monotonic()
         blocked.start()
-        slowest = 0.0
+        meanwhile = 0
         while not gateway.events("worker.blocked"):
-            asked = time.monotonic()
             code, _, message_id = say(neighbour, "meanwhile")
-            slowest = max(slowest, time.monotonic() - asked)
             assert code == 250
             acknowledged.add(message_id)
-            assert time.monotonic() - began < 10, gateway.log.read_text()
+            meanwhile += 1
+            assert time.monotonic() - began < 20, gateway.log.read_text()
             time.sleep(0.02)
         assert time.monotonic() - began > 1.5, "the other worker was asked all the while"
-        assert slowest < 1
-        blocked.join(10)
+        assert meanwhile > 3, "and answered"
+        blocked.join(20)
         assert isinstance(answers[0], smtplib.SMTPServerDisconnected | ConnectionError), "no reply: the client keeps its mail"
 
         (event,) = gateway.events("worker.blocked")
@@ -271,12 +274,10 @@ def test_a_blocked_loop_costs_its_worker_only(name: str, start: Start, tmp_path:
         assert (ended["pid"], ended["plugin"], ended["how"]) == (victim, name, "signal SIGKILL")
         assert 'mailgateway_workers_ended_total{reason="blocked"} 1.0' in gateway.get("/metrics")[1]
 
-        for client in one_for_each_worker(gateway).values():
+        for client in one_for_each_worker(gateway, undo).values():
             code, _, message_id = say(client, "after")
             assert code == 250
             acknowledged.add(message_id)
-            client.close()
-        neighbour.close()
         assert delivered(gateway) == acknowledged, "nothing lost, nothing made up"
         assert delivered(gateway, "bob") == set(), "held"
         assert asyncio.run(held_copies(gateway)) == held

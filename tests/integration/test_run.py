@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -215,9 +216,11 @@ def test_unknown_recipients_and_other_domains_are_refused(start: Start) -> None:
 
 
 def test_a_transaction_under_way_ends_in_the_drain(start: Start) -> None:
-    with start(workers=1) as gateway:
+    with start(workers=1) as gateway, ExitStack() as undo:
         client = smtplib.SMTP("127.0.0.1", gateway.smtp, timeout=10)
+        undo.callback(client.close)
         idle = smtplib.SMTP("127.0.0.1", gateway.smtp, timeout=10)
+        undo.callback(idle.close)
         client.ehlo("client.example")
         client.mail("me@example.org")
         client.rcpt("alice@inbox.test")
@@ -232,7 +235,6 @@ def test_a_transaction_under_way_ends_in_the_drain(start: Start) -> None:
         client.send(b"Subject: late\r\n\r\nBut whole.\r\n.\r\n")
         assert client.getreply()[0] == 250
         assert gateway.process.wait(10) == 0
-        client.close()
         (file,) = (gateway.state / "inbox" / "alice" / "new").iterdir()
         assert file.read_bytes().endswith(b"Subject: late\r\n\r\nBut whole.\r\n")
 

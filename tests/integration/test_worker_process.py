@@ -156,7 +156,7 @@ def test_work_that_does_not_end_is_cancelled_at_the_drain_limit(run: Running, uv
         begin = time.monotonic()
         running.process.terminate()
         assert running.process.wait(10) == 0
-        assert 0.4 < time.monotonic() - begin < 3
+        assert 0.4 < time.monotonic() - begin < 8
         running.event("drain.limit")
 
 

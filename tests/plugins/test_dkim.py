@@ -318,9 +318,9 @@ async def test_other_fields_malformed_do_not_hide_a_signature() -> None:
 )
 async def test_hostile_fields_are_cheap(field: bytes) -> None:
     content = (b"DKIM-Signature: " + field + b"\r\n") * 8 + PLAIN
-    started = time.perf_counter()
+    started = time.process_time()
     found = await verify(content)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
     assert {one.result for one in found} <= {"permerror", "fail"}
 
 
@@ -333,9 +333,9 @@ async def test_hostile_bodies_are_cheap(line: bytes) -> None:
     """2 MB of these cost dkimpy's relaxed canonicalization seconds, for each signature."""
     body = line * (2_000_000 // len(line))
     head = b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.org; s=sel; h=from; bh=AAAA; b=AAAA\r\n"
-    started = time.perf_counter()
+    started = time.process_time()
     found = await verify(head * 8 + HEADER + b"\r\n" + body)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert {one.result for one in found} == {"fail"}
 
 

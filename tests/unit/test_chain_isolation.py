@@ -205,9 +205,8 @@ class AwaitsStubbornTask(Plugin):
 
 async def test_a_hook_that_awaits_a_task_that_ignores_its_cancellation(threads: Threads) -> None:
     plugin = AwaitsStubbornTask()
-    began = time.monotonic()
     assert reason_of(await judge(build_chain([plugin], threads, timeout=LIMIT))) == "plugin-timeout"
-    assert time.monotonic() - began < 0.25
+    assert not plugin.task.done(), "nobody waits for it"
     await asyncio.wait([plugin.task])
 
 

@@ -361,7 +361,7 @@ async def test_without_an_answer_the_time_limit_holds(how: str, backend: str) ->
         began = asyncio.get_running_loop().time()
         with pytest.raises(DnsError, match="no answer"):
             await resolver.query("example.org", "A")
-        assert 0.15 < asyncio.get_running_loop().time() - began < 0.5
+        assert 0.15 < asyncio.get_running_loop().time() - began < 2
         assert len(server.queries) == 2
 
 
