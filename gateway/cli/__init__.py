@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from gateway import light
 
@@ -13,14 +14,33 @@ def main() -> None:
         from gateway.cli.running import go_on
 
         raise SystemExit(go_on(int(light.handed_over)))
-    if sys.argv[1:2] == ["run"]:
-        from gateway.cli.application import new_app
-        from gateway.cli.run import run
+    match sys.argv[1:]:
+        case ["run"]:
+            _run(None)
+        case ["run", "--config" | "-c", config] if config[:1] != "-":
+            _run(config)
+        case ["run", *_]:
+            from gateway.cli.application import new_app
+            from gateway.cli.run import run
 
-        only = new_app()
-        only.command()(run)
-        only()
-    else:
-        from gateway.cli.commands import app
+            only = new_app()
+            only.command()(run)
+            only()
+        case _:
+            from gateway.cli.commands import app
 
-        app()
+            app()
+
+
+def _run(config: str | None) -> NoReturn:
+    """As the command does it, without what reads commands: 1 MB for the worker's life."""
+    from pathlib import Path
+
+    from gateway.cli.running import start
+
+    try:
+        status = start(None if config is None else Path(config))
+    except KeyboardInterrupt:
+        print("Aborted!", file=sys.stderr)
+        status = 1
+    raise SystemExit(status)

@@ -6,6 +6,9 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
 
 from gateway.config.models import Config
 from gateway.server.preload import FOR_PLUGINS, modules, plugin_modules
@@ -61,13 +64,18 @@ def test_no_message_waits_for_the_import_of_what_plugins_ask_for() -> None:
         importlib.import_module(name)  # none of them is misspelt: `preload` would pass over it
 
 
-def test_the_gateway_does_not_carry_the_other_commands() -> None:
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("run --config /nowhere.toml", []), ("run", []), ("run --config=/nowhere.toml", ["gateway.cli.run", "typer"])],
+)
+def test_the_gateway_does_not_carry_the_other_commands(words: str, found: list[str], tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from gateway.cli import main\n"
-        "sys.argv = ['mailgateway', 'run', '--config', '/nowhere.toml']\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "print(*[name for name in ('gateway.cli.run', 'gateway.cli.commands', 'gateway.cli.dkim') if name in sys.modules])"
+        f"sys.argv = ['mailgateway', *{words!r}.split()]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 2\n"
+        "names = ('gateway.cli.run', 'gateway.cli.commands', 'gateway.cli.dkim', 'typer')\n"
+        "print(*[name for name in names if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.split() == ["gateway.cli.run"]
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.split() == found
