@@ -74,12 +74,12 @@ class Step:
         """That was not 2xx."""
         self.answer: Reply | LinkError | None = None
         """What whoever gave the command is told; it does not change any more."""
-        self.on_answer: Callable[[], None] | None = None
-        """Called once, when there is an answer."""
+        self.on_answer: Callable[[bool], None] | None = None
+        """Called once, when there is an answer. True: the link that brought it has nothing more to do, so that whatever follows may be done."""
         self._waiters: list[asyncio.Future[None]] | None = None
 
-    def replied(self, reply: Reply) -> None:
-        """The next hop's reply, which is for the client."""
+    def replied(self, reply: Reply, *, alone: bool = False) -> None:
+        """The next hop's reply, which is for the client. `alone` as for `on_answer`."""
         self.reply = reply
         self.is_refused = not reply.is_positive
         if self.answer is not None:
@@ -87,7 +87,7 @@ class Step:
         if self._waiters is None:
             self.answer = reply
             if self.on_answer is not None:
-                self.on_answer()
+                self.on_answer(alone)
         else:
             self.settle(reply)
 
@@ -97,7 +97,7 @@ class Step:
             return
         self.answer = answer
         if self.on_answer is not None:
-            self.on_answer()
+            self.on_answer(False)
         if self._waiters is not None:
             for waiter in self._waiters:
                 if not waiter.done():

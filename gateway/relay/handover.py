@@ -402,9 +402,9 @@ class Handover:
             and not envelope.mail.is_refused
         ):
             self._outstanding -= 1
-            step.replied(answer)
             if self._settled is not None:
                 self._settle()
+            step.replied(answer, alone=link.answers_alone)
         else:
             self._not_accepted(step, link, answer)
 

@@ -60,7 +60,7 @@ class Link(SMTPProtocol):
     _timer_due: float = math.inf
     """Loop time at which the timer goes off; never, when there is none."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - one for each field
         self, loop: asyncio.AbstractEventLoop, next_hop: str, on_lost: Callable[[Link], None], *, is_lmtp: bool = False
     ) -> None:
         super().__init__(loop)
@@ -90,6 +90,8 @@ class Link(SMTPProtocol):
         """MAIL, RCPT and content refused since the last delivery."""
         self.leaving = False
         """The next hop said 421: no further transaction."""
+        self.answers_alone = False
+        """Whoever is told of a reply now may go on with whatever follows: no other reply came with it."""
         self.is_hung = False
         """It ended because an answer did not come in time."""
         self.has_begun_content = False
@@ -319,17 +321,20 @@ class Link(SMTPProtocol):
         answered = engine.receive(data)
         if answered:
             self._deadline = 0.0  # a reply that comes octet by octet does not move it
-            for (on_answer, _), reply in answered:
-                if reply.code == 421:
-                    self.leaving = True  # RFC 5321 3.8: it closes now
-                on_answer(reply)
+            if engine.expected:
+                self._watch(engine.expected[0][1])
+        if engine.queued and not self._flush_due and engine.broken is None:
+            self._flush()
+        # Last, as whoever is told may go on with whatever follows.
+        self.answers_alone = len(answered) == 1 and engine.broken is None
+        for (on_answer, _), reply in answered:
+            if reply.code == 421:
+                self.leaving = True  # RFC 5321 3.8: it closes now
+            on_answer(reply)
+        self.answers_alone = False
         if engine.broken is not None:
             self.is_lost = True
             self.fail(self._error_of(engine.broken))
-        elif answered and engine.expected and not self._deadline:
-            self._watch(engine.expected[0][1])
-        if engine.queued and not self._flush_due:
-            self._flush()
 
     @override
     def eof_received(self) -> bool:

@@ -147,9 +147,13 @@ class AtOnce(Border):
         self._after(talk, verb, result, after)
         return not (self._closing or talk.ended)
 
-    def _answered(self) -> None:
-        """The next hop has answered; not from within its link, which has more to do with what it read."""
-        if not self._going:
+    def _answered(self, alone: bool) -> None:
+        """The next hop has answered. Replies that came together, and a link that failed, are gone on with in the next turn."""
+        if self._going:
+            return
+        if alone:
+            self._go_on()
+        else:
             self._going = True
             self.loop.call_soon(self._go_on)
 
