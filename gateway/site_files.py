@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 LOOK_AGAIN = 2.0
 """Seconds between two looks at a file's time of change."""
+WITH_FIRST_USE = {"httpx2": ("httpcore2", "httpcore2._backends.anyio", "anyio._backends._asyncio")}
+"""What a library imports only when it is used: the first message that asks would hold the loop for 15 ms and more."""
 MAX_SECRET = 65_536
 """Octets of a file with a secret."""
 
@@ -32,7 +35,7 @@ def library(name: str, *, extra: str, key: tuple[str | int, ...] = ()) -> Any:
         gateway.errors.OptionError: (): found a plugin that needs the library no_such_library, which is not installed; allowed: pip install 'mailgateway[geoip]'
     """
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ImportError as error:
         mistake = OptionMistake(
             key=key,
@@ -40,6 +43,10 @@ def library(name: str, *, extra: str, key: tuple[str | int, ...] = ()) -> Any:
             allowed=f"pip install 'mailgateway[{extra}]'",
         )
         raise OptionError(mistake) from error
+    for other in WITH_FIRST_USE.get(name, ()):
+        with suppress(ImportError):
+            importlib.import_module(other)
+    return module
 
 
 def read_secret(file: str, *, context: Context) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +13,24 @@ import pytest
 from gateway import Context, OptionError, WatchedFile, library, read_secret
 from gateway.site_files import LOOK_AGAIN, MAX_SECRET
 from gateway.testing import FakeContext
+
+
+def test_a_library_has_what_its_first_use_would_import() -> None:
+    code = (
+        "import asyncio, sys\n"
+        "from gateway import library\n"
+        "httpx = library('httpx2', extra='http')\n"
+        "before = set(sys.modules)\n"
+        "async def ask():\n"
+        "    async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(verify=False), trust_env=False) as client:\n"
+        "        await client.get('http://127.0.0.1:9/')\n"
+        "try:\n"
+        "    asyncio.run(ask())\n"
+        "except httpx.ConnectError:\n"
+        "    print(*set(sys.modules) - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "\n", "ConnectError, and nothing was imported"
 
 
 def test_a_missing_library_names_its_extra() -> None:
