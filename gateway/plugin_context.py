@@ -167,6 +167,7 @@ class PluginContexts:
         self.clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool: ProcessPoolExecutor | None = None
+        self._starting: asyncio.Future[ProcessPoolExecutor] | None = None
         self._queued = 0
         self.file_bounds = FileBounds.of(config.limits.model_dump())
         self._openers: Openers | None = None
@@ -181,14 +182,27 @@ class PluginContexts:
             raise PluginError(plugin, f"{MAX_QUEUED} calls wait for the process pool already")
         self._queued += 1
         try:
-            if self._pool is None:
-                self._pool = _new_pool()
-            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+            pool = self._pool or await self._started_pool()
+            return await asyncio.get_running_loop().run_in_executor(pool, call)
         except BrokenExecutor as error:
             self._pool = None
             raise PluginError(plugin, "a process of the pool ended in the middle of a call") from error
         finally:
             self._queued -= 1
+
+    async def _started_pool(self) -> ProcessPoolExecutor:
+        """The pool, started by the first who asks; others wait for the same. In a thread: two processes hold the loop for 40 ms."""
+        starting = self._starting
+        if starting is None:
+            starting = self._starting = asyncio.get_running_loop().run_in_executor(None, _new_pool)
+        try:
+            pool = await asyncio.shield(starting)
+        finally:
+            if starting.done() and self._starting is starting:
+                self._starting = None
+        if self._pool is None:
+            self._pool = pool
+        return pool
 
     async def open_files(self, plugin: str, message: Message) -> Opened:
         """The files of a message. PluginError."""
@@ -220,6 +234,9 @@ class PluginContexts:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_CLOSE_LIMIT)
+        if self._starting is not None:  # whoever asked for it was cancelled, or will find it closed
+            self._starting.add_done_callback(_end_pool)
+            self._starting = None
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
@@ -233,13 +250,20 @@ def _new_pool() -> ProcessPoolExecutor:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    return ProcessPoolExecutor(
+    pool = ProcessPoolExecutor(
         max_workers=2,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin,
         initargs=(loaded_site_files(),),
         max_tasks_per_child=1_000,
     )
+    pool.submit(int)  # starts them
+    return pool
+
+
+def _end_pool(starting: asyncio.Future[ProcessPoolExecutor]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().shutdown(wait=False, cancel_futures=True)
 
 
 def _begin(site_files: dict[str, tuple[str, bytes]]) -> None:

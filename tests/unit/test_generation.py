@@ -6,14 +6,16 @@ import asyncio
 import base64
 import importlib.metadata
 import os
+import queue
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from gateway import ConfigError, Context, Plugin, PluginError, PluginOptions, Verdict, hook, quarantine, reject
+from gateway import ConfigError, Context, Plugin, PluginError, PluginOptions, Verdict, hook, plugin_context, quarantine, reject
 from gateway.config.load import load
 from gateway.discovery import GROUP, SITE
 from gateway.generation import Generation
@@ -458,6 +460,55 @@ async def test_cpu_heavy_work_runs_in_another_process(tmp_path: Path) -> None:
     finally:
         await contexts.close()
     assert threading.active_count() < 50
+
+
+class Pool(ThreadPoolExecutor):
+    """Stands for one of processes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.ended = threading.Event()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.ended.set()
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+async def test_the_pool_is_started_once_beside_the_loop_and_ends_with_the_contexts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started_by: list[str] = []
+    pools: queue.Queue[Pool] = queue.Queue()
+    may_start = threading.Event()
+
+    def start() -> Pool:
+        started_by.append(threading.current_thread().name)
+        pool = Pool(1)
+        pools.put(pool)
+        may_start.wait(10)
+        return pool
+
+    monkeypatch.setattr(plugin_context, "_new_pool", start)
+    contexts = PluginContexts(load(None, environ={}).config, directory=tmp_path)
+    context = contexts("p")
+    asked = asyncio.gather(context.run_in_process(len, b"abc"), context.run_in_process(len, b"ab"))
+    await asyncio.sleep(0.01)  # the loop goes on meanwhile
+    may_start.set()
+    assert tuple(await asked) == (3, 2)
+    assert len(started_by) == 1
+    assert started_by != [threading.current_thread().name]
+    await contexts.close()
+    assert pools.get(timeout=10).ended.is_set()
+
+    may_start.clear()
+    contexts = PluginContexts(load(None, environ={}).config, directory=tmp_path)
+    waiting = asyncio.get_running_loop().create_task(contexts("p").run_in_process(len, b"abc"))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    await contexts.close()
+    may_start.set()
+    pool = await asyncio.to_thread(pools.get, timeout=10)
+    assert await asyncio.to_thread(pool.ended.wait, 10)
 
 
 async def test_a_plugin_that_is_only_loaded_reaches_nothing(tmp_path: Path) -> None:
