@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from gateway.words import decode_words
 
 _PIECE = re.compile(r"\"(?:[^\"\\]|\\.)*+\"?|[()<>,;:]|\\.|[^\"()<>,;:\\]++|\\", re.DOTALL)
+_USUAL = re.compile(r"(?:[^\"()<>,;:\\]++|\"[^\"\\]*+\")*+<([^\s\"()<>,;:\\@]{1,400}+@[^\s\"()<>,;:\\@]{1,400}+)>\s*+")
+"""One address with or without a name, and nothing that could be read in two ways."""
 _SPACE = re.compile(r"\s++")
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _MAX_ADDRESS = 1_000
@@ -41,6 +43,9 @@ class HeaderAddress:
 
 def addresses(body: str, *, limit: int = 100) -> list[str]:
     """Each addr-spec of an unfolded body, comments and display names gone, in order, at most `limit`."""
+    usual = _USUAL.fullmatch(body)
+    if usual is not None and limit > 0:
+        return [usual[1]]
     return [address for address, _ in _read(body, limit)]
 
 

@@ -334,7 +334,9 @@ class Chain:
         begun: Begun | None = None,
     ) -> tuple[Run, Decision | None]:
         """Run a step, or go on with one that was begun; check, trace and count it. A Decision only for a fault that defers."""
-        trace = judging.trace_of(session, transaction)
+        trace = None if transaction is None else transaction.trace
+        if trace is None:
+            trace = judging.trace_of(session, transaction)
         if step.skip and session.client_class.value in step.skip:
             trace.step(stage=step.hook, plugin=step.plugin, outcome="skipped", mode=step.mode, recipient=about)
             return SAID_NOTHING, None

@@ -14,7 +14,7 @@ _NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 3.6.8: ftext
 _MAX_LINE = 998  # RFC 5322 2.1.1
 _MAX_CHARACTERS = _MAX_LINE // 4
 """So many are no more octets than that, whatever they are."""
-_USUAL_FIELD = re.compile(rf"[^\r\n\0]{{0,{_MAX_CHARACTERS}}}+(?:\r\n[ \t]\S[^\r\n\0]{{0,{_MAX_CHARACTERS - 2}}}+)*+")
+_USUAL_FIELD = re.compile(rf"[^\r\n\0]{{0,{_MAX_CHARACTERS}}}+(?:\r\n[ \t][^\s\0][^\r\n\0]{{0,{_MAX_CHARACTERS - 2}}}+)*+")
 """Short lines, of which each further one has one space or tab in front: nothing else is to be looked at."""
 _SEALED = ("multipart/signed", "multipart/encrypted")  # RFC 1847 2.1, 2.2
 

@@ -186,7 +186,7 @@ def record_run(trace: Trace, step: Step, run: Run, about: str) -> str:
         return outcome
     if step.hook == "judge" or (step.hook not in _WITHOUT_VERDICT and any(isinstance(value, _SAYING) for value in run.values)):
         return _record_verdicts(trace, step, run, about)
-    outcome, evidence = _name_values(step, run.values)
+    outcome, evidence = ("finding", "") if step.hook == "check" else _name_values(step, run.values)
     trace.step(
         stage=step.hook,
         plugin=step.plugin,

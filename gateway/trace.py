@@ -176,8 +176,10 @@ def jsonable(value: object) -> dict[str, Any] | None:
         of = type(item)
         if of in _AS_IT_IS or (of is str and len(item) <= MAX_TEXT):
             result[name] = item
+        elif of is not tuple:
+            result[name] = _plain(item)
         else:
-            result[name] = _plain(item) if item or of is not tuple else []
+            result[name] = (_texts(item, 0) or _plain(item)) if item else []
     return result
 
 
@@ -200,6 +202,8 @@ def _is_shown(kind: Any) -> bool:
 
 def _texts(item: tuple[Any, ...], depth: int) -> list[Any] | None:
     """Texts, and pairs of them, are what there is most of; None where there is something else, or too much of it."""
+    if len(item) > MAX_ITEMS:
+        return None
     kinds = set(map(type, item))
     if kinds == _ONLY_TEXTS:
         return list(item) if len("".join(item)) <= MAX_TEXT else None
@@ -213,8 +217,7 @@ def _texts(item: tuple[Any, ...], depth: int) -> list[Any] | None:
 def _plain(item: object, depth: int = 0) -> Any:
     """What JSON can hold, bounded: plugins put what they like into their findings."""
     if type(item) is tuple and depth < MAX_DEPTH and len(item) <= MAX_ITEMS:
-        texts = _texts(item, depth)
-        return [_plain(one, depth + 1) for one in item] if texts is None else texts
+        return _texts(item, depth) or [_plain(one, depth + 1) for one in item]
     kind: Any = type(item)
     if not _is_shown(kind):
         if isinstance(item, str):

@@ -9,7 +9,12 @@ from functools import lru_cache
 WHITE = b" \t\r\n"
 """What folding white space is made of (RFC 6376 2.8)."""
 _TAG_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]*")
-_SPEC = re.compile(rb"(?:\A|;)[ \t\r\n]*+([A-Za-z][A-Za-z0-9_]*+)[ \t\r\n]*+=([^;]*+)")
+_SPEC = re.compile(
+    rb"(?:\A|;)[ \t\r\n]*+([A-Za-z][A-Za-z0-9_]*+)[ \t\r\n]*+="
+    rb"[ \t\r\n]*+((?:[^; \t\r\n]++(?:[ \t\r\n]++(?![; \t\r\n]|\Z))?+)*+)"
+)
+"""A tag and its value, without the white space around either."""
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]*+={0,2}")
 _NO_VALUE = bytes([*range(9), 11, 12, *range(14, 32), 127])
 """Control characters: no VALCHAR. Octets above 127 are UTF-8 of RFC 6532, which header fields may have."""
 
@@ -22,8 +27,7 @@ def parse_tags(octets: bytes) -> dict[bytes, bytes]:
     """Names and values, white space around both removed. Raises TagListError: one fault spoils the whole list (RFC 6376 3.2)."""
     if octets.translate(None, _NO_VALUE) != octets:
         raise TagListError("control characters in it")
-    found = _SPEC.findall(octets)
-    tags = {name: value.strip(WHITE) for name, value in found}
+    tags = dict(_SPEC.findall(octets))
     is_ended = not octets.rpartition(b";")[2].strip(WHITE)  # the list may end in a semicolon
     return tags if len(tags) == octets.count(b";") + (not is_ended) else _parse_each(octets)
 
@@ -57,7 +61,9 @@ def without_white(value: bytes) -> bytes:
 
 def decode_base64(value: bytes) -> bytes:
     """RFC 6376 2.10: white space anywhere, the padding may be missing. Raises TagListError."""
-    text = without_white(value)
+    text = value.translate(None, WHITE)
+    if len(text) % 4 == 0 and _BASE64.fullmatch(text):
+        return binascii.a2b_base64(text)
     bare = text.rstrip(b"=")
     missing = -len(bare) % 4
     if missing == 3 or len(text) - len(bare) not in {0, missing}:

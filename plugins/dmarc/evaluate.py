@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from gateway.mailauth.dmarc import Answers, Policy, Questions, Record, Walk, is_within, questions_of, walk_from
 
 MAX_WALKS = 10
 """Different domains of SPF and DKIM that are walked from for one author domain; MAIL FROM goes first."""
+_REMEMBERED = 10
+"""Identifiers with which an evaluation is remembered at most."""
 _MILDER: dict[Policy, Policy] = {"reject": "quarantine", "quarantine": "none", "none": "none"}
 Result = Literal["pass", "fail", "none", "temperror", "permerror"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identifier:
+class Identifier(NamedTuple):
     """One result of SPF (MAIL FROM) or DKIM: the domain it authenticates if it passed."""
 
     method: Literal["spf", "dkim"]
@@ -42,7 +44,7 @@ class Alignment:
         return f"{self.identifier}: {self.state}, {self.why}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation:
     """What came out."""
 
@@ -88,9 +90,13 @@ def evaluate(domain: str, identifiers: Sequence[Identifier]) -> Generator[Questi
     """
     answers = dict((yield questions_of([domain])))
     walk = walk_from(domain, answers)
+    given = tuple(identifiers)
+    is_remembered = walk.is_remembered and len(given) <= _REMEMBERED
+    known = _known_evaluation(walk, given) if is_remembered else _without_more(walk, given)
+    if known is not None:
+        return known
     policy = _discover(walk)
-    if policy is None or not policy.record.is_usable:
-        return _without_policy(walk, policy)
+    assert policy is not None
     walked = _to_walk(identifiers, walk, policy.record)
     existence = _existence(policy, domain)
     questions = frozenset(one for one in questions_of(walked) | existence if one not in answers)
@@ -104,6 +110,22 @@ def evaluate(domain: str, identifiers: Sequence[Identifier]) -> Generator[Questi
         _choose(policy, domain, exists=not existence or answers[(domain, "A")].exists)
         undecided = ""
     return _conclude(walk, alignments, policy, undecided)
+
+
+def _without_more(walk: Walk, identifiers: tuple[Identifier, ...]) -> Evaluation | None:
+    """What follows from the records on the author domain's own walk; None where more has to be asked for."""
+    policy = _discover(walk)
+    if policy is None or not policy.record.is_usable:
+        return _without_policy(walk, policy)
+    if _to_walk(identifiers, walk, policy.record) or _existence(policy, walk.start):
+        return None
+    alignments = tuple([_align(one, walk, policy.record, {}, ()) for one in identifiers])
+    _choose(policy, walk.start, exists=True)
+    return _conclude(walk, alignments, policy, "")
+
+
+_known_evaluation = lru_cache(maxsize=300)(_without_more)
+"""The same domains with the same records and results, which most mail of a sender is, come to the same."""
 
 
 def _without_policy(walk: Walk, policy: _Policy | None) -> Evaluation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway import AuthResult, Fact, Finding, Message, Transaction
 from gateway.mailauth.dmarc import Policy, Record
@@ -13,6 +14,8 @@ from gateway.plugins.dmarc.overrides import Marks, Override, awaited_sealer, mar
 
 MAX_REPORTED = 40
 """Results of SPF and DKIM that a finding carries for reports."""
+_REMEMBERED = 10
+"""Results with which a finding is remembered at most."""
 _SEVERITY = ("none", "quarantine", "reject")
 _NO_MARKS = Marks()
 
@@ -66,7 +69,22 @@ class Weighed:
     def findings(self, results: Sequence[AuthResult], *, several: int) -> list[Finding]:
         """The result; beside a failure also facts for rules."""
         evaluation = self.evaluation
-        finding = DmarcFinding(
+        reported = authenticated(results)
+        if evaluation.result != "fail" and not several and len(reported) <= _REMEMBERED:
+            return [_known_finding(evaluation, reported)]
+        finding = self.finding(reported, several)
+        if evaluation.result != "fail":
+            return [finding]
+        facts = [Fact(name="dmarc.policy", value=evaluation.policy)]
+        facts += [Fact(name="dmarc.forwarded", value=True)] if self.marks else []
+        if self.is_let_through and self.override is not None:
+            facts.append(Fact(name="dmarc.override", value=self.override.kind))
+        return [finding, *facts]
+
+    def finding(self, reported: tuple[tuple[str, str, str, str], ...], several: int) -> DmarcFinding:
+        """The result alone. `reported`: what SPF and DKIM found, as in `authenticated`."""
+        evaluation = self.evaluation
+        return DmarcFinding(
             method="dmarc",
             result=evaluation.result,
             reason=self._reason(several),
@@ -79,20 +97,13 @@ class Weighed:
             published=_published(evaluation.record),
             rua=evaluation.record.rua if evaluation.record is not None else (),
             aligned=tuple(sorted({one.method for one in evaluation.aligned})),
-            authenticated=authenticated(results),
+            authenticated=reported,
             override=("", "") if self.override is None else (self.override.kind, self.override.comment),
             disposition=self.disposition,
             is_let_through=self.is_let_through,
             awaited=self.awaited,
             details=(*evaluation.details, *(f"looks like forwarding: {mark}" for mark in self.marks.of_the_message)),
         )
-        if evaluation.result != "fail":
-            return [finding]
-        facts = [Fact(name="dmarc.policy", value=evaluation.policy)]
-        facts += [Fact(name="dmarc.forwarded", value=True)] if self.marks else []
-        if self.is_let_through and self.override is not None:
-            facts.append(Fact(name="dmarc.override", value=self.override.kind))
-        return [finding, *facts]
 
     def _reason(self, several: int) -> str:
         evaluation = self.evaluation
@@ -111,6 +122,12 @@ class Weighed:
         if self.is_let_through and self.override is not None:
             found.append(("policy.override", self.override.kind))
         return tuple(found)
+
+
+@lru_cache(maxsize=300)
+def _known_finding(evaluation: Evaluation, reported: tuple[tuple[str, str, str, str], ...]) -> DmarcFinding:
+    """Of one that is no failure: the same evaluation, which most mail of a sender comes to, is told in the same words."""
+    return Weighed(evaluation, _NO_MARKS).finding(reported, 0)
 
 
 def weigh(evaluation: Evaluation, options: Options, transaction: Transaction, message: Message, *, with_arc: bool) -> Weighed:

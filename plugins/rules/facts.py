@@ -66,8 +66,14 @@ def _extension(part: Part) -> str:
 
 def _auth(method: str) -> Callable[[Subject], str]:
     def read(subject: Subject) -> str:
-        results = [found.result for found in subject.transaction.findings.of(AuthResult, method=method)]
-        return "pass" if "pass" in results else next(iter(results), "")
+        first: str | None = None
+        for found in subject.transaction.findings.of(AuthResult):
+            if found.method == method:
+                if found.result == "pass":
+                    return "pass"
+                if first is None:
+                    first = found.result
+        return first or ""
 
     return read
 

@@ -216,3 +216,26 @@ def test_what_is_no_insertion_and_no_body() -> None:
     for octets in (b"a\n", b"a\r", b"\n\r"):
         with pytest.raises(ValueError, match="bare CR or LF"):
             replace_body(octets)
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        *[(f"a{octet}b", "bare CR, LF or NUL") for octet in "\r\n\0"],
+        *[(f"a\r\n {octet}b", "bare CR, LF or NUL") for octet in "\r\n\0"],
+        ("a\r\nb", "begin with a space or tab"),
+        ("a\r\n", "begin with a space or tab"),
+        ("a\r\n \t", "not be blank"),
+        ("a\r\n \u2003", "not be blank"),
+        ("a\r\n " + "b" * 998, "longer than 998"),
+        ("\u00fc" * 499, "longer than 998"),
+    ],
+)
+def test_a_field_that_no_message_may_have(value: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        add_header("X", value)
+
+
+@pytest.mark.parametrize("value", ["", "a", "a\r\n b", "a\r\n\t \tb\r\n c", "b" * 995, "\u00fc" * 490, "a\r\n " + "b" * 997])
+def test_a_field_that_a_message_may_have(value: str) -> None:
+    assert add_header("X", value).value == value

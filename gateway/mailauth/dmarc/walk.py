@@ -54,7 +54,7 @@ class Step:
         return f"_dmarc.{self.name}: {self.note}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Walk:
     """The names asked for on the way up from a domain, from the longest to the shortest."""
 
@@ -64,6 +64,8 @@ class Walk:
     """A look-up failed: neither the organization nor its policy is known."""
     organizational_domain: str
     """`` where a look-up failed."""
+    is_remembered: bool = False
+    """The same one is given for the same records, as long as it is in use: they are few octets."""
 
     @property
     def reach(self) -> str:
@@ -129,10 +131,10 @@ def walk_from(start: str, answers: Answers) -> Walk:
 @lru_cache(maxsize=1_000)
 def _known_walk(start: str, found: tuple[Answer, ...]) -> Walk:
     """The same names with the same records lead to the same organization."""
-    return _walk(start, found)
+    return _walk(start, found, is_remembered=True)
 
 
-def _walk(start: str, found: tuple[Answer, ...]) -> Walk:
+def _walk(start: str, found: tuple[Answer, ...], *, is_remembered: bool = False) -> Walk:
     steps: list[Step] = []
     for name, answer in zip(walk_names(start), found, strict=True):
         record = None if answer.failed else select_record(answer.texts)
@@ -140,7 +142,8 @@ def _walk(start: str, found: tuple[Answer, ...]) -> Walk:
         if record is not None and record.psd in {"y", "n"}:
             break
     failed = any(step.failed for step in steps)
-    return Walk(start, tuple(steps), failed, "" if failed else _organizational_domain(start, steps))
+    organization = "" if failed else _organizational_domain(start, steps)
+    return Walk(start, tuple(steps), failed, organization, is_remembered)
 
 
 def _note(answer: Answer, record: Record | None) -> str:

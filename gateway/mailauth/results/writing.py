@@ -27,6 +27,8 @@ _NO_SPACE = re.compile(r"[^\s\"();,<>\\]+")
 _ADDRESS = re.compile(rf"(?:{_ATOM}(?:\.{_ATOM})*)?@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")  # RFC 8601 2.2, pvalue
 _PLAIN = re.compile(rf"{_TOKEN.pattern}|{_ADDRESS.pattern}")
 """What needs no quotes."""
+_WORDS = re.compile(r"[!#-\[\]-~]++(?: [!#-\[\]-~]++)*+")
+"""What needs nothing but quotes."""
 
 
 def render_results(authserv_id: str, results: Sequence[AuthResult], *, utf8: bool = False) -> str:
@@ -66,6 +68,9 @@ def _clause(begin: str, result: AuthResult, *, utf8: bool) -> str:
         if width + length < _LINE:  # the `;` behind
             text += f" {piece}"
             width += length
+        elif " " not in piece:
+            text += f"\r\n\t{piece}"
+            width = length
         else:
             text, width = _folded(text, width, piece.split(" "))
     return text
@@ -103,6 +108,8 @@ def _in_ascii(value: str) -> str:
 
 def _quoted(text: str, *, utf8: bool) -> str:
     """A quoted-string in which nothing ends the line, the field or the string: printable characters only."""
+    if len(text) <= MAX_VALUE and _WORDS.fullmatch(text):
+        return f'"{text}"'
     shown = text[:MAX_VALUE]
     if not shown.isprintable() or not (utf8 or shown.isascii()):
         shown = "".join(c if " " <= c <= "~" or (utf8 and c.isprintable()) else "?" for c in shown)
