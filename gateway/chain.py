@@ -319,8 +319,8 @@ class Chain:
     def _end(self, budget: float, transaction: Transaction | None) -> float:
         """Loop time at which a stage that begins now must have ended."""
         end = asyncio.get_running_loop().time() + budget
-        if transaction is not None and transaction.deadline is not None:
-            return min(end, transaction.deadline)
+        if transaction is not None and transaction.deadline is not None and transaction.deadline < end:
+            return transaction.deadline
         return end
 
     async def ask(  # noqa: PLR0917 - called in a row, always with the same ones

@@ -141,7 +141,7 @@ class Findings:
 
     def extend(self, plugin: str, findings: Iterable[Finding]) -> None:
         """Several at once."""
-        self._items.extend([(plugin, f) for f in findings])
+        self._items += [(plugin, f) for f in findings]
         self._of_kind = None
 
     def __iter__(self) -> Iterator[Finding]:

@@ -213,11 +213,6 @@ def _settings(use: Use) -> dict[str, Any]:
 def _chain(steps: list[Step], runner: Runner, config: Config) -> Chain:
     from gateway import metrics
 
-    def observe(plugin: str, hook: str, outcome: str, seconds: float) -> None:
-        metrics.observe_plugin(plugin, hook, seconds)
-        if outcome in {"error", "timeout", "circuit"}:
-            metrics.count_plugin_error(plugin, outcome)
-
     for step in steps:
         step.quiet = metrics.quiet_runs(step.plugin, step.hook)
     return Chain(
@@ -226,7 +221,7 @@ def _chain(steps: list[Step], runner: Runner, config: Config) -> Chain:
         envelope_budget=config.limits.envelope_budget,
         check_budget=config.limits.check_budget,
         routes=frozenset(route.name for route in config.route),
-        observe=observe,
+        observe=metrics.observe_run,
     )
 
 

@@ -116,6 +116,7 @@ class BoundedLabel:
         return value
 
 
+_FAULTS = frozenset(["error", "timeout", "circuit"])
 _plugin = BoundedLabel()
 _next_hop = BoundedLabel()
 _verdict: Final = BoundedLabel(30)
@@ -263,11 +264,13 @@ def _flush_times() -> None:
     _hold.clear()
 
 
-def observe_plugin(plugin: str, hook: str, seconds: float) -> None:
-    """A hook of a plugin took so long. `hook` is a name of a hook specification."""
+def observe_run(plugin: str, hook: str, outcome: str, seconds: float) -> None:
+    """A hook of a plugin took so long; `hook` is a name of a hook specification, `outcome` the trace's word. Faults are counted too."""
     name = plugin if plugin in _plugin.seen else _plugin(plugin)
     _plugin_times[name, hook, bisect_left(_SECONDS, seconds)] += 1
     _plugin_time[name, hook] += seconds
+    if outcome in _FAULTS:
+        count_plugin_error(plugin, outcome)
 
 
 def count_plugin_error(plugin: str, kind: str) -> None:

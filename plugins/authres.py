@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -58,31 +58,32 @@ class AuthRes(Plugin[Options]):
         if self.options.remove_received_spf and message.field("received-spf") is not None:
             edits.append(remove_header("Received-SPF"))
         if self.options.add:
-            results = list(self._results(transaction))
+            results = self._results(transaction)
             utf8 = transaction.parameter("SMTPUTF8") is not None  # RFC 8616 3
             edits.append(add_header(FIELD, render_results(self.context.authserv_id, results, utf8=utf8)))
         return edits
 
-    def _results(self, transaction: Transaction) -> Iterator[AuthResult]:
+    def _results(self, transaction: Transaction) -> list[AuthResult]:
         """What was found, and what the session itself says."""
+        results: list[AuthResult] = []
         session = transaction.session
         if self.options.auth != "off" and session.client_class is ClientClass.AUTHENTICATED:
             shown = bool(session.identity) and self.options.auth == "identity"
             # RFC 8601 2.7.4
-            yield AuthResult(method="auth", result="pass", properties=(("smtp.auth", session.identity),) if shown else ())
+            properties = (("smtp.auth", session.identity),) if shown else ()
+            results.append(AuthResult(method="auth", result="pass", properties=properties))
         address = _address(session.client_address) if self.options.remote_ip else ""
         for result in transaction.findings.of(AuthResult):
-            if address and _is_about_the_client(result):
-                properties = (*result.properties, ("smtp.remote-ip", address))
-                yield AuthResult(method=result.method, result=result.result, reason=result.reason, properties=properties)
+            if address and result.method in _OF_THE_CLIENT and _is_about_the_client(result):
+                about = (*result.properties, ("smtp.remote-ip", address))
+                results.append(AuthResult(method=result.method, result=result.result, reason=result.reason, properties=about))
             else:
-                yield result
+                results.append(result)
+        return results
 
 
 def _is_about_the_client(result: AuthResult) -> bool:
     """Of the client as we see it; what a gateway in front told is about its own client."""
-    if result.method not in _OF_THE_CLIENT:
-        return False
     return result.property("smtp.remote-ip") is None and result.property("policy.upstream") is None
 
 

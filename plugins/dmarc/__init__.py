@@ -72,7 +72,8 @@ class Dmarc(Plugin[Options]):
             reason = "an author's domain is not a domain name"
             evaluations.append(Evaluation(result="permerror", domain="", reason=reason, details=authors.malformed[:5]))
         with_arc = self.options.trust_arc and len(evaluations) == 1  # a sealer speaks for one author
-        worst = max((weigh(one, self.options, transaction, message, with_arc=with_arc) for one in evaluations), key=severity)
+        weighed = [weigh(one, self.options, transaction, message, with_arc=with_arc) for one in evaluations]
+        worst = weighed[0] if len(weighed) == 1 else max(weighed, key=severity)
         return worst.findings(results, several=len(evaluations) if len(evaluations) > 1 else 0)
 
     @hook(cheap=True)

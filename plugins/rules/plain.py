@@ -219,7 +219,7 @@ def _fact(row: FactRow) -> Read:
             return known[path]
         value = read(subject)
         if is_text:
-            value = clean(value)
+            value = value if value.isascii() else clean(value)
         elif is_list:
             value = as_value(value)
         known[path] = value

@@ -143,7 +143,7 @@ async def test_nothing_else_is_there(slots: Slots) -> None:
 async def test_metrics_are_sums_over_processes(slots: Slots, tmp_path: Path) -> None:
     code = (
         "from gateway import metrics as m; m.SESSIONS.inc(2); m.count_reply('RCPT', 550); m.count_reply('X' * 50, 250);"
-        "m.count_reply('MAIL', 999); m.observe_plugin('spf', 'check', 0.02); m.count_transaction('held');"
+        "m.count_reply('MAIL', 999); m.observe_run('spf', 'check', 'none', 0.02); m.count_transaction('held');"
         "[m.count_link_error(f'h{n}:25') for n in range(300)]; m.count_plugin_error('spf', 'timeout'); m.SESSIONS_OPEN.inc(3); m.flush(); m.flush()"
     )
     for _ in range(2):

@@ -64,7 +64,7 @@ def test_noted_times_of_hooks_are_what_observe_makes_of_them(monkeypatch: pytest
         ("spf", "check", 61.0),
         ("dkim", "check", 0.25),
     ]:
-        metrics.observe_plugin(plugin, hook, seconds)
+        metrics.observe_run(plugin, hook, "none", seconds)
         observed.labels(plugin, hook).observe(seconds)
     metrics.flush()
     metrics.flush()
