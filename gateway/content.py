@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum
 from threading import Semaphore
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Protocol, TypeAlias
 
 Octets: TypeAlias = bytes | mmap.mmap
 """Both have `find`, `rfind`, `len` and slices that give bytes."""
@@ -32,6 +32,12 @@ class Form(Enum):
     """BODY=BINARYMIME: in chunks only."""
 
 
+class Hashed(Protocol):
+    """Hashes of the octets from here to the end, made while they arrived (`gateway.mailauth.arriving`)."""
+
+    body_offset: int
+
+
 class Content:
     """The octets of one message, exactly as received. Closing it removes the spool file."""
 
@@ -43,8 +49,8 @@ class Content:
         self._file = file
         self.was_normalised = was_normalised
         """True when bare CR or LF of a lenient client were made CRLF."""
-        self.arriving: object = None
-        """Its body hashes, made while it arrived (`gateway.mailauth.arriving`), where it is large and signed: of these octets and no others."""
+        self.arriving: Hashed | None = None
+        """Where it is large and signed: its body hashes. They are of these octets and no others."""
         self.is_binary = False
         """BODY=BINARYMIME: its octets are no lines, and it goes on in chunks only (RFC 3030 3)."""
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from gateway.content import CHUNK, Content, Form
+from gateway.content import CHUNK, Content, Form, Hashed
 from gateway.edits import AddHeader, Edit, InsertHeader, RemoveHeader, ReplaceBody, ReplaceHeader, ReplacePart, TagSubject
 from gateway.fields import HeaderField, HeaderSection, beyond, scan
 from gateway.values import value
@@ -52,6 +52,14 @@ class Spliced:
     def cuts(self) -> Sequence[Cut]:
         """What is changed, from the top."""
         return self._cuts
+
+    @property
+    def arriving(self) -> Hashed | None:
+        """The body hashes of the content, where nothing is changed behind its header section."""
+        arriving = self._content.arriving
+        if arriving is None or any(cut.end > arriving.body_offset for cut in self._cuts):
+            return None
+        return arriving
 
     @property
     def form(self) -> Form:

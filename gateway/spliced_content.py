@@ -16,6 +16,7 @@ class SplicedContent(Content):
         super().__init__(b"")
         self._spliced = spliced
         self.size = spliced.size
+        self.arriving = spliced.arriving
         self.is_binary = is_binary
 
     @property

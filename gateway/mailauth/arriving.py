@@ -37,12 +37,12 @@ log = structlog.get_logger("gateway.mailauth")
 class Arriving:
     """The hashes of one body that is arriving. Its octets are taken one after the other, those of the header section before them."""
 
-    __slots__ = ("_body_offset", "_found", "_hashers", "_size", "_waiting")
+    __slots__ = ("_found", "_hashers", "_size", "_waiting", "body_offset")
 
     def __init__(self, wanted: Iterable[BodyHashWanted], body_offset: int) -> None:
         self._hashers: list[BodyHasher] = hashers(wanted)
-        self._body_offset = body_offset
-        self._size = body_offset
+        self.body_offset = body_offset
+        self._size = 0
         self._waiting = bytearray()
         self._found: dict[BodyHashWanted, BodyHash] | None = None
 
@@ -59,9 +59,9 @@ class Arriving:
             self._waiting.clear()
         self._update(octets)
 
-    def hashes(self, body_offset: int, size: int) -> dict[BodyHashWanted, BodyHash]:
-        """Those of a content of this size whose body begins there; none where that is not what was taken."""
-        if body_offset != self._body_offset or size != self._size:
+    def hashes(self, size: int) -> dict[BodyHashWanted, BodyHash]:
+        """Those of a body of this size, at the end of the same octets; none where that is not what was taken."""
+        if size != self._size:
             return {}
         if self._found is None:
             self._found = self._finish()

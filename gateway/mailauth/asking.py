@@ -85,7 +85,7 @@ async def shared_body_hashes(
         bodies = message.shared[_Bodies] = _Bodies()
         arriving = message.content.arriving
         if isinstance(arriving, Arriving):
-            bodies.known.update(arriving.hashes(message.body_offset, message.size))
+            bodies.known.update(arriving.hashes(message.size - message.body_offset))
     missing = frozenset(one for one in wanted if one not in bodies.known and one not in bodies.pending)
     if missing:
         body = message.octets[message.body_offset :]

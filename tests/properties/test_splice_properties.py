@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from gateway import AddHeader, Edit, InsertHeader, Message, RemoveHeader, ReplaceBody, ReplaceHeader, TagSubject
 from gateway.content import Content
+from gateway.mailauth import BodyHashWanted, arriving, body_hashes
 from gateway.splice import apply, rendered
 from gateway.spliced_content import SplicedContent
 
@@ -49,6 +50,25 @@ def joined(octets: bytes, edits: list[Edit], on_top: bytes = b"") -> bytes:
     result = b"".join(spliced.chunks())
     assert len(result) == spliced.size
     return result
+
+
+@given(MAIL, EDITS, st.none() | st.sampled_from([b"", b"text\r\n", b"A: 1\r\n\r\n"]), st.none() | st.integers(1, 5))
+def test_hashes_made_while_it_arrived_are_those_of_the_body_as_it_goes_on(
+    octets: bytes, edits: list[Edit], body: bytes | None, below: int | None
+) -> None:
+    wanted = BodyHashWanted(is_relaxed=False)
+    content = Content(b"DKIM-Signature: a=rsa-sha256\r\n" + octets)
+    content.arriving = coming = arriving.arriving([content.octets[:]], {"dkim-signature"})
+    edits += [ReplaceBody(octets=body)] if body is not None else []
+    edits += [InsertHeader(name="A", value="inserted", below=below)] if below is not None else []
+    final = SplicedContent(apply(content, edits, on_top=b"Received: x\r\n"), is_binary=False)
+    assert final.arriving in {coming, None}
+    offset = Message(final).body_offset
+    if coming is not None and final.arriving is not None:
+        found = coming.hashes(final.size - offset)
+        assert found in ({}, body_hashes(final.octets[offset:], [wanted]))
+    if coming is not None and not edits:
+        assert coming.hashes(final.size - offset)
 
 
 @given(MAIL)

@@ -11,7 +11,7 @@ import pytest
 from gateway import Message
 from gateway.config.models import Config
 from gateway.content import Content
-from gateway.mailauth import asking, body_hashes
+from gateway.mailauth import BodyHashWanted, asking, body_hashes, decode_base64, parse_tags
 from gateway.mailauth.arriving import Arriving
 from gateway.smtp.intake import SMALL, Intake
 from gateway.testing.in_process import InProcessGateway
@@ -134,6 +134,27 @@ async def test_a_chain_of_arc_is_too(tmp_path: Path, seen: Seen) -> None:
     content = arc_chains.chain("list.example", content=arc_chains.PLAIN + b"More  of it\r\n" * 20_000)
     assert await results(tmp_path, [content]) == ["arc=pass dkim=none"]
     assert (seen.arrived, seen.afterwards) == ([True], [])
+
+
+async def test_who_seals_it_needs_no_hash_of_their_own(tmp_path: Path, seen: Seen) -> None:
+    """The header is edited, the body is not: authres wrote into it."""
+    (tmp_path / "key").write_bytes(arc_chains.pem())
+    (tmp_path / "key").chmod(0o600)
+    plugin = {"arc_seal": {"domain": "list.example", "selector": "s", "file": "key"}}
+    content = signed(RELAXED)
+    async with ScriptedNextHop() as hop:
+        config = {
+            "plugins": ["dkim", "arc", "authres", "arc_seal"],
+            "plugin": plugin,
+            "route": [{"domains": ["example.test"], "servers": [hop.address]}],
+        }
+        async with InProcessGateway(Config.model_validate(config), directory=tmp_path, zones=ZONES) as gateway:
+            await say(gateway.port(), content, chunking=False)
+    sealed = Message(Content(hop.transactions[0].content)).field("arc-message-signature")
+    assert sealed is not None
+    [digest] = [found.digest for found in body_hashes(BODY, [BodyHashWanted(is_relaxed=True)]).values()]
+    assert decode_base64(parse_tags(sealed.raw)[b"bh"]) == digest
+    assert seen.afterwards == []
 
 
 async def test_what_cannot_be_foreseen_is_hashed_when_somebody_asks(tmp_path: Path, seen: Seen) -> None:
