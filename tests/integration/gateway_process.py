@@ -70,7 +70,7 @@ class Gateway:
         except OSError:
             return 0
 
-    def until(self, what: Callable[[], Any], limit: float = 15) -> Any:
+    def until(self, what: Callable[[], Any], limit: float = 30) -> Any:
         deadline = time.monotonic() + limit
         while time.monotonic() < deadline:
             if found := what():

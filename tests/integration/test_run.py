@@ -144,7 +144,8 @@ def test_signals_drain(start: Start, number: signal.Signals) -> None:
 
 
 def test_it_is_not_ready_while_it_drains(start: Start) -> None:
-    with start(workers=1) as gateway:
+    environment = {"MAILGATEWAY__SERVER__LOOP_LIMIT": "60s"}  # longer than the drain: the worker is not replaced
+    with start(workers=1, environment=environment) as gateway:
         (worker,) = gateway.until(gateway.worker_pids)
         os.kill(worker, signal.SIGSTOP)  # a session that does not end
         gateway.process.terminate()
