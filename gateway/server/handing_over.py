@@ -27,7 +27,7 @@ from gateway.server.supervisor import Supervisor
 
 def hand_over(resources: Resources, children: Iterable[tuple[Child, socket.socket | None]]) -> None:
     """Begin anew. Comes back where that is not to be had: then this process goes on."""
-    if resources.slots.file < 0:
+    if resources.slots.file < 0 or not sys.executable:
         return
     descriptors: list[int] = []
 

@@ -10,7 +10,9 @@ from typing import Any, cast
 from gateway.server.lean import without
 from gateway.server.lines import LEVELS, Event, LogSettings, Render, Writer, now, rendering
 
-with without("rich"):  # structlog takes it for colours that our logs do not have: 4 MB and a seventh of the start
+# structlog takes the one for colours that our logs do not have (4 MB and a seventh of the start), the other for a kind of threads that
+# nothing here logs from (1 MB, the C++ library most of it)
+with without("rich", "greenlet"):
     import structlog
 
 _LEVEL_OF = {"warn": "warning", "exception": "error", "fatal": "critical", "failure": "error"}

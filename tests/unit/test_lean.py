@@ -24,13 +24,13 @@ def test_what_is_hidden_is_not_there_and_comes_back() -> None:
     assert sys.modules["sys"] is sys
 
 
-def test_workers_have_no_sqlalchemy_and_no_colours() -> None:
+def test_workers_have_nothing_that_nobody_in_them_uses() -> None:
     code = (
         "from gateway.config.models import Config\n"
         "from gateway.server.preload import preload\n"
         "preload(Config.model_validate({'route': [{'domains': ['a.test'], 'servers': ['127.0.0.1:25']}]}))"
     )
-    assert loaded(code, "sqlalchemy", "rich", "structlog") == ["structlog"]
+    assert loaded(code, "sqlalchemy", "rich", "greenlet", "structlog") == ["structlog"]
 
 
 def test_a_process_that_supervises_has_nothing_else() -> None:
