@@ -25,7 +25,8 @@ EARLY_TALKER = "early_talker"
 IMPROPER_PIPELINING = "improper_pipelining"
 ENDS_GROUP = frozenset({"EHLO", "HELO", "LHLO", "DATA", "AUTH", "VRFY", "EXPN", "TURN", "ETRN", "QUIT", "NOOP", "STARTTLS"})
 """Nothing may follow these before their reply (RFC 2920 3.1; AUTH and STARTTLS: RFC 4954 4, RFC 3207 4.2)."""
-_COUNT = struct.Struct("@i")
+_NONE = bytes(struct.calcsize("@i"))
+"""What FIONREAD tells of a socket with nothing to read."""
 
 
 def octets_wait(transport: BaseTransport | None) -> bool:
@@ -33,9 +34,8 @@ def octets_wait(transport: BaseTransport | None) -> bool:
     if transport is None or transport.get_extra_info("sslcontext") is not None:
         return False
     sock = transport.get_extra_info("socket")
-    if sock is None or sock.fileno() < 0:
-        return False
-    return bool(_COUNT.unpack(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(_COUNT.size)))[0])
+    number = -1 if sock is None else sock.fileno()
+    return number >= 0 and fcntl.ioctl(number, termios.FIONREAD, _NONE) != _NONE
 
 
 def turned_away(talk: Conversation) -> Reply | None:

@@ -72,7 +72,8 @@ def endpoint(transport: asyncio.BaseTransport, name: str) -> tuple[str, int]:
     found = transport.get_extra_info(name)
     if not isinstance(found, tuple) or len(found) < 2:
         return "", 0
-    return str(found[0]).partition("%")[0], int(found[1])
+    host: str = found[0]
+    return (host.partition("%")[0] if "%" in host else host), found[1]
 
 
 def note_origin(transaction: Transaction) -> None:

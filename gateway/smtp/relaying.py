@@ -32,7 +32,11 @@ def contains(listed: Sequence[Network], address: str) -> bool:
     if not listed:
         return False
     found = _parsed(address)
-    return found is not None and any(found.version == network.version and found in network for network in listed)
+    if found is not None:
+        for network in listed:
+            if found in network:  # in none of the other version
+                return True
+    return False
 
 
 @lru_cache(maxsize=4096)

@@ -82,7 +82,8 @@ class Server(AtOnce):
 
     async def _leave(self, talk: Conversation, fault: Reply | None) -> None:
         self._owed.clear()
-        self._flush()
+        if self._out:
+            self._flush()
         if self._receiving is not None:
             self._receiving.discard()
         if self._later is not None:
@@ -97,7 +98,8 @@ class Server(AtOnce):
         try:
             if fault is not None:
                 end(talk, fault)
-            abandon(talk, why=self._timed_out or "the client left")
+            if talk.transaction is not None:
+                abandon(talk, why=self._timed_out or "the client left")
             if talk.bound is not None:
                 talk.unbind()
             if talk.ended:
@@ -116,29 +118,28 @@ class Server(AtOnce):
     def _begin(self, talk: Conversation) -> None:
         """Greet at once, where nobody has to be asked; the session's task is made when it has something to do."""
         try:
-            if self._admit(talk):
-                self._ungreeted = self._asks_before_greeting(talk)
+            is_suspect = talk.is_suspect
+            if self._admit(talk, is_suspect=is_suspect):
+                door = self._door
+                # a plugin, or the patience of a client that may talk too early
+                self._ungreeted = "connect" in door.chain.stages or (
+                    is_suspect and (door.config.greeting_delay > 0 or octets_wait(self.transport))
+                )
                 if not self._ungreeted:
-                    self._write(_greeting(self._door.site.config.server.name, talk.session.protocol))
-                    self._flush()
+                    self._write(_greeting(door.site.config.server.name, talk.session.protocol))
+                    if self._out:
+                        self._flush()
                     self._parked = True
                     return
         except Exception as error:  # noqa: BLE001 - protects the worker: the task tells the client and the log
             self._fault = error
         self._wake()
 
-    def _asks_before_greeting(self, talk: Conversation) -> bool:
-        """A plugin, or the patience of a client that may talk too early."""
-        door = self._door
-        if "connect" in door.chain.stages:
-            return True
-        return talk.is_suspect and (door.config.greeting_delay > 0 or octets_wait(self.transport))
-
-    def _admit(self, talk: Conversation) -> bool:
+    def _admit(self, talk: Conversation, *, is_suspect: bool) -> bool:
         """A seat for a client that begins; without one it is told so, and the connection ends."""
         door = self._door
         metrics.count_session()
-        seat = self._seat or door.admit(talk.session, is_suspect=talk.is_suspect)
+        seat = self._seat or door.admit(talk.session, is_suspect=is_suspect)
         if isinstance(seat, Seat):
             self._seat = seat
             if not door.draining:
@@ -486,7 +487,7 @@ class Server(AtOnce):
         if before is not None and "disconnect" in self._door.chain.stages:
             await self._door.chain.disconnect(before)
         metrics.count_session_end()
-        if not self._admit(talk) or not await self._greet(talk, is_anew=True):
+        if not self._admit(talk, is_suspect=talk.is_suspect) or not await self._greet(talk, is_anew=True):
             self._closing = True
 
     async def _shake_hands(self) -> None:

@@ -16,7 +16,7 @@ from gateway.smtp.verbs.asking import etrn, expn, vrfy
 from gateway.smtp.verbs.auth import auth
 from gateway.smtp.verbs.bdat import bdat
 from gateway.smtp.verbs.data import data
-from gateway.smtp.verbs.hello import ehlo, helo, lhlo
+from gateway.smtp.verbs.hello import hello
 from gateway.smtp.verbs.introducing import xclient, xforward
 from gateway.smtp.verbs.mail import mail
 from gateway.smtp.verbs.rcpt import rcpt
@@ -25,9 +25,9 @@ from gateway.smtp.verbs.simple import help_, never, noop, quit_, rset, starttls
 Verb = Callable[[Conversation, Command], Reply | Pending | Coroutine[Any, Any, Reply | Pending]]
 
 VERBS: dict[str, Verb] = {
-    "EHLO": ehlo,
-    "HELO": helo,
-    "LHLO": lhlo,
+    "EHLO": hello,
+    "HELO": hello,
+    "LHLO": hello,
     "MAIL": mail,
     "RCPT": rcpt,
     "DATA": data,

@@ -17,23 +17,11 @@ if TYPE_CHECKING:
     from gateway.smtp.extensions import Offer
 
 
-def ehlo(talk: Conversation, command: Command) -> Reply | Coroutine[Any, Any, Reply]:
-    """EHLO: the offer; a transaction under way is void (RFC 5321 4.1.4)."""
-    return _hello(talk, command, esmtp=True)
+def hello(talk: Conversation, command: Command) -> Reply | Coroutine[Any, Any, Reply]:
+    """EHLO and LHLO: the offer; HELO: no extensions. A transaction under way is void (RFC 5321 4.1.4).
 
-
-def lhlo(talk: Conversation, command: Command) -> Reply | Coroutine[Any, Any, Reply]:
-    """LHLO: as EHLO, in LMTP."""
-    return _hello(talk, command, esmtp=True)
-
-
-def helo(talk: Conversation, command: Command) -> Reply | Coroutine[Any, Any, Reply]:
-    """HELO: no extensions."""
-    return _hello(talk, command, esmtp=False)
-
-
-def _hello(talk: Conversation, command: Command, *, esmtp: bool) -> Reply | Coroutine[Any, Any, Reply]:
-    """The reply; to be awaited where a plugin wants to see the name, or a next hop has to be asked what it offers."""
+    The reply is to be awaited where a plugin wants to see the name, or a next hop has to be asked what it offers.
+    """
     try:
         name = parse_hello(command.argument)
     except SyntaxFault as fault:
@@ -42,7 +30,7 @@ def _hello(talk: Conversation, command: Command, *, esmtp: bool) -> Reply | Coro
         abandon(talk, why="hello")
     session, door = talk.session, talk.door
     session.helo = talk.introduced.get("HELO") or name  # what XCLIENT said of the client stays
-    session.esmtp = esmtp
+    session.esmtp = command.verb != "HELO"
     talk.forget_forwarded()
     if "helo" in door.chain.stages:
         return _asked(talk)
