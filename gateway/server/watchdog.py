@@ -20,6 +20,7 @@ from gateway.plugin import Plugin
 from gateway.server.slots import Slot
 
 INTERVAL = 0.25
+"""Seconds between two looks at a loop that may be blocked."""
 BLOCKED_AFTER = 1.0
 _MAX_FRAMES = 100
 _PLUGIN_MODULES = ("gateway.plugins.", "mailgateway_site.")
@@ -92,7 +93,7 @@ class Watchdog:
             self._thread.join(2 * INTERVAL)
 
     def look(self) -> None:
-        """One look at the loop; the thread does this four times a second."""
+        """One look at the loop."""
         silence = self._slot.silence
         if silence <= self._blocked_after:
             if self._blocked:
@@ -109,5 +110,12 @@ class Watchdog:
         self._blocked = True
 
     def _run(self) -> None:
-        while not self._end.wait(INTERVAL):
+        while not self._end.wait(self.pause):
             self.look()
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next look: a beat was seen, so before then nothing can be told of it. Each look takes the interpreter's
+        lock, and where cores are scarce the loop waits until this thread has had one.
+        """
+        return INTERVAL if self._blocked else max(INTERVAL, self._blocked_after - self._slot.silence)

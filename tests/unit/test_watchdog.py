@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from gateway import Plugin
 from gateway.server.slots import Slots
 from gateway.server.stacks import plugin_in_stack
-from gateway.server.watchdog import Watchdog, place_of, plugin_in
+from gateway.server.watchdog import INTERVAL, Watchdog, place_of, plugin_in
 
 
 class Blocking(Plugin):
@@ -93,6 +93,26 @@ def test_one_line_when_blocked_one_when_free() -> None:
     assert slots[0].blocking == ""
     assert [(line["event"], line["plugin"]) for line in lines] == [("loop.blocked", "tickets"), ("loop.free", "tickets")]
     assert lines[0]["seconds"] == 1.5
+
+
+def test_the_next_look_is_when_something_may_be_seen() -> None:
+    clock = Clock()
+    slots = Slots(1, clock=clock)
+    slots[0].take(pid=1)
+    dog = Watchdog(slots[0], blocked_after=1.0, stack=lambda: None)
+    slots[0].beat()
+    assert dog.pause == pytest.approx(1.0)
+    clock.now += 0.2
+    assert dog.pause == pytest.approx(0.8)
+    clock.now += 0.79
+    assert dog.pause == INTERVAL
+    clock.now += 5
+    with capture_logs():
+        dog.look()
+        slots[0].beat()
+        assert dog.pause == INTERVAL, "whether it is free"
+        dog.look()
+    assert dog.pause == pytest.approx(1.0)
 
 
 def test_the_thread_sees_a_blocked_loop(tmp_path: Path) -> None:
