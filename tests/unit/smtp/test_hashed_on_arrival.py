@@ -11,9 +11,9 @@ import pytest
 from gateway import Message
 from gateway.config.models import Config
 from gateway.content import Content
-from gateway.mailauth import BodyHashWanted, asking, body_hashes, decode_base64, parse_tags
+from gateway.mailauth import BodyHashWanted, arriving, asking, body_hashes, decode_base64, parse_tags
 from gateway.mailauth.arriving import Arriving
-from gateway.smtp.intake import SMALL, Intake
+from gateway.smtp.intake import SMALL
 from gateway.testing.in_process import InProcessGateway
 from gateway.testing.next_hop import ScriptedNextHop
 from gateway.testing.wire import connect
@@ -39,12 +39,12 @@ def signed(*templates: bytes, header: bytes = HEADER, body: bytes = BODY) -> byt
 
 
 class Seen:
-    """What became of the contents: which were hashed when somebody asked, and which while they arrived."""
+    """What became of the contents: which were hashed when somebody asked, and which of the large ones while they arrived."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.afterwards: list[int] = []
         self.arrived: list[bool] = []
-        content = Intake.content
+        begin = arriving.arriving
 
         def hashed(body: bytes, wanted: Any) -> Any:
             self.afterwards.append(len(body))
@@ -55,9 +55,9 @@ class Seen:
             for one in wanted:
                 bodies.pending.pop(one)
 
-        def taken(intake: Intake) -> Any:
-            found = content(intake)
-            self.arrived.append(isinstance(found.arriving, Arriving))
+        def begun(pieces: list[bytes], names: frozenset[str]) -> Arriving | None:
+            found = begin(pieces, names)
+            self.arrived.append(found is not None)
             return found
 
         async def no_prefixes(*_: object) -> dict[Any, int]:
@@ -66,7 +66,7 @@ class Seen:
         monkeypatch.setattr(asking, "_find_prefixes", no_prefixes)
         monkeypatch.setattr(asking, "body_hashes", hashed)
         monkeypatch.setattr(asking, "_compute", in_the_pool)
-        monkeypatch.setattr(Intake, "content", taken)
+        monkeypatch.setattr(arriving, "arriving", begun)
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ async def test_what_cannot_be_foreseen_is_hashed_when_somebody_asks(tmp_path: Pa
     contents = [signed(RELAXED, header=long_header), signed(RELAXED, body=b"small\r\n"), signed(*[RELAXED] * 8, SIMPLE)]
     passed = "arc=none dkim=pass"
     assert await results(tmp_path, contents) == [passed, passed, f"arc=none{' dkim=pass' * 8} dkim=policy"]
-    assert seen.arrived == [False, False, True]
+    assert seen.arrived == [False, True]
     assert seen.afterwards == [len(BODY), len(b"small\r\n")]
 
 
@@ -170,4 +170,4 @@ async def test_without_a_signature_or_a_verifier_nothing_is_hashed(tmp_path: Pat
     assert len(BODY) > SMALL
     assert await results(tmp_path, [HEADER + b"\r\n" + BODY]) == ["arc=none dkim=none"]
     assert await results(tmp_path, [signed(RELAXED)], plugins="spf") == [""]
-    assert (seen.arrived, seen.afterwards) == ([False, False], [])
+    assert (seen.arrived, seen.afterwards) == ([False], [])
