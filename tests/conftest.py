@@ -18,11 +18,15 @@ _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin
 _FAILURES = pytest.StashKey[list[BaseException]]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of real processes share two cores with each other: one that fails gets a second try, which the report counts."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of real processes share two cores with each other: they have more time, and one that fails gets a second try, which the
+    report counts.
+    """
     for item in items:
         if {"integration", "faults"} & set(item.path.parts) or item.get_closest_marker("slow") is not None:
             item.add_marker(pytest.mark.flaky(reruns=1))
+            if item.get_closest_marker("timeout") is None and config.getoption("timeout") is None:
+                item.add_marker(pytest.mark.timeout(180))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

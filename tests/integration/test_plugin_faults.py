@@ -147,7 +147,6 @@ def faulty(request: pytest.FixtureRequest, start: Start, tmp_path: Path) -> Iter
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_each_fault_ends_as_on_error_says_and_mail_goes_on(faulty: tuple[Gateway, str]) -> None:
     gateway, on_error = faulty
     (worker,) = gateway.worker_pids()

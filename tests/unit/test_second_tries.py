@@ -43,9 +43,10 @@ def test_a_first_try_is_told_and_leaves_nothing_open(tmp_path: Path) -> None:
     (tmp_path / "faults").mkdir()
     (tmp_path / "faults" / "test_attempts.py").write_text(ATTEMPTS)
     shutil.copy(CONFTEST, tmp_path)
-    options = ["-q", "-W", "error", "-rR", "--rerun-show-tracebacks", "-p", "pytest_rerunfailures", "-p", "no:cacheprovider"]
+    options = ["-q", "-W", "error", "-rR", "--rerun-show-tracebacks", "-p", "no:cacheprovider"]
+    plugins = ["-p", "pytest_rerunfailures", "-p", "pytest_timeout"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(tmp_path)],
+        [sys.executable, "-m", "pytest", *options, *plugins, str(tmp_path)],
         cwd=tmp_path,
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(CONFTEST.parents[1])},
         capture_output=True,
