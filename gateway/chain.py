@@ -307,7 +307,7 @@ class Chain:
         end = self._end(self._check_budget, transaction)
 
         async def ask(number: int) -> None:
-            step, one = steps[number], begun.pop(number, None)
+            step, one = steps[number], begun.pop(number) if number in begun else None
             run, fault = await self.ask(step, (transaction, message), transaction.session, transaction, end, "", one)
             if run.values:
                 transaction.findings.extend(step.plugin, run.values)

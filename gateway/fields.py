@@ -109,11 +109,13 @@ class HeaderSection:
         """All fields, from the top."""
         if self._fields is None:
             content = self._content
-            listed: list[HeaderField] = []
-            for found in _FIELD.finditer(content.octets, self.top, self._listed):
-                (start, end), _, (colon, _) = found.regs
-                listed.append(HeaderField(content, found[1][:_MAX_NAME].decode("ascii"), start, colon, end))
-            self._fields = tuple(listed)
+            self._fields = tuple(
+                [
+                    HeaderField(content, found[1][:_MAX_NAME].decode("ascii"), start, colon, end)
+                    for found in _FIELD.finditer(content.octets, self.top, self._listed)
+                    for (start, end), _, (colon, _) in (found.regs,)
+                ]
+            )
         return self._fields
 
     @property

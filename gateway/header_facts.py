@@ -6,7 +6,7 @@ Read lazily and within bounds; never raises, whatever the octets are.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,10 +18,29 @@ from gateway.words import decode_words
 if TYPE_CHECKING:
     from gateway.mime import Bounds
 
+_MONTHS = {
+    name: number
+    for number, name in enumerate(("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1)
+}
+_DATE = re.compile(
+    rf"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), )?([0-9]{{1,2}}) ({'|'.join(_MONTHS)}) ([1-9][0-9]{{3}}) "
+    r"([0-9]{2}):([0-9]{2}):([0-9]{2}) ([+-])([0-9]{2})([0-9]{2})"
+)
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,998}>")
 
 ADDRESSES_CUT = "_addresses_cut"
 """What an object has where some field had more addresses than are read."""
+
+
+def _usual_date(text: str) -> datetime | None:
+    """A date as RFC 5322 3.3 has it and nearly everybody writes it; None for another. ValueError when there is no such date."""
+    found = _DATE.fullmatch(text)
+    if found is None:
+        return None
+    day, month, year, hour, minute, second, sign, hours, minutes = found.groups()
+    offset = timedelta(hours=int(hours), minutes=int(minutes))
+    zone = None if sign == "-" and not offset else timezone(-offset if sign == "-" else offset)  # -0000: none is known
+    return datetime(int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), tzinfo=zone)
 
 
 class HeaderFacts:
@@ -88,8 +107,9 @@ class HeaderFacts:
         found = self.field("date")
         if found is None:
             return None
+        text = found.unfolded[:200]
         try:
-            return parsedate_to_datetime(found.unfolded[:200])
+            return _usual_date(text) or parsedate_to_datetime(text)
         except (ValueError, TypeError, IndexError, OverflowError):  # email.utils on hostile input
             return None
 

@@ -174,7 +174,9 @@ def jsonable(value: object) -> dict[str, Any] | None:
     result: dict[str, Any] = {"kind": kind.__name__}
     for name, item in zip(names, items, strict=True):
         of = type(item)
-        if of in _AS_IT_IS or (of is str and len(item) <= MAX_TEXT):
+        if of is str:
+            result[name] = item[:MAX_TEXT]
+        elif of in _AS_IT_IS:
             result[name] = item
         elif of is not tuple:
             result[name] = _plain(item)

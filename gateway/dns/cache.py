@@ -81,10 +81,13 @@ class AnswerCache:
 
     def fresh(self, key: Key) -> DnsAnswer | None:
         """The answer whose time is not over. The one look-up of the hot path."""
-        entry = self._items.get(key)
-        if entry is None or entry.fresh_until <= self._clock():
+        items = self._items
+        if key not in items:
             return None
-        self._items.move_to_end(key)
+        entry = items[key]
+        if entry.fresh_until <= self._clock():
+            return None
+        items.move_to_end(key)
         return entry.answer
 
     def entry(self, key: Key) -> Entry | None:

@@ -1,5 +1,7 @@
 """Addresses with their display names, dates and messages inside, from RFC-conformant and hostile fields."""
 
+from email.utils import parsedate_to_datetime
+
 import pytest
 
 from gateway import Message
@@ -75,6 +77,21 @@ DATES = [
     ("yesterday", None),
     ("", None),
 ]
+
+
+@pytest.mark.parametrize("zone", ["+0000", "-0000", "+0530", "-0800", "+2359", "+2400", "-9999", "GMT", ""])
+@pytest.mark.parametrize(
+    "day", ["Tue, 24 Nov 2026", "1 Jan 1000", "Mon, 31 Feb 2026", "tue, 24 nov 2026", "24 Nov 99", "Tue 24 Nov 2026"]
+)
+@pytest.mark.parametrize("time", ["10:00:00", "24:00:00", "10:00:60", "10:00"])
+def test_a_usual_date_is_read_as_the_library_reads_it(day: str, time: str, zone: str) -> None:
+    text = f"{day} {time} {zone}".strip()
+    try:
+        wanted = parsedate_to_datetime(text)
+    except ValueError:
+        wanted = None
+    found = message(f"Date: {text}\n\n").date
+    assert repr(found) == repr(wanted)  # naive or not, too
 
 
 @pytest.mark.parametrize(("date", "seconds"), DATES)

@@ -25,9 +25,10 @@ _TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")  # RFC 2045 5.1
 _ATOM = r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+"
 _NO_SPACE = re.compile(r"[^\s\"();,<>\\]+")
 _ADDRESS = re.compile(rf"(?:{_ATOM}(?:\.{_ATOM})*)?@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")  # RFC 8601 2.2, pvalue
-_PLAIN = re.compile(rf"{_TOKEN.pattern}|{_ADDRESS.pattern}")
+_SHORT = rf"(?![\s\S]{{{MAX_VALUE + 1}}})"
+_PLAIN = re.compile(rf"{_SHORT}(?:{_TOKEN.pattern}|{_ADDRESS.pattern})")
 """What needs no quotes."""
-_WORDS = re.compile(r"[!#-\[\]-~]++(?: [!#-\[\]-~]++)*+")
+_WORDS = re.compile(_SHORT + r"[!#-\[\]-~]++(?: [!#-\[\]-~]++)*+")
 """What needs nothing but quotes."""
 
 
@@ -58,10 +59,11 @@ def _clause(begin: str, result: AuthResult, *, utf8: bool) -> str:
     """The resinfo of RFC 8601 2.2 with spaces between its pieces, folded before a line is too long."""
     text = begin
     pieces = [f"reason={_quoted(result.reason, utf8=utf8)}"] if result.reason else []
-    for name, value in result.properties:
-        if value and _is_property(name):
-            is_plain = len(value) <= MAX_VALUE and _PLAIN.fullmatch(value)
-            pieces.append(f"{name}={value if is_plain else _value(value, utf8=utf8)}")
+    pieces += [
+        f"{name}={value if _PLAIN.fullmatch(value) else _value(value, utf8=utf8)}"
+        for name, value in result.properties
+        if value and _is_property(name)
+    ]
     width = 1 + len(text)  # the tab in front
     for piece in pieces:
         length = 1 + len(piece)
@@ -95,7 +97,7 @@ def _folded(text: str, width: int, words: list[str]) -> tuple[str, int]:
 def _value(value: str, *, utf8: bool) -> str:
     """One that is not plain as it stands."""
     shown = value if utf8 or value.isascii() else _in_ascii(value)
-    return shown if len(shown) <= MAX_VALUE and _PLAIN.fullmatch(shown) else _quoted(shown, utf8=utf8)
+    return shown if _PLAIN.fullmatch(shown) else _quoted(shown, utf8=utf8)
 
 
 def _in_ascii(value: str) -> str:
@@ -108,7 +110,7 @@ def _in_ascii(value: str) -> str:
 
 def _quoted(text: str, *, utf8: bool) -> str:
     """A quoted-string in which nothing ends the line, the field or the string: printable characters only."""
-    if len(text) <= MAX_VALUE and _WORDS.fullmatch(text):
+    if _WORDS.fullmatch(text):
         return f'"{text}"'
     shown = text[:MAX_VALUE]
     if not shown.isprintable() or not (utf8 or shown.isascii()):
