@@ -318,6 +318,15 @@ class Link(SMTPProtocol):
         if self.error is not None:
             return
         engine = self._engine
+        alone = engine.receive_one(data)
+        if alone is not None:  # as below, for what nearly all is
+            self._deadline = 0.0
+            if alone.code == 421:
+                self.leaving = True
+            self.answers_alone = True
+            engine.expected.popleft()[0](alone)
+            self.answers_alone = False
+            return
         answered = engine.receive(data)
         if answered:
             self._deadline = 0.0  # a reply that comes octet by octet does not move it

@@ -240,24 +240,32 @@ class NextHopProtocol(Generic[T]):
         self.queued.clear()
         return tokens
 
+    def receive_one(self, octets: bytes) -> Reply | None:
+        """As `receive`, where the octets are one reply of one line to the only command there is, whose token is left in `expected`.
+
+        None: nothing was taken, so they are for `receive`.
+        """
+        if (
+            len(self.expected) != 1
+            or self.queued
+            or self._rest
+            or self._lines
+            or self.is_in_content
+            or self.broken is not None
+            or len(octets) > USUAL
+        ):
+            return None
+        reply = usual_reply(octets)
+        if reply is not None:
+            self._group_ended = False
+        return reply
+
     def receive(self, octets: bytes) -> list[tuple[T, Reply]]:
         """Octets from the next hop; the replies that they complete, each with its command's token.
 
         After nonsense (garbage, a line or reply without end, a reply nobody asked for) `broken` is set, and what is
         returned came before it.
         """
-        expected = self.expected
-        if expected and not (self._rest or self._lines or self.is_in_content or self.broken) and len(octets) <= USUAL:
-            usual = usual_reply(octets)
-            if usual is not None:
-                token = expected.popleft()
-                if not expected:
-                    self._group_ended = False
-                return [(token, usual)]
-        return self._receive_lines(octets)
-
-    def _receive_lines(self, octets: bytes) -> list[tuple[T, Reply]]:
-        """Whatever is not one reply of one line to a command that is out."""
         answered: list[tuple[T, Reply]] = []
         if self._rest:
             octets = self._rest + octets

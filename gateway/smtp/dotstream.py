@@ -73,7 +73,8 @@ class DotStream:
         """The usual case: the first octets are the whole content and end in the mark, no line begins with a dot or is too long."""
         length = len(octets)
         if (
-            octets.find(b"\r\n.") != length - 5
+            # Up to the last dot there is, as looking for one octet costs next to nothing: base64 has none.
+            octets.find(b"\r\n.", 0, octets.rfind(b".", 0, length - 3) + 1) >= 0
             or octets[0] == 0x2E
             or length > self.line_limit
             or self.lines_end_in_lf

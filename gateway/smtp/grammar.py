@@ -33,10 +33,14 @@ _PARAMETER: Final = re.compile(
 _COMMAND: Final = re.compile(rb"([A-Za-z][A-Za-z0-9]{0,15})(?: (.*))?", re.DOTALL)
 _BDAT: Final = re.compile(rb"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE)  # RFC 3030 2
 _USUAL: Final = re.compile(
-    rb"(?:(MAIL) F(?:ROM|rom)|RCPT T[Oo]):(<(%s)@(%s)>)((?: [A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~]*)?){0,4})\r\n"
-    % (_DOT_STRING.replace(rb"\x80-\xff", b""), _DOMAIN.replace(rb"\x80-\xff", b""))
+    rb"(?:(MAIL) F(?:ROM|rom)|RCPT T[Oo]):"
+    rb"(<(?!\.)([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+)(?<!\.)@(?![.-])([A-Za-z0-9_.-]+)(?<![.-])>)"
+    rb"((?: [A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~]*)?){0,4})\r\n"
 )
-"""Most lines with a path are so: no quotes, no literal, all ASCII. What is longer or other is read piece by piece."""
+"""Most lines with a path are so: no quotes, no literal, all ASCII. What is longer or other is read piece by piece.
+
+Whether a dot or hyphen stands where none may is looked at in `parse_usual`: a pattern of atoms and labels takes twice as long.
+"""
 _USUAL_HELLO: Final = re.compile(rb"(EHLO|HELO) ([!-~]{1,255})\r\n")
 _ALONE: Final = {b"%s\r\n" % verb.encode(): Command(verb, b"") for verb in ("DATA", "RSET", "QUIT", "NOOP")}
 _ALONE_LENGTH: Final = 6
@@ -72,6 +76,8 @@ def parse_usual(line: bytes, most: int = MAX_DOMAIN) -> Command | None:
     if found is None:
         hello = _USUAL_HELLO.fullmatch(line)
         return Command(hello[1].decode(), hello[2]) if hello is not None else None
+    if b".." in line or b".-" in line or b"-." in line:
+        return None
     is_mail, path, local, domain, rest = found.groups()
     parameters: tuple[Parameter, ...] = ()
     if rest:
