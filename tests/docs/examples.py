@@ -30,7 +30,8 @@ def docstring(module: ModuleType, name: str) -> str:
 
 
 def _below_assignment(file: Path, name: str) -> str:
-    body = ast.parse(file.read_text(encoding="utf-8")).body
+    statements = ast.parse(file.read_text(encoding="utf-8")).body
+    body = [inner for one in statements for inner in (one.body if isinstance(one, ast.If) else [one])]
     for number, node in enumerate(body):
         match node:
             case ast.ImportFrom(module=str(source), names=names) if any((one.asname or one.name) == name for one in names):
