@@ -2,6 +2,9 @@
 
 mypyc makes C of the modules that pyproject.toml lists ([tool.mailgateway] compiled), a C compiler makes a library of it; both go into
 gateway/_compiled with a manifest, which `gateway.core` reads. Without the variable this adds nothing: the wheel is pure Python.
+
+What mypyc reads is a copy of `gateway` below build/, in which `gateway.constructors` has written out what dataclasses make when they
+are imported.
 """
 
 from __future__ import annotations
@@ -10,10 +13,10 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import sysconfig
 import tomllib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from setuptools import Extension, setup
@@ -28,20 +31,34 @@ OPTIMISE = os.environ.get("MAILGATEWAY_OPTIMISE", "2")
 SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX")
 
 
-def core() -> ModuleType:
-    """`gateway.core`, without `gateway`, whose dependencies may not be there while it is built."""
-    spec = importlib.util.spec_from_file_location("core_of_mailgateway", TOP / "gateway" / "core.py")
+def part(name: str) -> Any:
+    """A module of `gateway`, without `gateway`, whose dependencies may not be there while it is built."""
+    spec = importlib.util.spec_from_file_location(f"{name}_of_mailgateway", TOP / "gateway" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    os.environ["MAILGATEWAY_CORE"] = "0"  # what is built needs none
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-CORE: Any = core()
+os.environ["MAILGATEWAY_CORE"] = "0"  # what is built needs none
+CORE = part("core")
+CONSTRUCTORS = part("constructors")
 MODULES: list[str] = PROJECT["tool"]["mailgateway"]["compiled"]
 SOURCES = [str(CORE.source_of(name, Path())) for name in MODULES]
+COPY = TOP / "build" / "source"
+
+
+def copied() -> Path:
+    """What the compiler reads."""
+    shutil.rmtree(COPY, ignore_errors=True)
+    shutil.copytree(TOP / "gateway", COPY / "gateway", ignore=shutil.ignore_patterns(CORE.FOLDER, "__pycache__"))
+    if (TOP / "stubs").is_dir():
+        shutil.copytree(TOP / "stubs", COPY / "stubs")
+    for source in SOURCES:
+        text = (TOP / source).read_text("utf-8")
+        (COPY / source).write_text(CONSTRUCTORS.with_constructors(text), "utf-8")
+    return COPY
 
 
 class BuildCore(build_ext):
@@ -51,14 +68,19 @@ class BuildCore(build_ext):
         """The C sources, of which there are none before."""
         from mypyc.build import mypycify
 
-        os.chdir(TOP)  # so that tracebacks name files as they are named here
         # Before they are read: an edit while the compiler runs makes a core that is not used, and not one of the older source.
         self.hashes = {name: CORE.digest(Path(source)) for name, source in zip(MODULES, SOURCES, strict=True)}
         # What is not compiled is read for its types alone: it may import what is not installed here.
-        options = ["--config-file=pyproject.toml", "--no-warn-unreachable", "--follow-imports=silent", "--cache-dir=build/mypy"]
-        self.distribution.ext_modules = mypycify(
-            [*options, *SOURCES], group_name=GROUP, target_dir="build/c", opt_level=OPTIMISE, debug_level="0"
-        )
+        options = [f"--config-file={TOP / 'pyproject.toml'}", "--no-warn-unreachable", "--follow-imports=silent"]
+        options.append(f"--cache-dir={TOP / 'build' / 'mypy'}")
+        os.chdir(copied())  # so that tracebacks name files as they are named here
+        made = mypycify([*options, *SOURCES], group_name=GROUP, target_dir="../c", opt_level=OPTIMISE, debug_level="0")
+        os.chdir(TOP)
+        for extension in made:  # setuptools takes no others
+            extension.sources = [os.path.relpath(COPY / source) for source in extension.sources]
+            extension.depends = [os.path.relpath(COPY / source) for source in extension.depends]
+            extension.include_dirs = [str((COPY / folder).resolve()) for folder in extension.include_dirs]
+        self.distribution.ext_modules = made
         super().finalize_options()
         self.is_here, self.inplace = bool(self.inplace), False
 

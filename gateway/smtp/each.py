@@ -27,6 +27,11 @@ class Answers(Reply):
     is_prdr: bool = False
     """353 goes before them and the summary behind them."""
 
+    def __init__(self, code: int, lines: tuple[bytes, ...], each: tuple[Reply, ...] = (), is_prdr: bool = False) -> None:
+        """Written, as what it inherits has one that is made: see gateway.constructors."""
+        Reply.__init__(self, code, lines)
+        self.each, self.is_prdr = each, is_prdr  # type: ignore[misc] # see value
+
     @override
     def render(self) -> bytes:
         each = b"".join(one.render() for one in self.each)

@@ -128,6 +128,25 @@ def test_nothing_interpreted_inherits_from_what_is_compiled() -> None:
     assert found == []
 
 
+def test_nothing_compiled_is_made_without_its_constructor() -> None:
+    """`__new__` of a compiled class calls `__init__`: what `gateway.smtp.origin` makes field by field stays interpreted."""
+    found = []
+    for path in sorted((TOP / "gateway").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        compiled = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module in MODULES
+            for alias in node.names
+        }
+        found += [
+            f"{path.name}: {ast.unparse(node)}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {f"{name}.__new__" for name in compiled}
+        ]
+    assert found == []
+
+
 def _is_open(module: str, name: str) -> bool:
     """Interpreted classes may inherit from this one."""
     tree = ast.parse(source_of(module, TOP).read_text())
