@@ -11,10 +11,14 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 FOLDER = "_compiled"
 """In the package `gateway`; git does not know it."""
@@ -54,9 +58,16 @@ def source_of(module: str, top: Path) -> Path:
 
 def digest(source: Path) -> str:
     """What the manifest says of a source."""
-    import hashlib  # only where there is a core
+    return str(_sha256()(source.read_bytes()).hexdigest())
 
-    return hashlib.sha256(source.read_bytes()).hexdigest()
+
+@cache
+def _sha256() -> Any:
+    """Python's own where it has one: hashlib brings OpenSSL, which is 3 MB that a supervisor has no other use for."""
+    for name in ("_sha2", "_sha256"):
+        with suppress(ImportError):
+            return import_module(name).sha256
+    return import_module("hashlib").sha256
 
 
 def find(top: Path) -> tuple[Core | None, str]:
