@@ -116,7 +116,6 @@ class Border(Settled):
     _loop: asyncio.AbstractEventLoop
     _connection_lost: bool
     _paused: bool
-    _drain_helper: Any
 
     def __init__(
         self,

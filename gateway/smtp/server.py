@@ -7,7 +7,10 @@ written when no more input waits.
 from __future__ import annotations
 
 import asyncio
+from asyncio.streams import FlowControlMixin
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
+from typing import Any, Final
 
 import structlog
 from aiosmtpd.smtp import TLSSetupException
@@ -36,6 +39,8 @@ from gateway.smtp.verbs.bdat import bdat, end_of_chunk
 from gateway.smtp.verbs.data import finish_content
 
 __all__ = ["PAUSE_AT", "Server", "prototype"]
+
+_drained: Final[Callable[[Any], Coroutine[Any, Any, None]]] = getattr(FlowControlMixin, "_drain_helper")  # noqa: B009 - the stubs do not know it
 
 log = structlog.get_logger("mailgateway.smtp")
 
@@ -249,7 +254,7 @@ class Server(AtOnce):
     async def _replies_taken(self) -> None:
         """The client reads its replies. _Gone when it left without."""
         try:
-            await self._drain_helper()
+            await _drained(self)
         except ConnectionError:
             raise _Gone from None
 

@@ -195,6 +195,9 @@ def _faults(tree: ast.Module) -> list[str]:
                 for one in node.body
                 if isinstance(one, ast.FunctionDef) and "cached_property" in map(ast.unparse, one.decorator_list)
             ]
+        if isinstance(node, ast.AsyncWith) and any("TaskGroup" in ast.unparse(one) for one in node.items):
+            # mypyc awaits its end where the exception is handled, and what others raise meanwhile is told as its consequence
+            found.append(f"line {node.lineno}: a group of tasks")
         if isinstance(node, ast.Try):  # cancelled there, what mypyc makes of it crashes
             late = [*(one for handler in node.handlers for one in handler.body), *node.finalbody]
             if any(isinstance(one, ast.Await | ast.Yield) for part in late for one in ast.walk(part)):

@@ -41,6 +41,7 @@ async def test_a_connection_sets_what_flow_control_would_set() -> None:
     made = vars(FlowControlMixin(loop))
     assert made == {"_loop": loop, "_paused": False, "_drain_waiters": deque(), "_connection_lost": False}
     assert set(made) <= set(vars(Border))
+    assert "_drain_helper" not in vars(Border)  # a name that is only annotated there hides it from compiled code
     assert "_closed" not in vars(Border)  # all that `__del__` of StreamReaderProtocol looks at
     assert set(re.findall(r"self\.(\w+)", inspect.getsource(asyncio.StreamReaderProtocol.__del__))) <= {"_closed"}
 
