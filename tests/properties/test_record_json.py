@@ -24,7 +24,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
     record: dict[str, Any] = {}
     text, number = draw(TEXT), draw(NUMBER)
     for name, kind in Record.__annotations__.items():
-        match getattr(kind, "__forward_arg__", kind.__name__):  # a compiled module has the types themselves
+        match getattr(kind, "__forward_arg__", None) or kind.__name__:  # a compiled module has the types themselves
             case "str":
                 record[name] = text
             case "int":
