@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from gateway import metrics
 from gateway.testing import EndToEnd, FakeScanner
 from tests.integration.c_icap import RealCIcap
 from tests.integration.scanners import RealClamd, RealRspamd, RealScanner
@@ -47,6 +48,12 @@ WELL: dict[str, Any] = {
     "icap": b"ICAP/1.0 200 OK\r\nMethods: RESPMOD\r\nEncapsulated: null-body=0\r\n\r\n",
     "webhook": {"verdict": "pass"},
 }
+
+
+@pytest.fixture(autouse=True)
+def names_left() -> None:
+    """What is looked at has its own name in the metrics, whatever other tests of this process have named before."""
+    metrics._service.seen.clear()
 
 
 def tell(figures: str) -> None:
