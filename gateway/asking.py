@@ -69,7 +69,7 @@ class Asking:
         if not self._steps[at].is_quick:
             return None
         trace = judging.trace_of(self._session, self._transaction)
-        account = trace.dns_account or judging.account_of(trace)
+        account = judging.account_of(trace)
         began = time.perf_counter()
         stop = began + self._end - asyncio.get_running_loop().time()
         before = ACCOUNT.get()

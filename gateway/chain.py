@@ -334,15 +334,13 @@ class Chain:
         begun: Begun | None = None,
     ) -> tuple[Run, Decision | None]:
         """Run a step, or go on with one that was begun; check, trace and count it. A Decision only for a fault that defers."""
-        trace = None if transaction is None else transaction.trace
-        if trace is None:
-            trace = judging.trace_of(session, transaction)
+        trace = judging.trace_of(session, transaction)
         if step.skip and session.client_class.value in step.skip:
             trace.step(stage=step.hook, plugin=step.plugin, outcome="skipped", mode=step.mode, recipient=about)
             return SAID_NOTHING, None
         left = step.timeout if begun is None else step.timeout - begun.seconds
         deadline = min(asyncio.get_running_loop().time() + left, end)
-        account = trace.dns_account or judging.account_of(trace)
+        account = judging.account_of(trace)
         before = ACCOUNT.get()
         if before is account:
             run = await self._runner.run(step, facts, deadline, begun)

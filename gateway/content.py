@@ -105,9 +105,11 @@ def close(file: BinaryIO, pages: mmap.mmap | None = None, *, size: int) -> None:
 
 
 def _close(file: BinaryIO, pages: mmap.mmap | None) -> None:
-    if pages is not None:
-        pages.close()
-    file.close()
+    try:
+        if pages is not None:
+            pages.close()
+    finally:  # where somebody looks at the map still, too
+        file.close()
 
 
 class _Closing:

@@ -106,10 +106,7 @@ def test_a_supervisor_of_one_worker_begins_anew_and_knows_its_children(start: St
         assert len(children) == 3
         gateway.process.kill()
         gateway.process.wait()
-        deadline = time.monotonic() + 5
-        while any(_runs(pid) for pid in children) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not any(_runs(pid) for pid in children)
+        _all_have_ended(children)
 
 
 def test_a_worker_whose_loop_stands_still_is_replaced(start: Start) -> None:
@@ -163,10 +160,14 @@ def test_nothing_outlives_a_killed_supervisor(start: Start) -> None:
         children = gateway.until(lambda: found if len(found := gateway.children()) == 4 else None)
         gateway.process.kill()
         gateway.process.wait()
-        deadline = time.monotonic() + 5
-        while any(_runs(pid) for pid in children) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not any(_runs(pid) for pid in children)
+        _all_have_ended(children)
+
+
+def _all_have_ended(children: list[int]) -> None:
+    deadline = time.monotonic() + 5
+    while any(_runs(pid) for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(_runs(pid) for pid in children)
 
 
 def _runs(pid: int) -> bool:
