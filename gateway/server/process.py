@@ -19,7 +19,7 @@ from gateway.errors import ConfigError
 from gateway.server import logs
 from gateway.server.forked import CLOSING_LIMIT, EXIT_CONFIG
 from gateway.server.lag import LoopLag
-from gateway.server.lean import settle
+from gateway.server.lean import keep_buffers, settle
 from gateway.server.listeners import listening_sockets
 from gateway.server.reserved import Reserved
 from gateway.server.slots import Slot, WorkerState
@@ -73,6 +73,7 @@ class Runtime:
     def ready(self) -> None:
         """The listeners accept, and everything that stays for the worker's life is there."""
         settle()
+        keep_buffers()
         if not self.draining.is_set():
             self.slot.state = WorkerState.READY
 
