@@ -81,7 +81,7 @@ class HeaderField:
 
 def _on_one_line(body: bytes) -> str:
     body = body.strip(b" \t\r\n")
-    return decode_octets(unfold(body) if b"\n" in body else body)
+    return decode_octets(unfold(body) if 0x0A in body else body)
 
 
 class HeaderSection:

@@ -102,7 +102,7 @@ class Memory(Protocol):
         ...
 
 
-@value(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True)
 class Parcel:
     """Everything one delivery needs beside the plan. The plan's indexes are those of `transaction.recipients`."""
 
@@ -113,6 +113,8 @@ class Parcel:
     """The final octets, trace fields on top."""
     size: int
     """Of the final octets; of lines perhaps without the trace field."""
+    discard_record: Callable[[Sequence[int]], Record]
+    """The decision record to commit before these recipients' copies are thrown away."""
     form: Form = Form.LINES
     """How they may travel."""
     handover: Handover | None = None
@@ -122,8 +124,6 @@ class Parcel:
     """Reverse-path and parameters as they go on."""
     recipients: Sequence[Envelope] = ()
     """One for each of `plan.forward`, in its order, as they go on."""
-    discard_record: Callable[[Sequence[int]], Record]
-    """The decision record to commit before these recipients' copies are thrown away."""
     edits: tuple[Edit, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     """Of the message, for the quarantine's pages: JSON values only."""

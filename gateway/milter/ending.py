@@ -64,7 +64,7 @@ async def finish(mta: MtaTalk, *, vanished: Callable[[], bool]) -> Packets:
         if intake is not None:
             intake.discard()
         return [codec.Tempfail()]
-    due = talk.reply_due = talk.loop.time() + talk.door.site.config.limits.final_reply
+    due = talk.reply_due = talk.loop.time() + talk.door.site.limits.final_reply
     if transaction.deadline is None or transaction.deadline > due:
         transaction.deadline = due
     intake.finish()

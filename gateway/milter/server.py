@@ -86,7 +86,7 @@ class MilterServer(asyncio.Protocol):
         self._agreed = codec.Agreement()
         self._macros = Macros()
         self._mta: MtaTalk | None = None
-        self._ends_at = loop.time() + door.site.config.limits.session_time
+        self._ends_at = loop.time() + door.site.limits.session_time
 
     # --- the transport's side
 
@@ -202,7 +202,7 @@ class MilterServer(asyncio.Protocol):
         transaction = self._mta.talk.transaction if self._mta is not None else None
         if transaction is not None and transaction.deadline is not None:
             return transaction.deadline
-        return min(self._loop.time() + IDLE_ROUNDS * self._door.site.config.limits.idle, self._ends_at)
+        return min(self._loop.time() + IDLE_ROUNDS * self._door.site.limits.idle, self._ends_at)
 
     async def _command(self, command: codec.Command) -> None:
         """One packet, and its answer where there is one."""
@@ -288,7 +288,7 @@ class MilterServer(asyncio.Protocol):
     async def _content(self, mta: MtaTalk, command: codec.Header | codec.EndOfHeader | codec.Body) -> None:
         intake = mta.intake
         if intake is None:
-            limits = self._door.site.config.limits
+            limits = self._door.site.limits
             intake = mta.intake = MilterIntake(
                 limits,
                 directory=self._door.site.spool,

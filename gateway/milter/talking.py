@@ -152,7 +152,7 @@ async def rcpt(mta: MtaTalk, command: codec.Rcpt) -> codec.Verdict | None:
     transaction = talk.transaction
     if transaction is None:
         return codec.Tempfail()
-    if len(transaction.recipients) >= talk.door.site.config.limits.recipients:
+    if len(transaction.recipients) >= talk.door.site.limits.recipients:
         return reply(talk.ours(452, "4.5.3", "Too many recipients"))
     path = path_of(command.path, is_reverse=False)
     recipient = Recipient(forward_path=path, parameters=parameters_of(command.parameters), sent_path=path.octets)

@@ -21,15 +21,10 @@ def plan(wishes: Sequence[Wish], ability: Ability, history: History = NOTHING, *
     A plan with `verdict` set does nothing but answer (and keep evidence copies).
     """
     if not history.past and _is_plain(wishes):
+        # By position, as for every message: a class that is given names builds a dict of them first.
+        everybody = (wishes[0].index,) if len(wishes) == 1 else tuple([wish.index for wish in wishes])
         return Plan(
-            ability=ability,
-            wishes=tuple(wishes),
-            transaction_id=transaction_id,
-            rounds=history.rounds,
-            route=wishes[0].route,
-            forward=(wishes[0].index,) if len(wishes) == 1 else tuple([wish.index for wish in wishes]),
-            past=NOBODY,
-            refused=NOBODY,
+            ability, tuple(wishes), transaction_id, history.rounds, wishes[0].route, everybody, (), (), (), NOBODY, NOBODY
         )
     if all(wish.added for wish in wishes):
         raise ValueError("a message has at least one recipient that the client named")

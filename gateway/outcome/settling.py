@@ -40,15 +40,9 @@ def settle(
         and len(plan.forward) == count
         and (plan.ability is SMTP or plan.ability is SUBMISSION)
     ):
-        return Settlement(
-            reply=answers[0] if answers[0].is_usual else passed_on(answers[0], utf8=True),
-            fates=_ONE_DELIVERED * count,
-            entries=NOBODY,
-            hints=NOBODY,
-            is_ours=False,
-            next_hop=next_hop,
-            next_hop_replies=tuple(answers),
-        )
+        reply = answers[0] if answers[0].is_usual else passed_on(answers[0], utf8=True)
+        # By position, as in the planner: entries, consume and hints are empty, it is not ours, there are no duplicates.
+        return Settlement(reply, (), _ONE_DELIVERED * count, NOBODY, (), NOBODY, False, (), next_hop, tuple(answers))
     answered = _answers(plan, answers)
     theirs = () if is_ours else tuple(answers)
     results = {wish.index: _result(plan, wish, answered, lost) for wish in plan.wishes}

@@ -59,7 +59,7 @@ class Fate(StrEnum):
         return self is not Fate.REJECTED and self is not Fate.DEFERRED
 
 
-@value(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True)
 class Wish:
     """What the chain wants for one recipient. `index` is its place in `transaction.recipients`."""
 
@@ -129,7 +129,7 @@ class Keep:
     recipients: tuple[int, ...]
 
 
-@value(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True)
 class Plan:
     """What is to be done with one message. Nothing in it has happened yet."""
 
@@ -153,7 +153,7 @@ class Plan:
     """Set when nothing is sent, held or discarded: the reply is known already."""
 
 
-@value(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True)
 class Settlement:
     """How a message ended."""
 

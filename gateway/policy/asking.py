@@ -138,7 +138,7 @@ class Client:
         known = self._recipients.get(mailbox)
         if known is not None:
             return known
-        if len(self._recipients) >= self._door.site.config.limits.recipients:
+        if len(self._recipients) >= self._door.site.limits.recipients:
             return action_of(talk.ours(452, "4.5.3", "Too many recipients"))
         path = path_of(mailbox, is_reverse=False)
         recipient = Recipient(forward_path=path, sent_path=path.octets, decision=talk.mail_decision)

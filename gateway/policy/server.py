@@ -89,7 +89,7 @@ class PolicyServer:
         while not self._door.draining:
             self._is_idle = True
             try:
-                async with asyncio.timeout(self._door.site.config.limits.idle):
+                async with asyncio.timeout(self._door.site.limits.idle):
                     some = await reader.read(READ)
             finally:
                 self._is_idle = False
@@ -97,7 +97,7 @@ class PolicyServer:
                 return
             for request in requests.feed(some):
                 writer.write(render({"action": await self._answer(request)}))
-            async with asyncio.timeout(self._door.site.config.limits.idle):
+            async with asyncio.timeout(self._door.site.limits.idle):
                 await writer.drain()
 
     async def _answer(self, request: Request) -> str:

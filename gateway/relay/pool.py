@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.config.addresses import parse_mx
 from gateway.config.models import RelayConfig, RouteConfig, ServerEntry
+from gateway.config.plain import plain
 from gateway.context import Resolver
 from gateway.errors import LinkError
 from gateway.native import mypyc_attr
@@ -71,7 +72,7 @@ class Relay:
         `listens`: our own listeners, which no mail exchanger may lead to. `directory`: where relative file names of the routes
         begin. ConfigError when one of the files cannot be used.
         """
-        self._settings = settings
+        self._settings = plain(settings)
         self._draw = draw
         self._name = server_name
         self._inbox = inbox_address

@@ -102,10 +102,12 @@ def in_one_piece(content: bytes) -> bytes:
 
     The same octets as a `DotStuffer` makes of it in pieces.
     """
-    # Looking for one octet costs next to nothing, and most of an attachment has no dot at all.
-    if content.find(b".") >= 0:
-        content = content.replace(b"\r\n.", b"\r\n..")
-        if content.startswith(b"."):
+    # Looking for one octet from behind costs next to nothing: an attachment has no dot, so that its header is all that is looked through.
+    last = content.rfind(b".")
+    if last >= 0:
+        if content.find(b"\r\n.", 0, last + 1) >= 0:
+            content = content.replace(b"\r\n.", b"\r\n..")
+        if content[0] == 0x2E:
             content = b"." + content
     if not content or content.endswith(b"\r\n"):
         return content + b".\r\n"

@@ -63,13 +63,13 @@ class Arrival(asyncio.BufferedProtocol):
         is_proxy = door.is_proxy(self._peer[0])
         if is_proxy or (door.tls is not None and door.tls.config.implicit):  # else `Server` takes a seat at once
             exempt = is_proxy or contains(door.trusted + door.lenient, self._peer[0])
-            seat = door.site.connections.take(None if exempt else network_of(self._peer[0], door.site.config.limits))
+            seat = door.site.connections.take(None if exempt else network_of(self._peer[0], door.site.limits))
             if isinstance(seat, Full):  # 421 cannot be said here
                 transport.abort()
                 return
             self._seat = seat
         if is_proxy:
-            self._timer = self._loop.call_later(door.site.config.limits.proxy_header, self._too_slow)
+            self._timer = self._loop.call_later(door.site.limits.proxy_header, self._too_slow)
         else:
             self._go_on(transport, None)
 
@@ -153,7 +153,7 @@ class Arrival(asyncio.BufferedProtocol):
 
     def _shake_hands(self, transport: asyncio.Transport, server: Server, context: ssl.SSLContext) -> None:
         """`server` is told when there is TLS."""
-        done = begin_tls(self._loop, transport, server, context, limit=self._door.site.config.limits.tls_handshake)
+        done = begin_tls(self._loop, transport, server, context, limit=self._door.site.limits.tls_handshake)
         done.add_done_callback(lambda done: self._shaken(done, transport, server))
 
     def _shaken(self, done: asyncio.Future[None], transport: asyncio.Transport, server: Server) -> None:

@@ -192,9 +192,9 @@ class AtOnce(Border):
             if self._engine.has_input:
                 note(talk, IMPROPER_PIPELINING, value=verb)
             limits, lenient = self._limits, talk.lenient
-            stream = self._engine.begin_content(lines_end_in_lf=talk.lf_lines and lenient, line_limit=limits.text_line)
+            stream = self._engine.begin_content(talk.lf_lines and lenient, limits.text_line)
             door = self._door
-            self._receiving = Intake(stream, limits, directory=door.site.spool, lenient=lenient, verifies=door.chain.verifies)
+            self._receiving = Intake(stream, limits, door.site.spool, lenient, door.chain.verifies)
             self._content_ended = False
             self._write(result)
             return

@@ -58,7 +58,7 @@ class Later:
 
 def prototype(door: Door, loop: asyncio.AbstractEventLoop) -> Prototype:
     """The one of a worker: its doors share it."""
-    return _prototype(door.site.config.server.name, loop)
+    return _prototype(door.site.server_name, loop)
 
 
 @lru_cache(maxsize=1)
@@ -131,7 +131,7 @@ class Border(Settled):
         self.transport: BaseTransport | None = None
         self._original_transport: BaseTransport | None = None
         self._handler_coroutine: asyncio.Task[None] | None = None
-        limits = door.site.config.limits
+        limits = door.site.limits
         self._door = door
         self._limits = limits
         self._spoken = SPOKEN[door.config.protocol]

@@ -258,7 +258,7 @@ class Conversation:
             parameters=parameters,
             sent_reverse_path=path.octets,
             started=site.clock(),
-            deadline=self.opened + site.config.limits.transaction_time,
+            deadline=self.opened + site.limits.transaction_time,
             trace=Trace(),
         )
         if session.proxy is not None or self.forwarded is not None:

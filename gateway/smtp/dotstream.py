@@ -31,7 +31,7 @@ class DotStream:
         "rest",
     )
 
-    def __init__(self, *, lines_end_in_lf: bool = False, line_limit: int = 1_000_000) -> None:
+    def __init__(self, lines_end_in_lf: bool = False, line_limit: int = 1_000_000) -> None:
         self._carry = b"\r\n"  # as if a line had just ended: the mark may come first
         self._first = True
         self._held = b""

@@ -46,7 +46,7 @@ class Intake:
     )
 
     def __init__(
-        self, stream: DotStream, limits: LimitsConfig, *, directory: Path, lenient: bool, verifies: frozenset[str] = frozenset()
+        self, stream: DotStream, limits: LimitsConfig, directory: Path, lenient: bool, verifies: frozenset[str] = frozenset()
     ) -> None:
         """`verifies`: fields whose signatures are going to be verified; their body hashes are made meanwhile."""
         self._stream = stream

@@ -66,7 +66,7 @@ def _renewed(door: Door, terms: Terms, own: Capabilities | None, before: Offer |
 def _terms(door: Door, session: Session, next_hops: Capabilities | None, knows: Capabilities | None) -> Terms:
     """What extensions are offered on. `knows`: of the next hop at which this client may authenticate now."""
     site = door.site
-    limits, several = site.config.limits, not site.only_route
+    limits, several = site.limits, not site.only_route
     return Terms(
         next_hops=next_hops,
         message_size=limits.message_size,

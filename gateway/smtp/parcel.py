@@ -80,17 +80,17 @@ def _parcel(
         route = site.way(route, [transaction.recipients[index] for index in plan.forward])
     mail, recipients = _envelope(talk, transaction, plan, route)
     return Parcel(
-        transaction=transaction,
-        content=message.content,
-        chunks=spliced.chunks,
-        size=spliced.size,
-        form=spliced.form,
-        handover=_way(talk, route) if plan.forward else None,
-        mail=mail,
-        recipients=recipients,
-        discard_record=_discards(talk, transaction, message) if plan.discards else _nobody,
-        edits=edits,
-        facts=facts_of(transaction, message) if plan.holds or plan.keeps else {},
+        transaction,
+        message.content,
+        spliced.chunks,
+        spliced.size,
+        _discards(talk, transaction, message) if plan.discards else _nobody,
+        spliced.form,
+        _way(talk, route) if plan.forward else None,
+        mail,
+        recipients,
+        edits,
+        facts_of(transaction, message) if plan.holds or plan.keeps else {},
     )
 
 
@@ -135,7 +135,7 @@ def _envelope(talk: Conversation, transaction: Transaction, plan: Plan, route: s
 
 def _trace_field(talk: Conversation, transaction: Transaction) -> bytes:
     site = talk.door.site
-    return received(transaction, server_name=site.config.server.name, now=site.clock())
+    return received(transaction, server_name=site.server_name, now=site.clock())
 
 
 async def _rewritten(talk: Conversation, transaction: Transaction, message: Message, plan: Plan) -> Parcel:

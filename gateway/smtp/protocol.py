@@ -146,9 +146,9 @@ class Engine:
         self.has_input = False
         return lost
 
-    def begin_content(self, *, lines_end_in_lf: bool, line_limit: int) -> DotStream:
+    def begin_content(self, lines_end_in_lf: bool, line_limit: int) -> DotStream:
         """What follows is content until its end mark."""
-        self.stream = DotStream(lines_end_in_lf=lines_end_in_lf, line_limit=line_limit)
+        self.stream = DotStream(lines_end_in_lf, line_limit)
         return self.stream
 
     def put_back(self, event: Event) -> None:

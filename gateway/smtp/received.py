@@ -71,6 +71,6 @@ def _tls(tls: Tls) -> str:
 def hops(header: bytes, server_name: str) -> tuple[int, int]:
     """How many Received fields there are in a `HeaderSection.lowered`, and how many of our own."""
     count = header.count(b"\nreceived:")
-    if not count or b" (mailgateway)" not in header:
+    if not count or header.find(b" (mailgateway)") < 0:
         return count, 0
     return count, header.count(b"by " + server_name.lower().encode() + b" (mailgateway)")

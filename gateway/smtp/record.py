@@ -23,7 +23,7 @@ MAX_RESULTS: Final = 500
 _QUEUE_ID: Final = re.compile(r"queued as ([0-9A-Za-z]{4,32})")
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Ending:
     """How a transaction ended."""
 
@@ -41,7 +41,7 @@ class Ending:
 
 def queue_id(answer: Reply | None) -> str:
     """The next hop's queue ID, where its reply tells (`queued as …`)."""
-    if answer is None or (len(answer.lines) == 1 and b"queued as " not in answer.lines[0]):
+    if answer is None or (len(answer.lines) == 1 and answer.lines[0].find(b"queued as ") < 0):
         return ""
     found = _QUEUE_ID.search(answer.text)
     return found[1] if found else ""

@@ -131,7 +131,7 @@ class Server(AtOnce):
                     is_suspect and (door.config.greeting_delay > 0 or octets_wait(self.transport))
                 )
                 if not self._ungreeted:
-                    self._write(_greeting(door.site.config.server.name, talk.session.protocol))
+                    self._write(_greeting(door.site.server_name, talk.session.protocol))
                     if self._out:
                         self._flush()
                     self._parked = True
@@ -173,7 +173,7 @@ class Server(AtOnce):
             if not may_talk and self._engine.has_input and (answer := turned_away(talk)) is not None:  # during the hooks
                 refuse_session(talk, None, answer, reason="early-talker")
                 return self._turn_away(talk, answer)
-        self._write(_greeting(door.site.config.server.name, talk.session.protocol))
+        self._write(_greeting(door.site.server_name, talk.session.protocol))
         return True
 
     async def _early_talk(self, talk: Conversation) -> Reply | None:

@@ -14,7 +14,8 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.chain import Chain
 from gateway.config.addresses import UNIX, socket_path
-from gateway.config.models import LOOPBACK, Config, ListenerConfig
+from gateway.config.models import LOOPBACK, Config, LimitsConfig, ListenerConfig
+from gateway.config.plain import plain
 from gateway.config.route_map import MapError
 from gateway.delivery import Delivery
 from gateway.dns.names import canonical
@@ -59,6 +60,9 @@ class Site:
     clock: Callable[[], float] = time.time
     connections: Connections
     """Of all workers of the host."""
+    limits: LimitsConfig = field(init=False)
+    """Of the configuration, as `plain` has it."""
+    server_name: str = field(init=False)
     routes: RouteTable = field(init=False)
     only_route: str = field(init=False, default="")
     """The route of every recipient, whoever it is; `` where that is known with the recipient."""
@@ -76,6 +80,8 @@ class Site:
 
     def __post_init__(self) -> None:
         routes = self.config.route
+        self.limits = plain(self.config.limits)
+        self.server_name = self.config.server.name
         self.routes = RouteTable(routes)
         self.extensions = Known.of(self.config.pass_extensions)
         self.by_domain = any(route.is_by_domain for route in routes)
@@ -203,7 +209,7 @@ class Door:
     @classmethod
     def open(cls, site: Site, config: ListenerConfig, chain: Chain, *, directory: Path | None = None) -> Door:
         """A door with its networks and certificates read. OSError, ssl.SSLError or ValueError when the latter cannot be used."""
-        limits = site.config.limits
+        limits = site.limits
         turn = min(limits.idle, limits.content_idle, limits.session_time, limits.rate_window, limits.envelope_reply)
         return cls(
             site=site,
@@ -272,7 +278,7 @@ class Door:
 
     def admit(self, session: Session, *, is_suspect: bool) -> Seat | Full:
         """A seat for this connection among all of the host, or the limit that is reached. Strangers' networks have one too."""
-        limits = self.site.config.limits
+        limits = self.site.limits
         return self.site.connections.take(network_of(session.client_address, limits) if is_suspect else None)
 
     def is_lenient(self, session: Session) -> bool:

@@ -37,7 +37,7 @@ async def bdat(talk: Conversation, command: Command) -> Reply:
             return answer
         site = talk.door.site
         talk.chunks = ChunkIntake(
-            site.config.limits,
+            site.limits,
             directory=site.spool,
             lenient=talk.lenient,
             is_binary=is_binary(transaction.parameters),

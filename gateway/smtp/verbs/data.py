@@ -134,7 +134,7 @@ async def _finish(  # noqa: PLR0912 - one frame for all of it
 
 def _taken_in(talk: Conversation, transaction: Transaction, intake: Intake) -> Content | Reply:
     """The content; or the reply by which the transaction has ended, as it cannot be had or is refused already."""
-    due = talk.reply_due = talk.loop.time() + talk.door.site.config.limits.final_reply
+    due = talk.reply_due = talk.loop.time() + talk.door.site.limits.final_reply
     if transaction.deadline is not None and transaction.deadline > due:
         transaction.deadline = due
     if intake.fault is not None:
@@ -166,12 +166,13 @@ def _settled(talk: Conversation, transaction: Transaction, message: Message, pla
         note_answers(transaction, planned, settlement)
     fates = settlement.fates
     talk.ending = Ending(
-        reply=answer,
-        fates={0: _WORDS[fates[0]]} if len(fates) == 1 else {index: _WORDS[fate] for index, fate in enumerate(fates)},
-        next_hop=settlement.next_hop,
-        next_hop_reply=theirs[0] if theirs else None,
-        message=message,
-        size=message.size,
+        answer,
+        None,
+        {0: _WORDS[fates[0]]} if len(fates) == 1 else {index: _WORDS[fate] for index, fate in enumerate(fates)},
+        settlement.next_hop,
+        theirs[0] if theirs else None,
+        message,
+        message.size,
     )
     return answer
 
@@ -191,11 +192,11 @@ def _undone(talk: Conversation, transaction: Transaction, planned: Plan, error: 
 
 def bounds(talk: Conversation, message: Message) -> Reply | None:
     """What a message may not be, whatever the plugins think: header too large, or in a loop."""
-    config = talk.door.site.config
-    limits, header = config.limits, message.header
+    site = talk.door.site
+    limits, header = site.limits, message.header
     if header.body_offset > limits.header_size or header.is_cut:
         return talk.ours(552, "5.3.4", f"Header section is larger than {limits.header_size} octets or has too many fields")
-    count, own = hops(header.lowered, config.server.name)
+    count, own = hops(header.lowered, site.server_name)
     if count >= limits.max_received or own > MAX_OWN:
         return talk.ours(554, "5.4.6", "Too many hops: this message is in a loop")  # RFC 5321 6.3
     return None
@@ -205,12 +206,12 @@ def wishes(transaction: Transaction) -> list[Wish]:
     """What the chain wants for each recipient, for the planner."""
     return [
         Wish(
-            index=index,
-            mailbox=recipient.forward_path.mailbox,
-            decision=recipient.decision,
-            policy_class=recipient.policy_class,
-            route=recipient.route,
-            added=recipient.added,
+            index,
+            recipient.forward_path.mailbox,
+            recipient.decision,
+            recipient.policy_class,
+            recipient.route,
+            recipient.added,
         )
         for index, recipient in enumerate(transaction.recipients)
     ]

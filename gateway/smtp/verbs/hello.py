@@ -59,7 +59,7 @@ async def _learnt(talk: Conversation) -> Reply:
 
 def _offered(talk: Conversation, found: Offer) -> Reply:
     talk.terms = found.terms
-    name = talk.door.site.config.server.name
+    name = talk.door.site.server_name
     if not talk.session.esmtp:
         talk.offered = {}
         return _our_name(name)

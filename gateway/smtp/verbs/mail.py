@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def mail(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[Any, Any, Reply | Pending]:
     """Begin a transaction."""
-    if talk.session.transactions >= talk.door.site.config.limits.transactions:
+    if talk.session.transactions >= talk.door.site.limits.transactions:
         over = talk.ours(421, "4.7.0", "Too many transactions")
         refuse_session(talk, None, over, reason="too-many-transactions")
         return over

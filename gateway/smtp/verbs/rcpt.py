@@ -47,7 +47,7 @@ def rcpt(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
             return talk.with_id(refusal)
     site = talk.door.site
     limits = talk.terms.limits if talk.terms is not None else {}
-    if len(transaction.recipients) + talk.owed >= limits.get("RCPTMAX", site.config.limits.recipients):
+    if len(transaction.recipients) + talk.owed >= limits.get("RCPTMAX", site.limits.recipients):
         return talk.ours(452, "4.5.3", "Too many recipients")
     if talk.terms is not None and talk.terms.domains and not _domain_fits(talk, transaction, path):
         return talk.ours(452, "4.5.3", "Too many recipient domains in one transaction")  # RFC 9422 4.3
