@@ -80,7 +80,7 @@ class Resources:
         self.admin: socket.socket | None = None
         self.inbox: socket.socket | None = None
         self.seats: int | None = None
-        """File whose octets are the seats of all workers' connections."""
+        """File whose octets are the seats of all workers' connections; None: there is one worker only, which counts them alone."""
 
     @property
     def inbox_address(self) -> tuple[str, int] | None:

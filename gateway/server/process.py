@@ -42,7 +42,7 @@ class Assignment:
     inbox_address: tuple[str, int] | None = None
     """Where the development next hop listens, when a route has `inbox:`."""
     seats: int | None = None
-    """File whose octets are the seats of all workers' connections."""
+    """File whose octets are the seats of all workers' connections; None: there are no others."""
     stack_file: Path
     modules_file: Path
     channel: socket.socket | None = None

@@ -61,7 +61,7 @@ def _resources(loaded: Loaded, undo: ExitStack, *, has_admin: bool) -> Resources
         run=RunDirectory(state),
     )
     undo.callback(resources.close)
-    resources.seats = open_file()
+    resources.seats = open_file() if len(resources.slots) > 1 else None  # a worker that is alone counts by itself
     resources.reserved = reserve(config.listener)
     if has_admin and config.admin.bind:
         resources.admin = open_listening(config.admin.bind, "[admin]")

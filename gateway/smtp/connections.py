@@ -2,7 +2,8 @@
 
 A connection holds a lock on one octet of a file that all workers have from the supervisor, and one more in the range of its
 network; where connections a minute are limited, another for a minute. The kernel gives an octet to one process only, and takes back what a process held when it ends, however it ends: so
-no count can be wrong, nobody waits for anybody, and there is nothing to tidy up behind a worker that was killed.
+no count can be wrong, nobody waits for anybody, and there is nothing to tidy up behind a worker that was killed. A worker that
+is alone on its host counts without the kernel: it is replaced only once it has ended, and its connections with it.
 """
 
 from __future__ import annotations
