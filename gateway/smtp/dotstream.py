@@ -12,6 +12,8 @@ from typing import Final
 _END: Final = b"\r\n.\r\n"
 _PREFIXES: Final = (_END[:4], _END[:3], _END[:2], _END[:1])
 _WHOLE: Final = (None, "\r\n")
+_EVEN: Final = 32
+"""Octets of a line, with its end, from which on it pays to look for the next ends in the same distance."""
 
 
 class DotStream:
@@ -100,12 +102,8 @@ class DotStream:
     def _out(self, octets: bytes, *, has_dots: bool) -> bytes:
         if not octets:
             return octets
-        if self._line_ends is None:
-            # Tells CR, LF and CRLF apart in one pass; counting them takes three, at four times the cost.
-            self._line_ends = io.IncrementalNewlineDecoder(None, translate=False)
-        self._line_ends.decode(octets.decode("latin-1"), final=True)  # no CRLF is cut: a CR at the end waits in `_carry`
-        if self._line_ends.newlines not in _WHOLE:
-            self.has_bare = True
+        if not _ends_evenly(octets):
+            self._look_for_bare(octets)
         if has_dots:
             octets = octets.replace(b"\r\n.", b"\r\n")
         if self._first:
@@ -113,6 +111,14 @@ class DotStream:
             self._first = False
         self._measure(octets)
         return octets
+
+    def _look_for_bare(self, octets: bytes) -> None:
+        if self._line_ends is None:
+            # Tells CR, LF and CRLF apart in one pass; counting them takes three, at four times the cost.
+            self._line_ends = io.IncrementalNewlineDecoder(None, translate=False)
+        self._line_ends.decode(octets.decode("latin-1"), final=True)  # no CRLF is cut: a CR at the end waits in `_carry`
+        if self._line_ends.newlines not in _WHOLE:
+            self.has_bare = True
 
     def _measure(self, octets: bytes) -> None:
         """Length of the line under way; only a line longer than what arrives at once needs a look."""
@@ -132,6 +138,24 @@ class DotStream:
     @staticmethod
     def _longest(octets: bytes) -> int:
         return max(len(line) for line in octets.split(b"\n"))
+
+
+def _ends_evenly(octets: bytes) -> bool:
+    """CRLF at equal distances, and no CR or LF elsewhere, as in an attachment, whose lines are all of a length.
+
+    A fifth of the cost of looking at each octet. False says nothing, but costs next to nothing where lines differ.
+    """
+    first = octets.find(b"\n")
+    step = octets.find(b"\n", first + 1) - first
+    if first < 1 or step < _EVEN:
+        return False
+    ends = octets[first::step]
+    count = len(ends)
+    if ends != b"\n" * count or octets[first - 1 :: step] != b"\r" * count:
+        return False
+    others = bytearray(octets)
+    others[first::step] = others[first - 1 :: step] = bytes(count)
+    return others.find(b"\n") == -1 and others.find(b"\r") == -1
 
 
 def _tail(octets: bytes, lines: int) -> bytes:

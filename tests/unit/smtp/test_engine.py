@@ -314,3 +314,18 @@ def test_a_bare_line_end_is_seen_in_a_content_that_comes_whole(content: bytes, *
     assert stream.feed(content + b".\r\n") == content
     assert stream.ended
     assert stream.has_bare is has_bare
+
+
+@pytest.mark.parametrize("put", [b"", b"a", b"\r", b"\n", b"\r\n", b"\n\r"])
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_a_bare_line_end_is_seen_among_lines_of_one_length(put: bytes, taken: int) -> None:
+    lines = (b"x" * 38 + b"\r\n") * 4
+    for at in range(len(lines)):
+        content = lines[:at] + put + lines[at + taken :]
+        wire = content + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
+        others = content.replace(b"\r\n", b"")
+        has_bare = b"\r" in others or b"\n" in others
+        for cut in (0, 20, 39, 40, 41, 120):
+            stream = DotStream()
+            found = stream.feed(wire[:cut]) + stream.feed(wire[cut:] + b"NOOP\r\n")
+            assert (stream.has_bare, found[: len(content)]) == (has_bare, content), (at, cut)
