@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ LARGE = 4 * 1024 * 1024
 """Octets of a spool file that is closed in a thread: the kernel takes 0.1 ms for each MB to take its pages back."""
 MAX_CLOSING = 16
 """Such files at once; one more is closed by its caller, so that no disk fills up behind a slow thread."""
+_CLOSED = "the content was closed while it was read"
 
 
 class Form(Enum):
@@ -76,13 +78,19 @@ class Content:
     def chunks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The octets from start to end in pieces of at most CHUNK."""
         stop = self.size if end is None else end
-        octets = self.octets
+        octets, file = self.octets, self._file
         if start == 0 and stop <= CHUNK and isinstance(octets, bytes):
             yield octets if stop == self.size else octets[:stop]
             return
         while start < stop:
             upto = min(start + CHUNK, stop)
-            piece = octets[start:upto]
+            if file is None:
+                piece = octets[start:upto]
+            elif file is self._file:
+                # Read and not sliced from the map: a third of the time, as no page is mapped for it.
+                piece = _read(file.fileno(), start, upto)
+            else:
+                raise ValueError(_CLOSED)
             if isinstance(octets, mmap.mmap):
                 _forget(octets, start, upto)
             yield piece
@@ -140,6 +148,17 @@ class _Closing:
 
 _closing = _Closing()
 os.register_at_fork(after_in_child=_closing.begin)
+
+
+def _read(file: int, start: int, end: int) -> bytes:
+    """These octets of a spool file."""
+    piece = os.pread(file, end - start, start)
+    while len(piece) < end - start:
+        more = os.pread(file, end - start - len(piece), start + len(piece))
+        if not more:
+            raise OSError(errno.EIO, "the spool file has become shorter")
+        piece += more
+    return piece
 
 
 def _forget(octets: mmap.mmap, start: int, end: int) -> None:

@@ -108,7 +108,8 @@ class Spliced:
                 pieces.append(self._content.octets[at : cut.start])
             pieces.append(cut.octets)
             at = cut.end
-        first = min(at + CHUNK, self._content.size)
+        # As much of the rest as makes a piece with them, so that no small one follows.
+        first = min(at + max(0, CHUNK - sum(map(len, pieces))), self._content.size)
         pieces.append(self._content.octets[at:first])
         yield b"".join(pieces)
         yield from self._content.chunks(first)

@@ -47,6 +47,23 @@ def test_what_has_gone_on_takes_no_memory(content: Content) -> None:
     content.close()
 
 
+def test_a_spool_file_that_has_become_shorter_is_an_error_and_no_end(content: Content, tmp_path: Path) -> None:
+    pieces = iter(content.chunks())
+    assert len(next(pieces)) == CHUNK
+    os.truncate(tmp_path / "spool", CHUNK + 5)
+    with pytest.raises(OSError, match="shorter"):
+        next(pieces)
+    content.close()
+
+
+def test_nothing_is_read_of_content_that_was_closed_meanwhile(content: Content) -> None:
+    pieces = iter(content.chunks())
+    assert len(next(pieces)) == CHUNK
+    content.close()
+    with pytest.raises(ValueError, match="closed"):
+        next(pieces)
+
+
 class SlowFile(BytesIO):
     """A spool file that takes its time to close."""
 
