@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gateway.authors import HeaderAddress, addresses, domain_of, named_addresses
 from gateway.fields import MAX_VALUE, HeaderField
+from gateway.once import once
 from gateway.words import decode_words
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class HeaderFacts:
         """All header fields, from the top."""
         raise NotImplementedError
 
-    @cached_property
+    @once
     def _by_name(self) -> dict[str, list[HeaderField]]:
         result: dict[str, list[HeaderField]] = {}
         for one in self.fields:
@@ -95,13 +95,13 @@ class HeaderFacts:
     @property
     def message_id(self) -> str:
         """With its angle brackets (RFC 5322 3.6.4); what stands there when it has none; `` when there is none."""
-        if self._message_id is None:  # no cached_property: see Message.header
+        if self._message_id is None:
             text = self._text_of(b"message-id") or ""
             match = _MESSAGE_ID.search(text)
             self._message_id = match[0] if match else text[:998]
         return self._message_id
 
-    @cached_property
+    @once
     def date(self) -> datetime | None:
         """Of the Date field; None when absent or unreadable."""
         found = self.field("date")
@@ -121,7 +121,7 @@ class HeaderFacts:
             return None
         return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
 
-    @cached_property
+    @once
     def author_addresses(self) -> tuple[str, ...]:
         """Each address of each From field (RFC 5322 3.6.2), as written, in order."""
         result: dict[str, None] = {}
@@ -138,7 +138,7 @@ class HeaderFacts:
         """Octets of the bodies of all From fields; `author_addresses` looks no further than the field that exceeds 64 KiB."""
         return sum(one.end - one.colon for one in self.fields_named("from"))
 
-    @cached_property
+    @once
     def author_domains(self) -> tuple[str, ...]:
         """The domains of `author_addresses` in lower case, each once."""
         return tuple(dict.fromkeys(filter(None, map(domain_of, self.author_addresses))))
@@ -158,27 +158,27 @@ class HeaderFacts:
             self.__dict__[ADDRESSES_CUT] = True
         return tuple(result.values())
 
-    @cached_property
+    @once
     def authors(self) -> tuple[HeaderAddress, ...]:
         """`author_addresses` with their display names."""
         return self.addresses_in("from")
 
-    @cached_property
+    @once
     def sender(self) -> HeaderAddress | None:
         """Of the Sender field (RFC 5322 3.6.2): who sent it for the author."""
         return next(iter(self.addresses_in("sender")), None)
 
-    @cached_property
+    @once
     def reply_to(self) -> tuple[HeaderAddress, ...]:
         """Where answers go."""
         return self.addresses_in("reply-to")
 
-    @cached_property
+    @once
     def to(self) -> tuple[HeaderAddress, ...]:
         """Of To; the envelope's recipients are another thing."""
         return self.addresses_in("to")
 
-    @cached_property
+    @once
     def cc(self) -> tuple[HeaderAddress, ...]:
         """Of Cc."""
         return self.addresses_in("cc")

@@ -5,7 +5,6 @@ Whatever the octets are, nothing here raises: what was too much or malformed is 
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 from gateway.content import Content, Octets
@@ -13,6 +12,7 @@ from gateway.fields import MAX_VALUE, HeaderField, HeaderSection, scan
 from gateway.header_facts import ADDRESSES_CUT, HeaderFacts
 from gateway.links import Link, links_of
 from gateway.mime import Bounds, Part, Structure, walk
+from gateway.once import once
 from gateway.reading import Reading, read
 
 _BOUNDS = Bounds()
@@ -75,7 +75,7 @@ class Message(HeaderFacts):
     @property
     def header(self) -> HeaderSection:
         """The header section by offsets."""
-        if self._header is None:  # no cached_property: its lock, in Python 3.11, costs as much as a small header section
+        if self._header is None:
             self._header = scan(self.content, max_fields=self.bounds.fields)
         return self._header
 
@@ -99,7 +99,7 @@ class Message(HeaderFacts):
             self._shared = {}
         return self._shared
 
-    @cached_property
+    @once
     def _structure(self) -> Structure:
         return walk(self.content, self.fields, self.body_offset, self.bounds)
 
@@ -108,22 +108,22 @@ class Message(HeaderFacts):
         """The leaves of the MIME tree, in order; a message that is no multipart is one part."""
         return tuple(self._structure.parts)
 
-    @cached_property
+    @once
     def attachments(self) -> tuple[Part, ...]:
         """The parts that have a name, are marked as attachment, or are no text."""
         return tuple(part for part in self._structure.parts if part.is_attachment)
 
-    @cached_property
+    @once
     def nested(self) -> tuple[NestedMessage, ...]:
         """The messages inside, in order; those in them too."""
         return tuple(NestedMessage(part, section, self.bounds) for part, section in self._structure.messages)
 
-    @cached_property
+    @once
     def encryption(self) -> tuple[str, ...]:
         """What its parts are encrypted with, each once: `pgp-mime`, `pgp-inline`, `pgp`, `smime`, `pdf`, `rights`."""
         return tuple(dict.fromkeys(part.encryption for part in self._structure.parts if part.encryption))
 
-    @cached_property
+    @once
     def _reading(self) -> Reading:
         return read(self._structure.parts, self.bounds)
 
@@ -147,13 +147,13 @@ class Message(HeaderFacts):
         """Links of the HTML parts, URLs in the text, and what redirectors wrap, each once."""
         return self._reading.urls
 
-    @cached_property
+    @once
     def links(self) -> tuple[Link, ...]:
         """Links with what they show and where they lead to: those of HTML first."""
         reading = self._reading
         return links_of(reading.found, reading.anchors, reading.in_html)[: self.bounds.urls]
 
-    @cached_property
+    @once
     def limits_hit(self) -> tuple[str, ...]:
         """What was too much or malformed, as words: `header-fields`, `mime-depth`, `mime-parts`, `text`, …"""
         _ = self.header, self._structure, self._reading, self.author_addresses, self.sender, self.reply_to, self.to, self.cc

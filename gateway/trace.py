@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MAX_TEXT = 2_000
 """Characters of one text in a step."""
 MAX_ITEMS = 200
 MAX_DEPTH = 3
-_AS_IT_IS: Final = frozenset({type(None), bool, int, float})
+_AS_IT_IS: Final = frozenset({str, type(None), bool, int, float})
 _NUMBERS: Final = (bool, int, float)
 _ONLY_TEXTS: Final = frozenset({str})
 _ONLY_TUPLES: Final = frozenset({tuple})
@@ -144,11 +144,11 @@ class Trace:
         """All steps in JSON form."""
         return [
             {
-                "at_ms": round(at * 1000, 3),
+                "at_ms": _milliseconds(at),
                 "stage": stage,
                 "plugin": plugin,
                 "outcome": outcome,
-                "duration_ms": round(duration * 1000, 3),
+                "duration_ms": _milliseconds(duration),
                 "mode": mode,
                 "recipient": recipient,
                 "verdict": None if verdict is None else jsonable(verdict),
@@ -172,17 +172,22 @@ def jsonable(value: object) -> dict[str, Any] | None:
     except AttributeError:  # made without its __init__
         items = tuple([getattr(value, name, None) for name in names])
     result: dict[str, Any] = {"kind": kind.__name__}
-    for name, item in zip(names, items, strict=True):
-        of = type(item)
-        if of is str:
-            result[name] = item[:MAX_TEXT]
-        elif of in _AS_IT_IS:
-            result[name] = item
-        elif of is not tuple:
-            result[name] = _plain(item)
+    result.update(zip(names, items, strict=True))  # most are what they are in JSON: only the others are looked at one by one
+    texts, others = _places(tuple(map(type, items)))
+    if texts is not None and len("".join(texts(items))) > MAX_TEXT:
+        result.update((name, item[:MAX_TEXT]) for name, item in zip(names, items, strict=True) if type(item) is str)
+    for place in others:
+        item = items[place]
+        if type(item) is tuple:
+            result[names[place]] = (_texts(item, 0) or _plain(item)) if item else []
         else:
-            result[name] = (_texts(item, 0) or _plain(item)) if item else []
+            result[names[place]] = _plain(item)
     return result
+
+
+def _milliseconds(seconds: float) -> float:
+    """With three decimals, in half the time of `round` with a number of them."""
+    return round(seconds * 1e6) / 1e3
 
 
 @lru_cache(maxsize=1_000)
@@ -194,6 +199,14 @@ def _reader(kind: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...
     if len(names) > 1:
         return names, attrgetter(*names)
     return names, lambda value: tuple([getattr(value, name) for name in names])
+
+
+@lru_cache(maxsize=1_000)
+def _places(kinds: tuple[type, ...]) -> tuple[Callable[[Any], Any] | None, tuple[int, ...]]:
+    """Of values of these classes: what reads the texts, None where there is none, and which are to be made what JSON can hold."""
+    texts = [place for place, kind in enumerate(kinds) if kind is str]
+    others = tuple(place for place, kind in enumerate(kinds) if kind not in _AS_IT_IS)
+    return itemgetter(*texts) if texts else None, others
 
 
 @lru_cache(maxsize=1_000)

@@ -86,6 +86,12 @@ async def shared_body_hashes(
         arriving = message.content.arriving
         if isinstance(arriving, Arriving):
             bodies.known.update(arriving.hashes(message.size - message.body_offset))
+    if (
+        not (bodies.known or bodies.pending) and message.size - message.body_offset <= INLINE
+    ):  # who asks first for a usual message
+        hashes = body_hashes(message.octets[message.body_offset :], wanted)
+        bodies.known.update(hashes)
+        return hashes
     missing = frozenset(one for one in wanted if one not in bodies.known and one not in bodies.pending)
     if missing:
         body = message.octets[message.body_offset :]

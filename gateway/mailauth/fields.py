@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from gateway.fields import HeaderField
-from gateway.mailauth.canonical import relaxed_field
+from gateway.mailauth.canonical import LF, TAB, relaxed_field
 from gateway.mailauth.tags import without_value
 from gateway.message import Message
 
@@ -34,7 +34,7 @@ def canonical_field(field: HeaderField, *, is_relaxed: bool) -> bytes:
     """RFC 6376 3.4.1 and 3.4.2, with its CRLF."""
     if is_relaxed:
         value = field.raw
-        if b"\n" in value or b"\t" in value or b"  " in value:
+        if LF in value or TAB in value or value.find(b"  ") >= 0:
             return relaxed_field(field.name.encode(), value)
         return b"%b:%b\r\n" % (field.name.lower().encode(), value.strip(b" "))
     octets = field.octets

@@ -76,10 +76,17 @@ def decode_base64(value: bytes) -> bytes:
 
 def without_value(octets: bytes, name: bytes = b"b") -> bytes:
     """The list with the value of one tag deleted, white space around the value too (RFC 6376 3.7, the b= of a signature)."""
-    return _tag(name).sub(rb"\1", octets, count=1)
+    first, further = _tag(name)
+    found = first.match(octets) or further.search(octets)
+    if found is None:
+        return octets
+    begins = found.end()
+    ends = octets.find(b";", begins)
+    return octets[:begins] + octets[ends:] if ends >= 0 else octets[:begins]
 
 
 @lru_cache(maxsize=100)
-def _tag(name: bytes) -> re.Pattern[bytes]:
-    """A tag of this name with its value; the first group is what stands in front of the value."""
-    return re.compile(rb"((?:\A|;)[ \t\r\n]*+" + re.escape(name) + rb"[ \t\r\n]*+=)[^;]*+")
+def _tag(name: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """A tag of this name up to its value, as the first of a list and as a further one, which begins with what can be searched for fast."""
+    tag = rb"[ \t\r\n]*+" + re.escape(name) + rb"[ \t\r\n]*+="
+    return re.compile(tag), re.compile(rb";" + tag)

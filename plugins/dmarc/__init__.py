@@ -137,7 +137,7 @@ class Dmarc(Plugin[Options]):
 
     async def _ask(self, questions: Questions) -> Answers:
         """All at once: the look-ups of a walk do not depend on each other."""
-        ordered = sorted(one for one in questions if len(one[0]) <= _MAX_NAME)
+        ordered = sorted([one for one in questions if len(one[0]) <= _MAX_NAME])
         answers: dict[tuple[str, str], Answer] = {}
         if len(ordered) < len(questions):
             answers.update(dict.fromkeys(questions, Answer(exists=False)))

@@ -44,6 +44,7 @@ from gateway.plugins.rules.files import MAX_LISTS, ListName, read_files
 from gateway.plugins.rules.header import cleared, field_of
 from gateway.plugins.rules.lists import ListOptions
 from gateway.plugins.rules.naming import Place, check_names, lists_of
+from gateway.plugins.rules.plain import Test
 from gateway.plugins.rules.rates import MAX_RATES, count
 from gateway.plugins.rules.rule import Rule
 from gateway.plugins.rules.searching import Patterns
@@ -66,8 +67,10 @@ MAX_RULES = 10_000
 _MAX_WAITING = 10_000
 """Transactions whose edits are remembered between `judge` and `rewrite`."""
 
-_Run: TypeAlias = tuple[tuple[tuple[Rule, Expression, int | None], ...], Together | None]
-"""Rules with their place among the answers of those that are asked at once; None: asked by itself."""
+_Turn: TypeAlias = tuple[Rule, Expression, Test | None, int | None]
+"""A rule, the test of one that is the same for all recipients and needs no library, and its place among the answers of those asked at once."""
+_Run: TypeAlias = tuple[tuple[_Turn, ...], Together | None]
+"""Rules in their order, and those of them that are asked at once, if there are some."""
 
 __all__ = ["Options", "Rule", "Rules"]
 
@@ -259,17 +262,18 @@ class Rules(Plugin[Options]):
         doing = Doing(subject)
         for turns, together in self._runs:
             answers = None if together is None else together.hold(subject)
-            for rule, expression, place in turns:
-                test = expression.plain
-                if answers is not None and place is not None:
-                    matched = doing.left if answers[place] else []
-                elif test is None or expression.is_about_recipient:
-                    matched = _matched(rule, expression, subject, doing.left)
-                else:
+            for rule, expression, test, place in turns:
+                if test is not None:
                     try:
-                        matched = doing.left if test(subject) else []
+                        if not test(subject):  # most rules hold for few messages
+                            continue
                     except TROUBLES as error:
                         raise ValueError(f"rule {rule.name!r}: {error} in: {rule.when}") from error
+                    matched = doing.left
+                elif answers is not None and place is not None:
+                    matched = doing.left if answers[place] else []
+                else:
+                    matched = _matched(rule, expression, subject, doing.left)
                 if matched:
                     if self._held is not None:
                         self._held.append(rule.name)
@@ -294,15 +298,15 @@ def _runs(rules: Sequence[Rule], patterns: Patterns) -> Iterator[_Run]:
     waiting: list[Rule] = []
 
     def run() -> _Run:
-        found = [(rule, rule.expression) for rule in waiting]
+        found = list(waiting)
         waiting.clear()
-        asked = [expression for _, expression in found if expression.plain is None]
+        asked = [rule.expression for rule in found if rule.expression.plain is None]
         if len(asked) > 1:
             with contextlib.suppress(ExpressionError):  # too much at once for the library, though each is right by itself
                 together = Together(asked, patterns)
                 places = {id(expression): place for place, expression in enumerate(asked)}
-                return tuple((rule, expression, places.get(id(expression))) for rule, expression in found), together
-        return tuple((rule, expression, None) for rule, expression in found), None
+                return tuple(_turn(rule, places.get(id(rule.expression))) for rule in found), together
+        return tuple(_turn(rule, None) for rule in found), None
 
     for rule in rules:
         expression = rule.expression
@@ -317,6 +321,11 @@ def _runs(rules: Sequence[Rule], patterns: Patterns) -> Iterator[_Run]:
             yield run()
     if waiting:
         yield run()
+
+
+def _turn(rule: Rule, place: int | None) -> _Turn:
+    expression = rule.expression
+    return rule, expression, None if expression.is_about_recipient else expression.plain, place
 
 
 def _matched(rule: Rule, expression: Expression, subject: Subject, left: list[Recipient]) -> list[Recipient]:

@@ -121,7 +121,9 @@ def in_network(address: str, networks: str | list[str]) -> bool:
     """True when the address lies in the network, or in one of several; an unknown address lies in none."""
     try:
         found = _address(address)
-        return any(found in _network(text) for text in ([networks] if isinstance(networks, str) else networks))
+        if isinstance(networks, str):
+            return found in _network(networks)
+        return any(found in _network(text) for text in networks)
     except ValueError:
         return False
 

@@ -122,8 +122,8 @@ class _Search:
 
     def __init__(self, patterns: Sequence[str]) -> None:
         alone = [(number, compiled(pattern)) for number, pattern in enumerate(patterns)]
-        small = [number for number, pattern in alone if pattern.programsize <= LARGE_PROGRAM]
-        together = small if len(small) > 1 else []
+        # One by itself is a set too: that tells whether it occurs, and nothing of where, in half the time.
+        together = [number for number, pattern in alone if pattern.programsize <= LARGE_PROGRAM]
         self._alone = [(number, pattern) for number, pattern in alone if number not in set(together)]
         self._sets = [
             (some, pattern_set(tuple(patterns[number] for number in some)))

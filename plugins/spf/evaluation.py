@@ -54,7 +54,7 @@ class SpfResult:
 
 
 def _through(outer: list[tuple[str, str]]) -> str:
-    return "".join(f" by {term} of {domain}" for domain, term in outer)
+    return "".join([f" by {term} of {domain}" for domain, term in outer]) if outer else ""
 
 
 @lru_cache(maxsize=1_000)

@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 from collections.abc import Iterator
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -90,7 +91,7 @@ def _of_class(name: str, kind: type) -> Iterator[str]:
 def _of_member(name: str, value: Any) -> str:
     if isinstance(value, property):
         return f"{name}: property"
-    if type(value).__name__ == "cached_property":
+    if isinstance(value, cached_property):
         return f"{name}: property"
     if inspect.isfunction(value):
         return f"{'async ' if inspect.iscoroutinefunction(value) else ''}{name}{_signature(value)}"

@@ -193,7 +193,7 @@ def _faults(tree: ast.Module) -> list[str]:
             found += [
                 f"{node.name}.{one.name}: what a cached_property has found is forgotten"
                 for one in node.body
-                if isinstance(one, ast.FunctionDef) and "cached_property" in map(ast.unparse, one.decorator_list)
+                if isinstance(one, ast.FunctionDef) and {"cached_property", "once"} & set(map(ast.unparse, one.decorator_list))
             ]
         if isinstance(node, ast.AsyncWith) and any("TaskGroup" in ast.unparse(one) for one in node.items):
             # mypyc awaits its end where the exception is handled, and what others raise meanwhile is told as its consequence

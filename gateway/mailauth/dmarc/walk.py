@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from gateway.mailauth.dmarc.record import Record, parse_record, select_record
 
@@ -19,8 +19,7 @@ _SHOWN = 120
 """Characters of a record shown to people."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What DNS said about a name."""
 
     texts: tuple[str, ...] = ()
@@ -33,7 +32,7 @@ class Answer:
 
 def txt_answer(records: Sequence[Sequence[bytes]], *, exists: bool = True) -> Answer:
     """TXT records as a resolver hands them over."""
-    return Answer(tuple(b"".join(strings).decode("ascii", "replace") for strings in records[:MAX_TEXTS]), exists=exists)
+    return Answer(tuple([b"".join(strings).decode("ascii", "replace") for strings in records[:MAX_TEXTS]]), exists)
 
 
 Questions: TypeAlias = frozenset[tuple[str, Literal["TXT", "A"]]]

@@ -25,11 +25,10 @@ _TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")  # RFC 2045 5.1
 _ATOM = r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+"
 _NO_SPACE = re.compile(r"[^\s\"();,<>\\]+")
 _ADDRESS = re.compile(rf"(?:{_ATOM}(?:\.{_ATOM})*)?@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")  # RFC 8601 2.2, pvalue
-_SHORT = rf"(?![\s\S]{{{MAX_VALUE + 1}}})"
-_PLAIN = re.compile(rf"{_SHORT}(?:{_TOKEN.pattern}|{_ADDRESS.pattern})")
-"""What needs no quotes."""
-_WORDS = re.compile(_SHORT + r"[!#-\[\]-~]++(?: [!#-\[\]-~]++)*+")
-"""What needs nothing but quotes."""
+_PLAIN = re.compile(rf"{_TOKEN.pattern}|{_ADDRESS.pattern}")
+"""What needs no quotes, where it is no longer than MAX_VALUE."""
+_WORDS = re.compile(r"[!#-\[\]-~]++(?: [!#-\[\]-~]++)*+")
+"""What needs nothing but quotes, likewise."""
 
 
 def render_results(authserv_id: str, results: Sequence[AuthResult], *, utf8: bool = False) -> str:
@@ -37,8 +36,11 @@ def render_results(authserv_id: str, results: Sequence[AuthResult], *, utf8: boo
     name = authserv_id if utf8 else _in_ascii(authserv_id)
     if len(name) > MAX_NAME or not _TOKEN.fullmatch(name):
         name = _quoted(name, utf8=utf8)
-    beginnings = [(_beginning(one.method, one.result), one) for one in results]
-    clauses = [_clause(begin, one, utf8=utf8) for begin, one in [pair for pair in beginnings if pair[0]][:MAX_RESULTS]]
+    clauses: list[str] = []
+    for one in results:
+        begin = _beginning(one.method, one.result)
+        if begin and len(clauses) < MAX_RESULTS:
+            clauses.append(_clause(begin, one, utf8=utf8))
     if not clauses:
         return f"{name}; none"
     return f"{name};\r\n\t" + ";\r\n\t".join(clauses)
@@ -59,11 +61,10 @@ def _clause(begin: str, result: AuthResult, *, utf8: bool) -> str:
     """The resinfo of RFC 8601 2.2 with spaces between its pieces, folded before a line is too long."""
     text = begin
     pieces = [f"reason={_quoted(result.reason, utf8=utf8)}"] if result.reason else []
-    pieces += [
-        f"{name}={value if _PLAIN.fullmatch(value) else _value(value, utf8=utf8)}"
-        for name, value in result.properties
-        if value and _is_property(name)
-    ]
+    for name, value in result.properties:
+        if value and _is_property(name):
+            is_plain = len(value) <= MAX_VALUE and _PLAIN.fullmatch(value) is not None
+            pieces.append(f"{name}={value if is_plain else _value(value, utf8=utf8)}")
     width = 1 + len(text)  # the tab in front
     for piece in pieces:
         length = 1 + len(piece)
@@ -74,30 +75,35 @@ def _clause(begin: str, result: AuthResult, *, utf8: bool) -> str:
             text += f"\r\n\t{piece}"
             width = length
         else:
-            text, width = _folded(text, width, piece.split(" "))
+            text, width = _folded(text, width, piece)
     return text
 
 
-def _folded(text: str, width: int, words: list[str]) -> tuple[str, int]:
-    """The text with a piece of several words behind it, and how wide its last line is.
+def _folded(text: str, width: int, piece: str) -> tuple[str, int]:
+    """The text with a piece of several words behind it that is too long for its last line, and how wide that is then.
 
-    Within quotes the space itself begins the next line: there it is text (RFC 5322 2.2.3, 3.2.4).
+    Within quotes the space itself begins the next line: there it is text (RFC 5322 2.2.3, 3.2.4). A line ends before the last space
+    that leaves room for the `;` behind, or behind a word that no line has room for.
     """
-    for place, word in enumerate(words):
-        length = 1 + len(word)
-        if width + length < _LINE:
-            text += f" {word}"
-            width += length
-        else:
-            text += f"\r\n {word}" if place else f"\r\n\t{word}"
-            width = length
-    return text, width
+    end = piece.rfind(" ", 0, max(0, _LINE - 1 - width))
+    if end > 0:
+        text += f" {piece[:end]}"
+    fold, at = ("\r\n ", end + 1) if end > 0 else ("\r\n\t", 0)
+    while len(piece) - at > _LINE - 2:
+        end = piece.rfind(" ", at, at + _LINE - 1)
+        if end < 0:
+            end = piece.find(" ", at)
+        if end < 0:
+            break
+        text += fold + piece[at:end]
+        fold, at = "\r\n ", end + 1
+    return f"{text}{fold}{piece[at:]}", 1 + len(piece) - at
 
 
 def _value(value: str, *, utf8: bool) -> str:
     """One that is not plain as it stands."""
     shown = value if utf8 or value.isascii() else _in_ascii(value)
-    return shown if _PLAIN.fullmatch(shown) else _quoted(shown, utf8=utf8)
+    return shown if len(shown) <= MAX_VALUE and _PLAIN.fullmatch(shown) else _quoted(shown, utf8=utf8)
 
 
 def _in_ascii(value: str) -> str:
@@ -110,7 +116,7 @@ def _in_ascii(value: str) -> str:
 
 def _quoted(text: str, *, utf8: bool) -> str:
     """A quoted-string in which nothing ends the line, the field or the string: printable characters only."""
-    if _WORDS.fullmatch(text):
+    if len(text) <= MAX_VALUE and _WORDS.fullmatch(text):
         return f'"{text}"'
     shown = text[:MAX_VALUE]
     if not shown.isprintable() or not (utf8 or shown.isascii()):
