@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum
@@ -14,12 +14,16 @@ from typing import BinaryIO, Protocol, TypeAlias
 
 Octets: TypeAlias = bytes | mmap.mmap
 """Both have `find`, `rfind`, `len` and slices that give bytes."""
+Keep: TypeAlias = Callable[[BinaryIO], bool]
+"""Takes a spool file whose content has gone, for another content (`gateway.spool`). False: it is to be closed."""
 
 CHUNK = 256 * 1024
 LARGE = 4 * 1024 * 1024
 """Octets of a spool file that is closed in a thread: the kernel takes 0.1 ms for each MB to take its pages back."""
 MAX_CLOSING = 16
 """Such files at once; one more is closed by its caller, so that no disk fills up behind a slow thread."""
+SPARE_SIZE = 8 * 1024 * 1024
+"""Octets of a spool file that may be kept for another content at most."""
 _CLOSED = "the content was closed while it was read"
 
 
@@ -41,14 +45,18 @@ class Hashed(Protocol):
 
 
 class Content:
-    """The octets of one message, exactly as received. Closing it removes the spool file."""
+    """The octets of one message, exactly as received. Closing it gives the spool file up."""
 
-    __slots__ = ("_file", "arriving", "is_binary", "octets", "size", "was_normalised")
+    __slots__ = ("_file", "_is_lent", "_keep", "arriving", "is_binary", "octets", "size", "was_normalised")
 
-    def __init__(self, octets: Octets, *, file: BinaryIO | None = None, was_normalised: bool = False) -> None:
+    def __init__(
+        self, octets: Octets, *, file: BinaryIO | None = None, was_normalised: bool = False, keep: Keep | None = None
+    ) -> None:
         self.octets = octets
         self.size = len(octets)
         self._file = file
+        self._keep = keep
+        self._is_lent = False
         self.was_normalised = was_normalised
         """True when bare CR or LF of a lenient client were made CRLF."""
         self.arriving: Hashed | None = None
@@ -57,13 +65,14 @@ class Content:
         """BODY=BINARYMIME: its octets are no lines, and it goes on in chunks only (RFC 3030 3)."""
 
     @classmethod
-    def from_file(cls, file: BinaryIO, *, was_normalised: bool = False) -> Content:
-        """Map a spool file; the file is closed with the content."""
+    def from_file(cls, file: BinaryIO, *, was_normalised: bool = False, keep: Keep | None = None) -> Content:
+        """Map a spool file; the file is closed with the content. `keep`: or goes there, where nobody else can have it."""
         file.flush()
         if file.seek(0, 2) == 0:
             file.close()
             return cls(b"", was_normalised=was_normalised)
-        return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), file=file, was_normalised=was_normalised)
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return cls(pages, file=file, was_normalised=was_normalised, keep=keep)
 
     @property
     def is_lines(self) -> bool:
@@ -72,8 +81,11 @@ class Content:
         return not self.is_binary and self.octets[size - 2 :] == b"\r\n" if size > 1 else False
 
     def fileno(self) -> int | None:
-        """Descriptor of the spool file; None where the octets are in memory."""
-        return None if self._file is None else self._file.fileno()
+        """Descriptor of the spool file; None where the octets are in memory. Others may have the file from here on."""
+        if self._file is None:
+            return None
+        self._is_lent = True
+        return self._file.fileno()
 
     def chunks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The octets from start to end in pieces of at most CHUNK."""
@@ -99,9 +111,15 @@ class Content:
     def close(self) -> None:
         """Give memory and spool file back. Twice is harmless."""
         octets, self.octets = self.octets, b""
-        if self._file is not None:
-            file, self._file = self._file, None
-            close(file, octets if isinstance(octets, mmap.mmap) else None, size=self.size)
+        file, self._file = self._file, None
+        if file is None:
+            return
+        pages = octets if isinstance(octets, mmap.mmap) else None
+        if self._keep is not None and not self._is_lent and self.size <= SPARE_SIZE and _unmap(pages):
+            if self._keep(file):
+                return
+            pages = None
+        close(file, pages, size=self.size)
 
 
 def close(file: BinaryIO, pages: mmap.mmap | None = None, *, size: int) -> None:
@@ -110,6 +128,16 @@ def close(file: BinaryIO, pages: mmap.mmap | None = None, *, size: int) -> None:
         _closing.thread().submit(_closing.close, file, pages)
     else:
         _close(file, pages)
+
+
+def _unmap(pages: mmap.mmap | None) -> bool:
+    """Whether nobody looks at the map any more."""
+    if pages is not None:
+        try:
+            pages.close()
+        except BufferError:
+            return False
+    return True
 
 
 def _close(file: BinaryIO, pages: mmap.mmap | None) -> None:

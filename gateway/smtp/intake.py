@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from gateway.content import Content, Octets, close
 from gateway.smtp.dotstream import DotStream, normalised
 from gateway.smtp.replies import Reply, reply
+from gateway.spool import end_here, spare
 
 if TYPE_CHECKING:
     from gateway.config.models import LimitsConfig
@@ -119,8 +120,7 @@ class Intake:
 
     def _to_file(self) -> None:
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            self._file = cast("BinaryIO", tempfile.TemporaryFile(dir=self._directory, buffering=0))  # noqa: SIM115 - closed with the content
+            self._file = spare.take(self._directory)
         except OSError as error:
             self._refuse(_storage_reply(error))
             return
@@ -142,7 +142,8 @@ class Intake:
     def content(self) -> Content:
         """The whole content. Raises OSError when the spool file cannot be mapped."""
         if self._file is not None:
-            content = Content.from_file(self._file, was_normalised=self.was_normalised)
+            end_here(self._file)
+            content = Content.from_file(self._file, was_normalised=self.was_normalised, keep=partial(spare.keep, self._directory))
             content.arriving = self._arriving
             self._file = None
             return content
