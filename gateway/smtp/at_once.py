@@ -52,6 +52,8 @@ class AtOnce(Border):
         try:
             talk.alone = True
             if not self._do_at_once(talk, command, after) or talk.ended:
+                if self._closing:
+                    self._leave_at_once(talk)
                 self._wake()
             elif self._out:
                 self._flush()
@@ -72,6 +74,8 @@ class AtOnce(Border):
                 or (self._owed and not self._settle_at_once(talk))
                 or (self._engine.has_input and not self._take_commands(talk))
             ):
+                if self._closing:
+                    self._leave_at_once(talk)
                 self._wake()
                 return
             if self._out:

@@ -30,10 +30,9 @@ from gateway.smtp.looks import LookedAt
 from gateway.smtp.origin import Origin, session_of
 from gateway.smtp.protocol import Command, Content, EndOfContent, Engine
 from gateway.smtp.replies import Reply, reply
-from gateway.smtp.sasl import MAX_LINE as AUTH_LINE
 from gateway.smtp.settled import Prototype, Settled
 from gateway.smtp.site import Door
-from gateway.smtp.states import SPOKEN, State
+from gateway.smtp.states import State
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport
@@ -131,15 +130,14 @@ class Border(Settled):
         self.transport: BaseTransport | None = None
         self._original_transport: BaseTransport | None = None
         self._handler_coroutine: asyncio.Task[None] | None = None
-        limits = door.site.limits
         self._door = door
-        self._limits = limits
-        self._spoken = SPOKEN[door.config.protocol]
+        self._limits = door.limits
+        self._spoken = door.spoken
         self._origin = origin
         """What a trusted proxy said; None: the connection itself tells."""
         self._arrived = arrived
         """Ends what came before the session; the connection's seat, where it has the right one."""
-        self._engine = Engine(command_line=limits.command_line, auth_line=AUTH_LINE if door.config.auth_route else 0)
+        self._engine = Engine(door.command_line, door.auth_line)
         self._out: list[bytes] = []
         self._owed: list[tuple[str, Pending]] = []
         self._waiter: asyncio.Future[None] | None = None
@@ -189,7 +187,7 @@ class Border(Settled):
         tls = facts(transport.get_extra_info("ssl_object")) if is_tls else None
         origin = self._origin
         session = session_of(transport, door, tls) if origin is None else origin.session(door, tls)
-        talk = self._talk = Conversation(door=door, session=session, loop=self.loop, lenient=door.is_lenient(session))
+        talk = self._talk = Conversation(door, session, self.loop, door.is_lenient(session))
         talk.ask_client, talk.end_session = self._ask_client, self._end_session
         door.enter(self)
         self._group = door.looks.join(self, self._began)
@@ -364,6 +362,10 @@ class Border(Settled):
     @abstractmethod
     def _begin(self, talk: Conversation) -> None:
         """The client is here."""
+
+    @abstractmethod
+    def _leave_at_once(self, talk: Conversation) -> bool:
+        """The session ends now, if it has nobody to wait for. False: the task is needed."""
 
     @abstractmethod
     def _go_on(self) -> None:

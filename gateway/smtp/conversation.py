@@ -69,6 +69,11 @@ class Refused:
     """Where no plugin decided: `relay-denied`, `next-hop`, `separate`."""
 
 
+NOT_OFFERED: Final[Mapping[str, Extension]] = {}
+"""No extensions: before EHLO, and after HELO. Every session has it in common; nothing is ever put into it."""
+_NOTHING_SAID: Final[Mapping[str, str]] = {}
+
+
 async def _nobody(_challenge: Reply) -> bytes | None:
     return None
 
@@ -78,7 +83,7 @@ def _nothing(why: str) -> None:
 
 
 class Conversation:
-    """One session as its verbs see it. No dataclass: its constructor took as long as the greeting."""
+    """One session as its verbs see it. No dataclass: its constructor took as long as the greeting. Nor arguments by name."""
 
     __slots__ = (
         "alone",
@@ -119,13 +124,17 @@ class Conversation:
     )
 
     def __init__(  # noqa: PLR0915 - one for each field
-        self, *, door: Door, session: Session, loop: asyncio.AbstractEventLoop | None = None, lenient: bool = False
+        self,
+        door: Door,
+        session: Session,
+        loop: asyncio.AbstractEventLoop | None = None,
+        lenient: bool = False,
     ) -> None:
         self.door = door
         self.session = session
         self.loop = loop if loop is not None else asyncio.get_running_loop()
         self.state: State = _GREETING
-        self.offered: Mapping[str, Extension] = {}
+        self.offered: Mapping[str, Extension] = NOT_OFFERED
         """Extensions of the last EHLO reply, by keyword."""
         self.terms: Terms | None = None
         self.transaction: Transaction | None = None
@@ -152,9 +161,9 @@ class Conversation:
         """The connection's own end, once it has said by XCLIENT that the client is somebody else."""
         self.session_before: Session | None = None
         """Which XCLIENT has just ended; `disconnect` is owed for it."""
-        self.introduced: dict[str, str] = {}
+        self.introduced: Mapping[str, str] = _NOTHING_SAID
         """What it said, over all XCLIENT commands."""
-        self.forwarded_attributes: dict[str, str] = {}
+        self.forwarded_attributes: Mapping[str, str] = _NOTHING_SAID
         self.forwarded: Forwarded | None = None
         """What XFORWARD said for the next transaction."""
         self.errors: int = 0
@@ -286,7 +295,7 @@ class Conversation:
         """XFORWARD is said anew for each transaction."""
         if self.forwarded is not None:
             self.forwarded = None
-            self.forwarded_attributes = {}
+            self.forwarded_attributes = _NOTHING_SAID
 
     def client_facts(self) -> ClientFacts:
         """What the next hop may be told of the client."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def known_offer(door: Door, session: Session) -> Offer | None:
     """The offer to this client now; None where a next hop has to be asked for it."""
-    site, auth_route = door.site, door.config.auth_route
+    site, auth_route = door.site, door.auth_route
     own = None
     if auth_route:
         own = site.relay.capabilities(auth_route)
@@ -34,7 +34,7 @@ def known_offer(door: Door, session: Session) -> Offer | None:
 
 async def offer(door: Door, session: Session) -> Offer:
     """The same; next hops that were never reached are asked."""
-    site, auth_route = door.site, door.config.auth_route
+    site, auth_route = door.site, door.auth_route
     own = await site.learnt(auth_route) if auth_route else None
     next_hops = own if auth_route and session.identity else await site.common_capabilities()
     return _offer(door, session, next_hops, own)

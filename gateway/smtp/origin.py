@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.native import mypyc_attr
-from gateway.session import Proxy, Session, Tls
+from gateway.session import ClientClass, Proxy, Session, Tls
 from gateway.smtp.identifiers import session_id
 
 if TYPE_CHECKING:
     from gateway.smtp.site import Door
     from gateway.transaction import Transaction
+
+
+_STRANGER: Final = ClientClass.STRANGER
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -45,8 +48,8 @@ def _session(
     """Each field is set here (tests/unit/smtp/test_origin.py): the constructor looks the defaults up, and costs four times as much."""
     session = Session.__new__(Session)
     session.id = session_id()
-    session.listener = door.config.name
-    session.protocol = door.config.protocol
+    session.listener = door.name
+    session.protocol = door.protocol
     session.client_address, session.client_port = client
     session.is_local = door.is_socket and proxy is None
     session.server_address, session.server_port = server
@@ -62,8 +65,9 @@ def _session(
     session.unknown_recipients = 0
     session.findings = ()
     session.state = {}
-    session.client_class = door.client_class(session)
-    session.may_introduce = door.may_introduce(session)
+    is_nobody_special = not (session.is_local or identity)
+    session.client_class = _STRANGER if is_nobody_special and not door.trusted else door.client_class(session)
+    session.may_introduce = not (is_nobody_special and not door.introducers) and door.may_introduce(session)
     return session
 
 
@@ -73,7 +77,9 @@ def endpoint(transport: asyncio.BaseTransport, name: str) -> tuple[str, int]:
     if not isinstance(found, tuple) or len(found) < 2:
         return "", 0
     host: str = found[0]
-    return (host.partition("%")[0] if "%" in host else host), found[1]
+    if "%" in host:
+        return host.partition("%")[0], found[1]
+    return found if len(found) == 2 else (host, found[1])
 
 
 def note_origin(transaction: Transaction) -> None:

@@ -81,7 +81,7 @@ class Engine:
         "stream",
     )
 
-    def __init__(self, *, command_line: int = 4096, auth_line: int = 0) -> None:
+    def __init__(self, command_line: int = 4096, auth_line: int = 0) -> None:
         """`auth_line`: another limit for AUTH and its responses, where it is larger."""
         self._buffer = b""
         self._at = 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from asyncio.streams import FlowControlMixin
 from collections.abc import Callable, Coroutine
-from functools import lru_cache
 from typing import Any, Final
 
 import structlog
@@ -25,7 +24,7 @@ from gateway.smtp.border import PAUSE_AT, prototype
 from gateway.smtp.certificates import facts, handshake_failed
 from gateway.smtp.chunks import Dropped
 from gateway.smtp.connections import Full, Seat
-from gateway.smtp.conversation import Conversation, Pending
+from gateway.smtp.conversation import NOT_OFFERED, Conversation, Pending
 from gateway.smtp.discipline import IMPROPER_PIPELINING, note, octets_wait, turned_away
 from gateway.smtp.each import named, to_all
 from gateway.smtp.intake import Intake
@@ -52,11 +51,6 @@ class _Gone(Exception):  # noqa: N818 - not an error: the client left, or its ti
     """The conversation is over; nothing more is read."""
 
 
-@lru_cache(maxsize=8)
-def _greeting(name: str, protocol: str) -> Reply:
-    return Reply(220, (f"{name} {'LMTP' if protocol == 'lmtp' else 'ESMTP'} mailgateway".encode(),))
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Server(AtOnce):
     """One connection of a client."""
@@ -81,25 +75,13 @@ class Server(AtOnce):
             self._write(fault)
         except BaseException as error:  # noqa: BLE001 - raised again: nothing may be awaited within `except` where this is compiled
             cancelled = error
-        await self._leave(talk, fault)
+        if self._talk is not None:  # else it has left at once
+            await self._leave(talk, fault)
         if cancelled is not None:
             raise cancelled
 
     async def _leave(self, talk: Conversation, fault: Reply | None) -> None:
-        self._owed.clear()
-        if self._out:
-            self._flush()
-        if self._receiving is not None:
-            self._receiving.discard()
-        if self._later is not None:
-            self._later.work.close()
-        self._look_no_more()
-        conclude(talk)
-        door = self._door
-        if self.transport is not None and not self._lost:
-            self.transport.close()
-            # A client that takes its last replies never does not keep the socket for ever.
-            self._group = door.last_looks.join(self, self.loop.time())
+        self._hang_up(talk)
         try:
             if fault is not None:
                 end(talk, fault)
@@ -109,42 +91,83 @@ class Server(AtOnce):
                 talk.unbind()
             if talk.ended:
                 await tell_observers(talk)
-            if "disconnect" in door.chain.stages:
-                await door.chain.disconnect(talk.session)
+            if "disconnect" in self._door.chain.stages:
+                await self._door.chain.disconnect(talk.session)
         finally:
-            self._talk = None  # it knows this connection: neither would go before the collector looks
-            door.site.relay.session_over(talk.session.id)
-            if self._seat is not None:
-                door.site.connections.leave(self._seat)
-            door.leave(self)
-            metrics.count_session_end()
+            self._forget(talk)
+
+    @override
+    def _leave_at_once(self, talk: Conversation) -> bool:
+        """As `_leave`, where it has nobody to wait for: most sessions, when they say QUIT. False: the task is needed."""
+        if (
+            talk.transaction is not None
+            or talk.ending is not None
+            or talk.ended
+            or self._later is not None
+            or self._fault is not None
+            or "disconnect" in self._door.chain.stages
+        ):
+            return False
+        try:
+            self._hang_up(talk)
+            if talk.bound is not None:
+                talk.unbind()
+        except Exception:
+            log.exception("session.failed", session=talk.id)
+        finally:
+            self._forget(talk)
+        return True
+
+    def _hang_up(self, talk: Conversation) -> None:
+        """The last replies go out, and nothing more is read."""
+        self._owed.clear()
+        if self._out:
+            self._flush()
+        if self._receiving is not None:
+            self._receiving.discard()
+        if self._later is not None:
+            self._later.work.close()
+        self._look_no_more()
+        conclude(talk)
+        if self.transport is not None and not self._lost:
+            self.transport.close()
+            # A client that takes its last replies never does not keep the socket for ever.
+            self._group = self._door.last_looks.join(self, self.loop.time())
+
+    def _forget(self, talk: Conversation) -> None:
+        """The session is over: its seat is free, and its door may close."""
+        self._talk = None  # it knows this connection: neither would go before the collector looks
+        door = self._door
+        door.site.relay.session_over(talk.session.id)
+        if self._seat is not None:
+            door.site.connections.leave(self._seat)
+        door.leave(self)
+        metrics.count_session_end()
 
     @override
     def _begin(self, talk: Conversation) -> None:
         """Greet at once, where nobody has to be asked; the session's task is made when it has something to do."""
         try:
             is_suspect = talk.is_suspect
-            if self._admit(talk, is_suspect=is_suspect):
+            if self._admit(talk, is_suspect):
                 door = self._door
                 # a plugin, or the patience of a client that may talk too early
                 self._ungreeted = "connect" in door.chain.stages or (
                     is_suspect and (door.config.greeting_delay > 0 or octets_wait(self.transport))
                 )
                 if not self._ungreeted:
-                    self._write(_greeting(door.site.server_name, talk.session.protocol))
-                    if self._out:
-                        self._flush()
+                    self._write(door.greeting)
                     self._parked = True
                     return
         except Exception as error:  # noqa: BLE001 - protects the worker: the task tells the client and the log
             self._fault = error
         self._wake()
 
-    def _admit(self, talk: Conversation, *, is_suspect: bool) -> bool:
+    def _admit(self, talk: Conversation, is_suspect: bool) -> bool:
         """A seat for a client that begins; without one it is told so, and the connection ends."""
         door = self._door
         metrics.count_session()
-        seat = self._seat or door.admit(talk.session, is_suspect=is_suspect)
+        seat = self._seat or door.admit(talk.session, is_suspect)
         if isinstance(seat, Seat):
             self._seat = seat
             if not door.draining:
@@ -173,7 +196,7 @@ class Server(AtOnce):
             if not may_talk and self._engine.has_input and (answer := turned_away(talk)) is not None:  # during the hooks
                 refuse_session(talk, None, answer, reason="early-talker")
                 return self._turn_away(talk, answer)
-        self._write(_greeting(door.site.server_name, talk.session.protocol))
+        self._write(door.greeting)
         return True
 
     async def _early_talk(self, talk: Conversation) -> Reply | None:
@@ -483,7 +506,7 @@ class Server(AtOnce):
     async def _begin_anew(self, talk: Conversation) -> None:
         """XCLIENT: what follows is another client's session, so it has a greeting, a seat and limits of its own."""
         talk.lenient = self._door.is_lenient(talk.session)
-        talk.offered = {}
+        talk.offered = NOT_OFFERED
         talk.errors = 0
         if self._seat is not None:
             self._door.site.connections.leave(self._seat)
@@ -492,7 +515,7 @@ class Server(AtOnce):
         if before is not None and "disconnect" in self._door.chain.stages:
             await self._door.chain.disconnect(before)
         metrics.count_session_end()
-        if not self._admit(talk, is_suspect=talk.is_suspect) or not await self._greet(talk, is_anew=True):
+        if not self._admit(talk, talk.is_suspect) or not await self._greet(talk, is_anew=True):
             self._closing = True
 
     async def _shake_hands(self) -> None:
@@ -525,5 +548,5 @@ class Server(AtOnce):
         session.tls = facts(self.transport.get_extra_info("ssl_object") if self.transport is not None else None)
         session.helo = ""  # RFC 3207 4.2: all that was learnt before is forgotten
         session.esmtp = False
-        talk.offered = {}
+        talk.offered = NOT_OFFERED
         talk.state = State.GREETING

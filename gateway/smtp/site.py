@@ -31,6 +31,9 @@ from gateway.smtp.connections import Connections, Full, Seat, network_of
 from gateway.smtp.extensions import Known, Offer
 from gateway.smtp.looks import Looks
 from gateway.smtp.relaying import Network, contains, networks
+from gateway.smtp.replies import Reply
+from gateway.smtp.sasl import MAX_LINE as AUTH_LINE
+from gateway.smtp.states import SPOKEN
 
 if TYPE_CHECKING:
     from gateway.smtp.paths import Path as SmtpPath
@@ -73,6 +76,7 @@ class Site:
     map: MapFile | None = field(init=False, default=None)
     """The route map, if there is one."""
     extensions: Known = field(init=False)
+    _route_names: tuple[str, ...] = field(init=False)
     _in_common: tuple[list[Capabilities | None], Capabilities | None] = field(init=False, default=([], None))
     """What the next hops offered when it was last put together, and what that came to."""
     log: FilteringBoundLogger = field(default_factory=lambda: structlog.get_logger("mailgateway").bind())
@@ -82,6 +86,7 @@ class Site:
         routes = self.config.route
         self.limits = plain(self.config.limits)
         self.server_name = self.config.server.name
+        self._route_names = tuple(route.name for route in routes)
         self.routes = RouteTable(routes)
         self.extensions = Known.of(self.config.pass_extensions)
         self.by_domain = any(route.is_by_domain for route in routes)
@@ -121,8 +126,12 @@ class Site:
 
     def known_in_common(self) -> Capabilities | None:
         """What every route's next hops offer; None where one of them has to be asked first. The same object while that is the same."""
-        found = [self.relay.capabilities(route.name) for route in self.config.route]
-        found += self.relay.other_capabilities()
+        relay, names = self.relay, self._route_names
+        others = relay.other_capabilities()
+        if len(names) == 1 and not others:
+            return relay.capabilities(names[0])
+        found = [relay.capabilities(name) for name in names]
+        found += others
         before, known = self._in_common
         if found == before:
             return known
@@ -205,6 +214,27 @@ class Door:
     """What was offered last to each kind of client: under TLS, believed, authenticated, private."""
     requires_certificate: bool = False
     """Of clients, before they may send mail."""
+    name: str = field(init=False)
+    protocol: str = field(init=False)
+    auth_route: str = field(init=False)
+    limits: LimitsConfig = field(init=False)
+    spoken: frozenset[str] = field(init=False)
+    """The verbs of its protocol."""
+    command_line: int = field(init=False)
+    """Octets of a line, and of one of AUTH."""
+    auth_line: int = field(init=False)
+    greeting: Reply = field(init=False)
+
+    def __post_init__(self) -> None:
+        """What each connection asks of the configuration: asked once, as each look into that costs a call."""
+        config, limits = self.config, self.site.limits
+        self.name, self.protocol, self.auth_route, self.limits = config.name, config.protocol, config.auth_route, limits
+        self.spoken = SPOKEN[config.protocol]
+        self.command_line = limits.command_line
+        self.auth_line = AUTH_LINE if config.auth_route else 0
+        self.greeting = Reply(
+            220, (f"{self.site.server_name} {'LMTP' if config.protocol == 'lmtp' else 'ESMTP'} mailgateway".encode(),)
+        )
 
     @classmethod
     def open(cls, site: Site, config: ListenerConfig, chain: Chain, *, directory: Path | None = None) -> Door:
@@ -276,10 +306,9 @@ class Door:
             return True
         return bool(self.introducers) and contains(self.introducers, session.client_address)
 
-    def admit(self, session: Session, *, is_suspect: bool) -> Seat | Full:
+    def admit(self, session: Session, is_suspect: bool) -> Seat | Full:
         """A seat for this connection among all of the host, or the limit that is reached. Strangers' networks have one too."""
-        limits = self.site.limits
-        return self.site.connections.take(network_of(session.client_address, limits) if is_suspect else None)
+        return self.site.connections.take(network_of(session.client_address, self.limits) if is_suspect else None)
 
     def is_lenient(self, session: Session) -> bool:
         """Bare CR and LF are taken as line ends."""

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from gateway.smtp.conversation import Conversation
+from gateway.smtp.conversation import NOT_OFFERED, Conversation
 from gateway.smtp.grammar import SyntaxFault, parse_hello
 from gateway.smtp.offering import known_offer, offer
 from gateway.smtp.protocol import Command
@@ -61,7 +61,7 @@ def _offered(talk: Conversation, found: Offer) -> Reply:
     talk.terms = found.terms
     name = talk.door.site.server_name
     if not talk.session.esmtp:
-        talk.offered = {}
+        talk.offered = NOT_OFFERED
         return _our_name(name)
     talk.offered = found.extensions
     return Reply(250, (clean(f"{name} greets {talk.session.helo}".encode("ascii", "replace")), *found.lines))
