@@ -47,6 +47,8 @@ class HeaderFacts:
     """Facts of one header section; whoever derives from it has its `fields` and `bounds`."""
 
     bounds: Bounds
+    _named: dict[str, list[HeaderField]] | None = None
+    """The fields by their names in lower case, where somebody asked."""
     _message_id: str | None = None
     _subject: str | None = None
 
@@ -55,9 +57,13 @@ class HeaderFacts:
         """All header fields, from the top."""
         raise NotImplementedError
 
-    @once
+    @property
     def _by_name(self) -> dict[str, list[HeaderField]]:
+        return self._named or self._name()
+
+    def _name(self) -> dict[str, list[HeaderField]]:
         result: dict[str, list[HeaderField]] = {}
+        self._named = result
         for one in self.fields:
             name = one.name.lower()
             if name in result:

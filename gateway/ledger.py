@@ -13,8 +13,10 @@ import ipaddress
 import math
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -124,6 +126,7 @@ class Ledger:
         ledger = cls(file, store, lifetime=lifetime, hint_lifetime=hint_lifetime, clock=clock)
         try:
             await ledger._database.open()
+            ledger._make_mark()
         except StorageError:
             await ledger.close()
             raise
@@ -188,6 +191,15 @@ class Ledger:
         except OSError:
             return True
         return abs(self._clock() - marked) < 2 * self._hint_lifetime
+
+    def _make_mark(self) -> None:
+        """There is a mark from the beginning, of long ago: to look for one that is missing takes an exception each time."""
+        mark = Path(self._hints_mark)
+        if mark.exists():
+            return
+        with suppress(OSError), tempfile.NamedTemporaryFile(dir=mark.parent, prefix=mark.name) as made:
+            os.utime(made.fileno(), (0, 0))
+            os.link(made.name, mark)  # all at once: another process may leave a hint now
 
     def _mark_hints(self) -> None:
         self._hints_looked = -math.inf

@@ -85,7 +85,7 @@ class Message(HeaderFacts):
         return self.header.fields
 
     def _text_of(self, name: bytes) -> str | None:
-        return super()._text_of(name) if "_by_name" in self.__dict__ else self.header.text_of(name)
+        return super()._text_of(name) if self._named is not None else self.header.text_of(name)
 
     @property
     def body_offset(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from gateway import metrics
+from gateway.begun import in_task
 from gateway.content import Form
 from gateway.delivery.parcel import Copies, Handover, Memory, Parcel, Records, octets_of
 from gateway.errors import LinkError, StorageError
@@ -101,6 +102,7 @@ class Carrying:
     async def _before(self) -> Settlement | None:
         """(b), and how the message has ended where nothing is sent."""
         plan = self.plan
+        await in_task()
         if plan.keeps:
             await self._keep_evidence()
         if plan.verdict is not None:
@@ -169,6 +171,7 @@ class Carrying:
     async def _hold(self, settlement: Settlement, answers: Sequence[Reply], *, is_ours: bool) -> Settlement:
         """(d): what the reply will promise becomes held; what it will not is dropped."""
         plan = self.plan
+        await in_task()
         to_hold = {index for hold in plan.holds for index in hold.recipients}
         if not any(settlement.fates[place] is Fate.HELD for place, wish in enumerate(plan.wishes) if wish.index in to_hold):
             await self.drop_all()
@@ -206,6 +209,7 @@ class Carrying:
 
     async def _end(self, settlement: Settlement) -> Settlement:
         """What the ledger must know before the reply is said."""
+        await in_task()
         if settlement.consume:
             settlement = await self._consume(settlement)
         duplicates = self.maybe_taken

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
+from gateway.begun import in_task
 from gateway.config.models import RelayConfig
 from gateway.content import Form
 from gateway.errors import LinkError
@@ -228,7 +229,7 @@ class Handover:
             try:
                 if size <= AHEAD:
                     chunks = sending.read_ahead() or chunks
-                reply = await sending.answer
+                reply = await sending
             except LinkError as error:
                 if sending.has_begun:
                     self._cut(link)
@@ -529,6 +530,7 @@ class Handover:
 
     async def _quiet(self) -> None:
         """Until every command of the envelope was answered. LinkError when the handover is over."""
+        await in_task()
         while self._error is None and (self._outstanding or self._opening is not None):
             self._settled = self._loop.create_future()
             try:

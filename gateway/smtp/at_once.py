@@ -6,21 +6,31 @@ it is there. What has to be awaited is begun here and left to the task (`Later`)
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from typing_extensions import override
 
+from gateway import metrics
+from gateway.begun import Begun
+from gateway.faults import WATCHED, reach
 from gateway.native import mypyc_attr
+from gateway.relay.handover import AHEAD
+from gateway.relay.sending import Sending
 from gateway.smtp.border import Border, Later
+from gateway.smtp.chunks import Dropped
 from gateway.smtp.conversation import Conversation, Pending
 from gateway.smtp.discipline import ENDS_GROUP, IMPROPER_PIPELINING, note
 from gateway.smtp.intake import Intake
 from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply
 from gateway.smtp.states import ALLOWED, State
-from gateway.smtp.transactions import refuse_session
+from gateway.smtp.transactions import conclude, refuse_session
 from gateway.smtp.verbs import AT_ONCE, HELLO, MAY_FOLLOW_PENDING, VERBS, WITH_ARGUMENT
+from gateway.smtp.verbs.data import finish_content
 
+_ASKED: Final = ("check", "judge", "rewrite", "sign")
+"""Stages between the content and its reply."""
 TURN: Final = 64
 """Commands that one client has answered before the others get their turn."""
 
@@ -88,6 +98,74 @@ class AtOnce(Border):
         except Exception as error:  # noqa: BLE001 - protects the worker: the task tells the client and the log
             self._fault = error
             self._wake()
+
+    @override
+    def _finish(self, intake: Intake | Dropped) -> None:
+        """On to the reply without the task, where nothing but the next hop is asked before it."""
+        talk = self._talk
+        if (
+            not self._parked
+            or talk is None
+            or type(intake) is not Intake  # a chunk is the task's
+            or intake.size > AHEAD
+            or self._owed
+            or self._paused
+            or not self._door.chain.stages.isdisjoint(_ASKED)
+            or asyncio.current_task(self.loop) is not None  # octets that a task hands us, which is another one
+        ):
+            self._wake()
+            return
+        self._receiving = None
+        self._parked = False
+        self._verb = "CONTENT"
+        self._begun = begun = Begun(finish_content(talk, intake, vanished=self._is_lost), self.loop.time())
+        self._go_on_with(talk, begun)
+
+    def _go_on_with(self, talk: Conversation, begun: Begun[Reply]) -> None:
+        try:
+            answer = begun.go_on()
+            if answer is None:
+                waits_for = begun.waits_for
+                if isinstance(waits_for, Sending):
+                    waits_for.on_answer = self._content_answered
+                else:
+                    self._wake()
+                return
+            self._begun = None
+            waiter = self._waiter
+            self._parked = self._handler_coroutine is None if waiter is None else not waiter.done()
+            self._write(answer)
+            self._has_answered(talk, begun.since)
+            if self._paused or talk.ended or self._closing or (self._door.draining and talk.transaction is None):
+                self._wake()
+            elif self._engine.has_input or self._reading_paused:
+                self._go_on()
+        except Exception as error:  # noqa: BLE001 - protects the worker: the task tells the client and the log
+            self._begun = None
+            self._fault = error
+            self._wake()
+
+    def _content_answered(self, sending: Sending) -> None:
+        """The next hop has answered. Everything but a plain acceptance is the task's."""
+        talk, begun = self._talk, self._begun
+        if talk is None or begun is None:
+            return
+        if sending.is_accepted and asyncio.current_task(self.loop) is None:
+            self._go_on_with(talk, begun)
+        else:
+            self._wake()
+
+    def _is_lost(self) -> bool:
+        return self._lost
+
+    def _has_answered(self, talk: Conversation, began: float) -> None:
+        """The reply to a content that was whole at `began` is written; the rest nobody waits for."""
+        if self._out:
+            self._flush()
+        metrics.observe_transaction(self.loop.time() - began)
+        conclude(talk)
+        if WATCHED:
+            reach("delivery.replied")
 
     def _take_commands(self, talk: Conversation) -> bool:
         """False: the task is needed."""

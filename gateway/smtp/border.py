@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway import metrics
+from gateway.begun import Begun
 from gateway.native import mypyc_attr
 from gateway.smtp.certificates import facts
 from gateway.smtp.chunks import Dropped
@@ -73,6 +74,7 @@ class Border(Settled):
         "_anew_due",
         "_arrived",
         "_began",
+        "_begun",
         "_closing",
         "_commands",
         "_connection_lost",
@@ -154,6 +156,8 @@ class Border(Settled):
         self._tls_due = False
         self._anew_due = False
         self._fault: Exception | None = None
+        self._begun: Begun[Reply] | None = None
+        """What leads to the reply to a content, while that is gone on with without the task."""
         self._content_ended = False
         self._lost = False
         self._eof = False
@@ -221,7 +225,9 @@ class Border(Settled):
             else:
                 intake.take(content)
                 self._content_ended = engine.stream is None
-            if self._content_ended or intake.must_close:
+            if self._content_ended:
+                self._finish(intake)
+            elif intake.must_close:
                 self._wake()
             elif len(data) > MUCH and not self._reading_paused:
                 self.transport.pause_reading()  # type: ignore[union-attr] # the stubs know a base transport only
@@ -289,7 +295,7 @@ class Border(Settled):
         if self._talk is None:
             self.transport.abort()  # type: ignore[union-attr] # the stubs know a base transport only
             return
-        waiting = (self._parked or self._waiter is not None) and not self._owed
+        waiting = (self._parked or self._waiter is not None) and not self._owed and self._begun is None
         transaction = self._talk.transaction
         idle = self._limits.idle if self._receiving is None else self._limits.content_idle
         due = self._last + idle if waiting else now + idle
@@ -358,6 +364,10 @@ class Border(Settled):
     @abstractmethod
     def _answer(self, command: Command) -> None:
         """A usual command came alone, while the task waits."""
+
+    @abstractmethod
+    def _finish(self, intake: Intake | Dropped) -> None:
+        """A content is whole."""
 
     @abstractmethod
     def _begin(self, talk: Conversation) -> None:

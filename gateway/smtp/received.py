@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from gateway.session import Tls
+    from gateway.session import Session, Tls
     from gateway.transaction import Transaction
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -16,8 +16,19 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:\[\]-]+")
 _UNPRINTED: Final = re.compile(r"""[^ !#-'*-\[\]-~]""")
 """What may not stand in a quoted name inside a comment."""
+_FRONT: Final = "smtp.received"
 MAX_OWN = 5
 """Received fields of our own name in a message, more is a loop: forwarded mail may rightly pass us in and out."""
+
+
+class _Front:
+    """What the fields of a session have in common, and what it was made of: a session that keeps its connection writes many."""
+
+    __slots__ = ("text", "who")
+
+    def __init__(self, who: tuple[str, str, Tls | None, str, bool, bool], text: str) -> None:
+        self.who = who
+        self.text = text
 
 
 @lru_cache(maxsize=2)
@@ -27,12 +38,10 @@ def date(now: int) -> str:
     return f"{_DAYS[t.tm_wday]}, {t.tm_mday} {_MONTHS[t.tm_mon - 1]} {t.tm_year} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} +0000"
 
 
-def protocol(transaction: Transaction) -> str:
+def protocol(session: Session, *, utf8: bool = False) -> str:
     """The word behind `with` (RFC 3848, RFC 6531)."""
-    session = transaction.session
     if not session.esmtp:
         return "SMTP"
-    utf8 = bool(transaction.parameters) and transaction.parameter("SMTPUTF8") is not None
     word = ("UTF8" if utf8 else "") + ("LMTP" if session.protocol == "lmtp" else "SMTP" if utf8 else "ESMTP")
     return word + ("S" if session.tls else "") + ("A" if session.identity else "")
 
@@ -40,22 +49,31 @@ def protocol(transaction: Transaction) -> str:
 def received(transaction: Transaction, *, server_name: str, now: float) -> bytes:
     """The field with its CRLF. Names from the network are cut to what a name may hold."""
     session = transaction.session
+    utf8 = bool(transaction.parameters) and transaction.parameter("SMTPUTF8") is not None
+    who = (session.helo, session.client_address, session.tls, session.identity, session.esmtp, utf8)
+    front, known = "", session.state.get(_FRONT)
+    if isinstance(known, _Front) and known.who == who:
+        front = known.text
+    if not front:
+        front = _front(session, server_name, utf8=utf8)
+        session.state[_FRONT] = _Front(who, front)
+    for_whom = ""
+    if len(transaction.recipients) == 1:
+        path = transaction.recipients[0].forward_path.octets
+        if len(path) < 200 and path.isascii():
+            for_whom = f"\r\n\tfor {path.decode()}"
+    return f"{front}{transaction.id}{for_whom};\r\n\t{date(int(now))}\r\n".encode()
+
+
+def _front(session: Session, server_name: str, *, utf8: bool) -> str:
+    """The field up to the transaction's identifier."""
     helo = _UNSAFE.sub("?", session.helo)[:255] or "unknown"
     address = session.client_address
     literal = f"[IPv6:{address}]" if ":" in address else f"[{address or 'unknown'}]"
     if session.is_local:
         literal = "UNIX socket"  # RFC 5321 4.4 has no form for it: a comment, which nobody takes for an address
     tls = _tls(session.tls) if session.tls is not None else ""
-    for_whom = ""
-    if len(transaction.recipients) == 1:
-        path = transaction.recipients[0].forward_path.octets
-        if len(path) < 200 and path.isascii():
-            for_whom = f"\r\n\tfor {path.decode()}"
-    return (
-        f"Received: from {helo} ({literal}){tls}\r\n"
-        f"\tby {server_name} (mailgateway) with {protocol(transaction)} id {transaction.id}{for_whom};\r\n"
-        f"\t{date(int(now))}\r\n"
-    ).encode()
+    return f"Received: from {helo} ({literal}){tls}\r\n\tby {server_name} (mailgateway) with {protocol(session, utf8=utf8)} id "
 
 
 def _tls(tls: Tls) -> str:

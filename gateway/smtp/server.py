@@ -17,7 +17,6 @@ from typing_extensions import override
 
 from gateway import metrics
 from gateway.errors import LinkError
-from gateway.faults import WATCHED, reach
 from gateway.native import mypyc_attr
 from gateway.smtp.at_once import TURN, AtOnce, back_to_ready
 from gateway.smtp.border import PAUSE_AT, prototype
@@ -104,6 +103,7 @@ class Server(AtOnce):
             or talk.ending is not None
             or talk.ended
             or self._later is not None
+            or self._begun is not None
             or self._fault is not None
             or "disconnect" in self._door.chain.stages
         ):
@@ -127,6 +127,8 @@ class Server(AtOnce):
             self._receiving.discard()
         if self._later is not None:
             self._later.work.close()
+        if self._begun is not None:
+            self._begun.give_up()
         self._look_no_more()
         conclude(talk)
         if self.transport is not None and not self._lost:
@@ -242,7 +244,7 @@ class Server(AtOnce):
         while not self._closing:
             if self._fault is not None:
                 raise self._fault
-            if self._later is not None:
+            if self._later is not None or self._begun is not None:
                 await self._do_later(talk)
                 continue
             intake = self._receiving
@@ -305,7 +307,7 @@ class Server(AtOnce):
         finally:
             self._waiter = None
             self._parked = False
-        if self._later is not None or self._fault is not None:
+        if self._later is not None or self._fault is not None or self._begun is not None:
             return
         if self._timed_out:
             self._say_goodbye(talk)
@@ -336,7 +338,14 @@ class Server(AtOnce):
         raise _Gone
 
     async def _do_later(self, talk: Conversation) -> None:
-        """What `_go_on` began."""
+        """What was begun at once."""
+        begun = self._begun
+        if begun is not None:
+            answer = await begun
+            self._begun = None
+            self._write(answer)
+            self._has_answered(talk, begun.since)
+            return
         later, self._later = self._later, None
         if later is None:
             return
@@ -441,18 +450,6 @@ class Server(AtOnce):
             await self._more(talk)
             if self._eof and not self._content_ended:
                 raise _Gone
-
-    def _is_lost(self) -> bool:
-        return self._lost
-
-    def _has_answered(self, talk: Conversation, began: float) -> None:
-        """The reply to a content that was whole at `began` is written; the rest nobody waits for."""
-        if self._out:
-            self._flush()
-        metrics.observe_transaction(self.loop.time() - began)
-        conclude(talk)
-        if WATCHED:
-            reach("delivery.replied")
 
     async def _no_plain_command(self, talk: Conversation, event: Event) -> None:
         if isinstance(event, Chunk):

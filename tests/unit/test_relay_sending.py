@@ -35,9 +35,9 @@ async def test_content_goes_out_where_354_is_read() -> None:
     link.fail(LinkError("x", "test over"))
     assert said == [b"..a\r\n..b\r\n.\r\n"]
     assert one.has_begun
-    error = one.answer.exception()
-    assert isinstance(error, LinkError)
-    assert error.unknown
+    with pytest.raises(LinkError) as caught:
+        await one
+    assert caught.value.unknown
 
 
 @pytest.mark.parametrize(("takes", "code"), [(False, 354), (True, 250), (True, 554)])
@@ -49,13 +49,21 @@ async def test_nothing_goes_out_but_behind_354_to_a_link_that_takes_it(takes: bo
     one.data_answered(Reply(code, (b"x",)))
     assert said == []
     assert not one.has_begun
-    assert one.answer.result().code == code
+    assert (await one).code == code
 
 
 async def test_nothing_goes_out_for_whoever_was_cancelled() -> None:
     said: list[bytes] = []
     one, _ = sending(said)
-    one.answer.cancel()
+
+    async def waits() -> Reply:
+        return await one
+
+    task = asyncio.get_running_loop().create_task(waits())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     one.data_answered(GO_ON)
     assert said == []
 

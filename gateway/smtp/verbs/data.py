@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from gateway import metrics
+from gateway.begun import in_task
 from gateway.chain import StageDeferredError
 from gateway.content import Content
 from gateway.delivery import Parcel
@@ -107,6 +108,7 @@ async def _finish(  # noqa: PLR0912 - one frame for all of it
             return refusal
         site, chain = talk.door.site, talk.door.chain
         if "check" in chain.stages or "judge" in chain.stages:
+            await in_task()
             begun, talk.begun = talk.begun, None
             await chain.decide(transaction, message, begun)
         if vanished():  # nobody waits for a reply: the client will come again
@@ -116,11 +118,13 @@ async def _finish(  # noqa: PLR0912 - one frame for all of it
             durable_only(talk, transaction)
         history = NOTHING
         if not site.delivery.is_new(transaction, since=talk.opened):
+            await in_task()
             history = await site.delivery.history(transaction, message, since=talk.opened)
         planned = plan(wishes(transaction), ability, history, transaction_id=transaction.id)
         try:
             parcel = make_parcel(talk, transaction, message, planned)
             if not isinstance(parcel, Parcel):
+                await in_task()
                 parcel = await parcel
         except (StageDeferredError, LinkError) as error:
             settlement = _undone(talk, transaction, planned, error)

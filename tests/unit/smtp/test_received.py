@@ -29,7 +29,34 @@ from gateway.testing import a_session, a_transaction
 def test_the_word_behind_with(word: str, spoken: str, has: str) -> None:
     """As IANA's registry of mail transmission types has them."""
     session = a_session(protocol=spoken, esmtp="esmtp" in has, tls="tls" in has, identity="me" if "auth" in has else "")
-    assert protocol(a_transaction(session=session, parameters=["SMTPUTF8"] if "utf8" in has else [])) == word
+    assert protocol(session, utf8="utf8" in has) == word
+    transaction = a_transaction(session=session, parameters=["SMTPUTF8"] if "utf8" in has else [])
+    assert f" with {word} id ".encode() in received(transaction, server_name="mx.test", now=0)
+
+
+def test_what_changes_in_a_session_changes_its_fields() -> None:
+    """STARTTLS, AUTH and a second EHLO come between two transactions of one session."""
+    session = a_session(helo="one.test", esmtp=True)
+    changes: list[dict[str, object]] = [
+        {},
+        {"helo": "two.test"},
+        {"identity": "me"},
+        {"client_address": "192.0.2.77"},
+        {"esmtp": False},
+    ]
+    fields = []
+    for change in changes:
+        for name, value in change.items():
+            setattr(session, name, value)
+        fields.append(received(a_transaction(session=session), server_name="mx.test", now=0))
+    fields.append(received(a_transaction(session=session, parameters=["SMTPUTF8"]), server_name="mx.test", now=0))
+    shown = [b"from one.test", b"from two.test", b"with ESMTPA", b"192.0.2.77", b"with SMTP ", b"with SMTP "]
+    assert all(what in field for what, field in zip(shown, fields, strict=True)), fields
+    alone = a_session(helo="two.test", identity="me", client_address="192.0.2.77", esmtp=False)
+    assert (
+        fields[4].partition(b" id ")[0]
+        == received(a_transaction(session=alone), server_name="mx.test", now=0).partition(b" id ")[0]
+    )
 
 
 @pytest.mark.parametrize(
