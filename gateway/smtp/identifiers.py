@@ -10,8 +10,8 @@ from typing import Final
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no letter is mistaken for a digit
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
 _DRAWS: Final = struct.Struct("256I")
-_drawn: list[int] = []
-"""Random numbers for the sessions that come: one question to the kernel for all of them."""
+_drawn: list[str] = []
+"""Random ends for the sessions that come: one question to the kernel for all of them."""
 os.register_at_fork(after_in_child=_drawn.clear)
 _second = (-1, "")
 """The milliseconds without their last ten bits, about a second, and the characters for them."""
@@ -27,9 +27,9 @@ def session_id() -> str:
         front = "".join([_ALPHABET[second >> shift & 31] for shift in range(30, -1, -5)])
         _second = (second, front)
     if not _drawn:
-        _drawn.extend(_DRAWS.unpack(os.urandom(_DRAWS.size)))
-    number = _drawn.pop()
-    return f"{front}{_PAIRS[now & 1023]}{_PAIRS[number & 1023]}{_PAIRS[number >> 10 & 1023]}{_ALPHABET[number >> 20 & 31]}"
+        numbers = _DRAWS.unpack(os.urandom(_DRAWS.size))
+        _drawn.extend([_PAIRS[one & 1023] + _PAIRS[one >> 10 & 1023] + _ALPHABET[one >> 20 & 31] for one in numbers])
+    return front + _PAIRS[now & 1023] + _drawn.pop()
 
 
 def transaction_id(session: str, number: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.config.addresses import UNIX
 from gateway.config.models import ListenerConfig, RouteConfig
@@ -17,14 +17,22 @@ from gateway.session import ClientClass
 from gateway.smtp.paths import Path
 from gateway.smtp.replies import Reply, reply
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ROUTING: Final = frozenset("%!@")
 _STRANGER: Final = ClientClass.STRANGER
 
 
+class Network(NamedTuple):
+    """A network as numbers: each connection is looked for in some, and those of `ipaddress` compare in Python."""
+
+    version: int
+    mask: int
+    first: int
+
+
 def networks(texts: Sequence[str]) -> tuple[Network, ...]:
     """Networks of a configuration list; `unix`, which is none, is left out. ValueError for what is none."""
-    return tuple(ipaddress.ip_network(text, strict=False) for text in texts if text != UNIX)
+    found = [ipaddress.ip_network(text, strict=False) for text in texts if text != UNIX]
+    return tuple([Network(one.version, int(one.netmask), int(one.network_address)) for one in found])
 
 
 def contains(listed: Sequence[Network], address: str) -> bool:
@@ -33,21 +41,23 @@ def contains(listed: Sequence[Network], address: str) -> bool:
         return False
     found = _parsed(address)
     if found is not None:
-        for network in listed:
-            if found in network:  # in none of the other version
+        of_address, number = found
+        for version, mask, first in listed:
+            if number & mask == first and version == of_address:
                 return True
     return False
 
 
 @lru_cache(maxsize=4096)
-def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An address, IPv4 where it is one in IPv6's clothes; None for what is none."""
+def _parsed(address: str) -> tuple[int, int] | None:
+    """Version and number of an address, IPv4 where it is one in IPv6's clothes; None for what is none."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return None
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return found if mapped is None else mapped
+    one = found if mapped is None else mapped
+    return one.version, int(one)
 
 
 def is_for_next_hop(route: RouteConfig) -> bool:

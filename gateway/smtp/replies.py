@@ -10,6 +10,7 @@ from gateway.values import value
 
 _ENHANCED: Final = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
 _USUAL: Final = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}(?: [ -~]*)?")
+_PRINTABLE: Final = bytes(range(0x20, 0x7F)) + b"\t"
 _UNPRINTABLE: Final = re.compile(rb"[^ -~\t]+")
 _UNPRINTABLE_UTF8 = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+")
 
@@ -80,6 +81,8 @@ def reply(code: int, enhanced: str | None, *texts: str) -> Reply:
 
 def clean(text: bytes, *, utf8: bool = False) -> bytes:
     """Text for one reply line: nothing unprintable, bounded in length (RFC 5321 4.2, 4.5.3.1.5)."""
+    if not text.translate(None, _PRINTABLE):  # at a fifth of the price of a search that finds nothing
+        return text[: MAX_LINE - 6]
     pattern = _UNPRINTABLE_UTF8 if utf8 else _UNPRINTABLE
     return pattern.sub(b"?", text)[: MAX_LINE - 6]
 
