@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
 from gateway.relay.keyword_values import combined
+from gateway.smtp.dotstream import LINE_DOT
 from gateway.smtp.replies import Reply
 
 T = TypeVar("T")
@@ -105,7 +106,7 @@ def in_one_piece(content: bytes) -> bytes:
     # Looking for one octet from behind costs next to nothing: an attachment has no dot, so that its header is all that is looked through.
     last = content.rfind(b".")
     if last >= 0:
-        if content.find(b"\r\n.", 0, last + 1) >= 0:
+        if LINE_DOT.search(content, 0, last + 1) is not None:
             content = content.replace(b"\r\n.", b"\r\n..")
         if content[0] == 0x2E:
             content = b"." + content
@@ -131,7 +132,9 @@ class DotStuffer:
         """The chunk with each dot that begins a line doubled."""
         if not chunk:
             return chunk
-        out = chunk.replace(b"\r\n.", b"\r\n..") if chunk.find(b".") >= 0 else chunk
+        out = chunk
+        if LINE_DOT.search(chunk, 0, chunk.rfind(b".") + 1) is not None:
+            out = chunk.replace(b"\r\n.", b"\r\n..")
         if self._line_start:
             if chunk[0] == 0x2E:
                 out = b"." + out

@@ -229,7 +229,7 @@ class Door:
         """What each connection asks of the configuration: asked once, as each look into that costs a call."""
         config, limits = self.config, self.site.limits
         self.name, self.protocol, self.auth_route, self.limits = config.name, config.protocol, config.auth_route, limits
-        self.spoken = SPOKEN[config.protocol]
+        self.spoken = SPOKEN.get(config.protocol, frozenset())  # a door for `milter` or `policy` has no verbs
         self.command_line = limits.command_line
         self.auth_line = AUTH_LINE if config.auth_route else 0
         self.greeting = Reply(
