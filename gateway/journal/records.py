@@ -49,7 +49,8 @@ WINDOW = 1 << _WINDOW_BITS
 """Octets of JSON up to which nothing is gained by zlib's full window."""
 MAX_COLUMN = 100_000
 
-_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode  # made once: `dumps` makes one for each record
+# Made once: `dumps` makes one for each record. What is in a record was made for it, in a depth that is bounded: nothing is within itself.
+_encode = json.JSONEncoder(separators=(",", ":"), default=str, check_circular=False).encode
 
 
 def _object(shape: type) -> str:

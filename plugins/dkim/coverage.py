@@ -23,6 +23,7 @@ SINGLE = (
     "content-transfer-encoding",
 )
 _OCTETS = {name: name.encode() for name in SINGLE}
+_ORDER = {name: place for place, name in enumerate(SINGLE)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +37,15 @@ class Coverage:
     is_from_sealed: bool
     """h= names From more often than it occurs: one that is added breaks the signature by itself."""
 
+    def __repr__(self) -> str:
+        """As a dataclass has it, at once: it is in the trace of every signed message."""
+        return f"Coverage(unsigned={self.unsigned!r}, added={self.added!r}, is_from_sealed={self.is_from_sealed!r})"
+
 
 def occurrences(message: Message) -> dict[str, int]:
-    """How often each of those fields is there; absent ones are left out."""
+    """How often each of those fields is there, in their order; absent ones are left out."""
     names = [field.name.lower() for field in message.fields]
-    there = set(names)
-    return {name: names.count(name) for name in SINGLE if name in there}
+    return {name: names.count(name) for name in sorted(_ORDER.keys() & names, key=_ORDER.__getitem__)}
 
 
 def covered(occurs: dict[str, int], headers: tuple[bytes, ...]) -> Coverage:

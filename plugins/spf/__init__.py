@@ -119,6 +119,8 @@ class Spf(Plugin[Options]):
     @hook
     async def judge(self, transaction: Transaction) -> Verdict | None:
         """By the options; the MAIL FROM identity first."""
+        if not self._decides:
+            return None
         for finding in self._own(transaction):
             front = "" if finding.property("smtp.mailfrom") is not None else "helo_"
             answer = self._answers.get(f"{front}{finding.result}", "accept")
@@ -155,6 +157,11 @@ class Spf(Plugin[Options]):
         """What the options say to each result, by their names."""
         results = [f"{front}{result}" for front in ("", "helo_") for result in RESULTS]
         return {name: getattr(self.options, name) for name in results if name in type(self.options).model_fields}
+
+    @cached_property
+    def _decides(self) -> bool:
+        """Some result is answered with more than leaving it to others."""
+        return any(answer != "accept" for answer in self._answers.values())
 
     def _own(self, transaction: Transaction) -> list[SpfFinding]:
         """The findings that this use of the plugin gave: another may stand in the chain with other options."""

@@ -40,6 +40,13 @@ class SpfResult:
     problem: str = ""
     """What went wrong, for people of ours."""
 
+    def __repr__(self) -> str:
+        """As a dataclass has it, at once: it is in the trace of every message."""
+        return (
+            f"SpfResult(result={self.result!r}, domain={self.domain!r}, explanation={self.explanation!r}, mechanism={self.mechanism!r}, "
+            f"path={self.path!r}, look_ups={self.look_ups!r}, problem={self.problem!r})"
+        )
+
     def evidence(self, address: str) -> str:
         """The result in words for a postmaster."""
         if self.problem:

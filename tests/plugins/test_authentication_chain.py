@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import pickle
 import time
 from typing import Any
@@ -16,10 +17,11 @@ from gateway import AddHeader, AuthResult, Message, Reject
 from gateway.content import Content
 from gateway.mailauth import BodyHashWanted, body_hashes
 from gateway.plugins.authres import AuthRes
-from gateway.plugins.dkim import Dkim
+from gateway.plugins.dkim import Coverage, Dkim
 from gateway.plugins.dmarc import Dmarc
 from gateway.plugins.dmarc import Options as DmarcOptions
 from gateway.plugins.spf import Spf
+from gateway.plugins.spf.evaluation import SpfResult
 from gateway.testing import Clock, FakeContext, FakeResolver, Result, a_session, a_transaction, run_chain
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -78,3 +80,11 @@ def test_work_for_the_process_pool_can_be_sent() -> None:
     found = pickle.loads(pickle.dumps(function(*arguments)))
     assert found == body_hashes(b"body\r\n", wanted)
     assert found[wanted[1]].size == 6
+
+
+def test_what_the_trace_shows_within_a_finding_is_the_text_of_a_dataclass() -> None:
+    spf = SpfResult(result="pass", domain="a.example", mechanism="mx", path=(("a.example", "mx"),), look_ups=1)
+    dkim = Coverage(unsigned=("cc",), added=(("to", 2, 1),), is_from_sealed=True)
+    for one in (spf, dkim):
+        values = ", ".join(f"{field.name}={getattr(one, field.name)!r}" for field in dataclasses.fields(one))
+        assert repr(one) == f"{type(one).__name__}({values})"

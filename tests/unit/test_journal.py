@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from gateway.errors import StorageError
 from gateway.journal import Journal, writer
-from gateway.journal.records import PLAIN, record_of, row_of
+from gateway.journal.records import PLAIN, WINDOW, record_of, row_of
 from gateway.trace import RecipientRecord, Record
 
 
@@ -79,7 +79,7 @@ async def reopened(file: Path) -> Journal:
     return await Journal.open(file, retention=1000.0, queue=10)
 
 
-@pytest.mark.parametrize("subject", ["short", "x" * (2 * PLAIN), "\udcff\x00"])
+@pytest.mark.parametrize("subject", ["short", "x" * (2 * PLAIN), "Zeile " * WINDOW, "\udcff\x00"])
 def test_a_record_comes_back_as_it_was(subject: str) -> None:
     record = a_record(subject=subject)
     assert record_of(row_of(record)[-1]) == record
