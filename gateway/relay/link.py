@@ -156,7 +156,13 @@ class Link(SMTPProtocol):
             self._loop.call_soon(on_answer, self.error)
             return
         if last or alone:  # nothing comes that could go out with it
-            self._flush(self._engine.at_once(line, (on_answer, limit), last=last))
+            octets = self._engine.at_once(line, (on_answer, limit), last=last)
+            if octets and self._writer is not None:  # as `_flush` does
+                self._writer.write(octets)
+                if not self._deadline:
+                    self._deadline = deadline = self._loop.time() + self._engine.expected[0][1]
+                    if self._timer_due > deadline + 0.001:
+                        self._set_timer(deadline)
             return
         self._engine.command(line, (on_answer, limit))
         if not self._flush_due:
@@ -382,10 +388,10 @@ class Link(SMTPProtocol):
             return offered
         return Capabilities({name: values for name, values in offered.keywords.items() if name not in unfit})
 
-    def _flush(self, given: bytes = b"") -> None:
-        """The commands that may go out now: all that wait, or what the engine has given already."""
+    def _flush(self) -> None:
+        """The commands that may go out now."""
         self._flush_due = False
-        octets = given or self._engine.octets_to_send()
+        octets = self._engine.octets_to_send()
         if octets and self.error is None and self._writer is not None:
             self._writer.write(octets)
             if not self._deadline:  # as `_watch` does

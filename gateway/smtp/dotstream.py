@@ -91,8 +91,7 @@ class DotStream:
         self._carry = b""
         content = octets[:-3]
         line_ends = io.IncrementalNewlineDecoder(None, translate=False)
-        # What is ASCII is looked through and copied by words, octets of Latin-1 one by one.
-        line_ends.decode(content.decode("ascii" if content.isascii() else "latin-1"), final=True)
+        line_ends.decode(content.decode("latin-1"), final=True)
         self.has_bare = line_ends.newlines not in _WHOLE
         return content
 
