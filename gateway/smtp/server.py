@@ -130,7 +130,8 @@ class Server(AtOnce):
         if self._begun is not None:
             self._begun.give_up()
         self._look_no_more()
-        conclude(talk)
+        if talk.ending is not None:
+            conclude(talk)
         if self.transport is not None and not self._lost:
             self.transport.close()
             # A client that takes its last replies never does not keep the socket for ever.

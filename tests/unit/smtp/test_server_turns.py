@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 from pathlib import Path
 
 from gateway.config.models import Config
@@ -55,3 +56,30 @@ async def test_replies_of_a_group_are_written_together(tmp_path: Path) -> None:
             assert [octets.count(b"\r\n") for octets in written] == [replies]
         server.data_received(b"QUIT\r\n")
         await asyncio.sleep(0.01)
+
+
+async def test_a_session_that_says_quit_is_over_with_its_reply(tmp_path: Path) -> None:
+    config = Config.model_validate({"route": [{"domains": ["example.test"], "servers": ["127.0.0.1:9"]}]})
+    async with InProcessGateway(config, directory=tmp_path) as gateway:
+        door, _ = next(iter(gateway._doors.values()))
+        hellos = (b"", b"HELO c.test\r\n")  # with HELO its task has asked the next hop, and waits
+        for hello, said, is_taken in product(hellos, (b"QUIT\r\n", b"NOOP\r\nQUIT\r\n"), (True, False)):
+            server = Server(door, prototype(door, asyncio.get_running_loop()))
+            written: list[bytes] = []
+            server.connection_made(MemoryTransport(server, written.append))
+            assert door.site.connections.count == 1
+            if hello:
+                server.data_received(hello)
+                await asyncio.sleep(0.01)
+            if not is_taken:
+                server._paused = True  # the client does not read its replies: they are waited for first
+            server.data_received(said)
+            is_over = b"".join(written).endswith(b"221 2.0.0 Bye\r\n"), not door.sessions
+            assert is_over == (is_taken, is_taken)
+            if not is_taken:
+                server.resume_writing()
+            await asyncio.sleep(0.01)
+            assert b"".join(written).endswith(b"221 2.0.0 Bye\r\n")
+            server.connection_lost(None)
+            assert not door.sessions
+            assert door.site.connections.count == 0
