@@ -58,7 +58,7 @@ class DotStream:
         if self.lines_end_in_lf:
             arrived = self._held + octets
             octets = self._with_crlf(octets)
-        buffer = self._carry + octets
+        buffer = self._carry + octets if self._carry else octets  # compiled, even an empty one in front makes a copy
         # Looking for one octet costs next to nothing, and most of an attachment has no dot at all.
         line_dot = LINE_DOT.search(buffer, 0, buffer.rfind(b".") + 1)
         dot = line_dot.start() if line_dot is not None else -1
