@@ -59,11 +59,11 @@ class Sending:
 
     def __await__(self) -> Generator[Any, None, Reply]:
         """The reply. Outside of a task this is what the coroutine waits for, until it is gone on with (`gateway.begun`)."""
-        if self._reply is None and self._error is None:
+        if not self.is_answered:
             if asyncio.current_task(self._loop) is None:
                 yield self
                 self.on_answer = None
-            if self._reply is None and self._error is None:
+            if not self.is_answered:
                 self._waiter = self._loop.create_future()
                 yield from self._waiter
         if self._error is not None:
@@ -71,6 +71,11 @@ class Sending:
         if self._reply is None:
             raise LinkError(self._link.next_hop, "gone on without an answer")
         return self._reply
+
+    @property
+    def is_answered(self) -> bool:
+        """There is nothing to wait for any more."""
+        return self._reply is not None or self._error is not None
 
     @property
     def is_accepted(self) -> bool:
