@@ -202,6 +202,8 @@ def _faults(tree: ast.Module) -> list[str]:
             late = [*(one for handler in node.handlers for one in handler.body), *node.finalbody]
             if any(isinstance(one, ast.Await | ast.Yield) for part in late for one in ast.walk(part)):
                 found.append(f"line {node.lineno}: awaits within except or finally")
+        if isinstance(node, ast.If):
+            found += _taken_for_none(node)
         if isinstance(node, ast.Slice):  # evaluated twice where what is cut is neither list nor str nor bytes
             calls = [one for one in ast.walk(node) if isinstance(one, ast.Call | ast.Await | ast.NamedExpr)]
             found += [f"{ast.unparse(one)} within a slice" for one in calls if ast.unparse(one).partition("(")[0] not in PURE]
@@ -215,3 +217,26 @@ def _faults(tree: ast.Module) -> list[str]:
                 if ast.unparse(target) in arguments
             ]
     return found
+
+
+def _taken_for_none(branch: ast.If) -> list[str]:
+    """Where an attribute is None, mypyc takes it for None until it is set there, though others set it while the branch waits."""
+    tests = branch.test.values if isinstance(branch.test, ast.BoolOp) and isinstance(branch.test.op, ast.And) else [branch.test]
+    none = {
+        ast.unparse(one.left)
+        for one in tests
+        if isinstance(one, ast.Compare) and isinstance(one.left, ast.Attribute) and ast.unparse(one).endswith(" is None")
+    }
+    inside = [one for part in branch.body for one in ast.walk(part)]
+    pauses = [one.lineno for one in inside if isinstance(one, ast.Await | ast.Yield | ast.YieldFrom)]
+    read = [one for one in inside if isinstance(one, ast.Attribute) and isinstance(one.ctx, ast.Load)]
+    return [
+        f"line {one.lineno}: {ast.unparse(one)} is not None for ever"
+        for one in read
+        if ast.unparse(one) in none and pauses and one.lineno > min(pauses)
+    ]
+
+
+def test_what_is_taken_for_none_is_found() -> None:
+    code = "async def f(self):\n if self.x is None:\n  await g()\n  if self.x is None:\n   pass\n"
+    assert _faults(ast.parse(code)) == ["line 4: self.x is not None for ever"]
