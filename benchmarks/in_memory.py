@@ -68,6 +68,9 @@ class MemoryTransport(asyncio.Transport):
 
     # --- what the protocol calls
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is ever kept."""
+
     def write(self, data: Any) -> None:
         """At once."""
         if not self._is_closed:

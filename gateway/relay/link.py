@@ -316,7 +316,12 @@ class Link(SMTPProtocol):
         self.transport = transport
         self._writer = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        if sock is None:
+            return
+        if transport.get_extra_info("ssl_object") is None:
+            # uvloop keeps what is written until the turn of the loop ends; DATA goes out before the trace field is made.
+            self._writer.set_write_buffer_limits(high=0)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @override

@@ -188,6 +188,9 @@ class Border(Settled):
         if self._arrived is not None:
             self._seat = self._arrived()
         is_tls = door.tls is not None and door.tls.config.implicit
+        if not is_tls:
+            # uvloop keeps what is written until the turn of the loop ends; a reply goes out before its record is made.
+            transport.set_write_buffer_limits(high=0)  # type: ignore[attr-defined] # the stubs know a base transport only
         tls = facts(transport.get_extra_info("ssl_object")) if is_tls else None
         origin = self._origin
         session = session_of(transport, door, tls) if origin is None else origin.session(door, tls)

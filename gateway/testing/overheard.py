@@ -68,6 +68,10 @@ class MemoryTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         """See above."""
 
+    @override
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is ever kept."""
+
 
 class WatchedServer(Server):
     """A session of the gateway whose state can be seen."""
