@@ -382,6 +382,18 @@ async def test_auth_is_not_known_of_where_others_read(
     extra = {"peername": peer, "socket": sock, "ssl_object": ssl_object}
     link = Link(asyncio.get_running_loop(), "x:25", lambda _: None)
     assert not link.is_private
-    link.connection_made(cast("asyncio.Transport", SimpleNamespace(get_extra_info=extra.get, abort=lambda: None)))
+    link.connection_made(
+        cast(
+            "asyncio.Transport",
+            SimpleNamespace(get_extra_info=extra.get, abort=lambda: None, set_write_buffer_limits=lambda **_: None),
+        )
+    )
     link.greeted(Capabilities({"AUTH": ("PLAIN",)}))
     assert link.capabilities.offers("AUTH") is is_private
+
+
+async def test_what_is_written_goes_out_where_it_is_written() -> None:
+    """uvloop would keep it to the end of the turn of the loop, behind all that is done in it."""
+    async with ScriptedNextHop() as hop, linked(hop) as (link, _):
+        writer = cast("asyncio.WriteTransport", link.transport)
+        assert writer.get_write_buffer_limits() == (0, 0)
