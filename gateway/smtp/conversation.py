@@ -124,11 +124,7 @@ class Conversation:
     )
 
     def __init__(  # noqa: PLR0915 - one for each field
-        self,
-        door: Door,
-        session: Session,
-        loop: asyncio.AbstractEventLoop | None = None,
-        lenient: bool = False,
+        self, door: Door, session: Session, loop: asyncio.AbstractEventLoop | None = None, lenient: bool = False
     ) -> None:
         self.door = door
         self.session = session
