@@ -23,32 +23,28 @@ async def in_task() -> None:
 class Begun(Generic[T]):
     """A coroutine under way. Either `go_on` until it returns something, or await it, once, in a task."""
 
-    __slots__ = ("_is_taken_over", "_waits_for", "_work", "since")
+    __slots__ = ("_is_taken_over", "_work", "since", "waits_for")
 
     def __init__(self, work: Coroutine[Any, Any, T], since: float) -> None:
         self.since = since
         """Loop time at which it began."""
         self._work = work
-        self._waits_for: Any = None
+        self.waits_for: Any = None
+        """What it gave when it was gone on with last."""
         self._is_taken_over = False
 
     def go_on(self) -> T | None:
         """To what it waits for next, which is in `waits_for` then; its result, when it came to its end. Raises what it raises."""
         try:
-            self._waits_for = self._work.send(None)
+            self.waits_for = self._work.send(None)
         except StopIteration as end:
             result: T = end.value
             return result
         return None
 
-    @property
-    def waits_for(self) -> Any:
-        """What it gave when it was gone on with last."""
-        return self._waits_for
-
     def give_up(self) -> None:
         """As a task that is cancelled: it tidies up, and there is no result."""
-        with suppress(asyncio.CancelledError, StopIteration, Exception):
+        with suppress(asyncio.CancelledError, Exception):
             self._work.throw(asyncio.CancelledError())
         self._work.close()
 
@@ -68,7 +64,7 @@ class Begun(Generic[T]):
         """First what it waits for already: a future, or nothing where it wants another turn."""
         if not self._is_taken_over:
             self._is_taken_over = True
-            waits_for = self._waits_for
+            waits_for = self.waits_for
             if waits_for is None or asyncio.isfuture(waits_for):
                 return waits_for
         return self._work.send(value)  # an answer that was to be brought here: it makes a future of that

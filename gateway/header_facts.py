@@ -59,11 +59,9 @@ class HeaderFacts:
 
     @property
     def _by_name(self) -> dict[str, list[HeaderField]]:
-        return self._named or self._name()
-
-    def _name(self) -> dict[str, list[HeaderField]]:
-        result: dict[str, list[HeaderField]] = {}
-        self._named = result
+        if self._named is not None:
+            return self._named
+        result = self._named = {}
         for one in self.fields:
             name = one.name.lower()
             if name in result:

@@ -157,12 +157,8 @@ class Link(SMTPProtocol):
             return
         if last or alone:  # nothing comes that could go out with it
             octets = self._engine.at_once(line, (on_answer, limit), last=last)
-            if octets and self._writer is not None:  # as `_flush` does
-                self._writer.write(octets)
-                if not self._deadline:
-                    self._deadline = deadline = self._loop.time() + self._engine.expected[0][1]
-                    if self._timer_due > deadline + 0.001:
-                        self._set_timer(deadline)
+            if octets:
+                self._say(octets)
             return
         self._engine.command(line, (on_answer, limit))
         if not self._flush_due:
@@ -397,7 +393,12 @@ class Link(SMTPProtocol):
         """The commands that may go out now."""
         self._flush_due = False
         octets = self._engine.octets_to_send()
-        if octets and self.error is None and self._writer is not None:
+        if octets and self.error is None:
+            self._say(octets)
+
+    def _say(self, octets: bytes) -> None:
+        """Commands go out, and the limit of the oldest one begins."""
+        if self._writer is not None:
             self._writer.write(octets)
             if not self._deadline:  # as `_watch` does
                 self._deadline = deadline = self._loop.time() + self._engine.expected[0][1]

@@ -28,7 +28,6 @@ from gateway.smtp.states import ALLOWED, State
 from gateway.smtp.transactions import conclude, refuse_session
 from gateway.smtp.verbs import AT_ONCE, HELLO, MAY_FOLLOW_PENDING, VERBS, WITH_ARGUMENT
 from gateway.smtp.verbs.data import finish_content
-from gateway.smtp.verbs.simple import BYE
 
 _ASKED: Final = ("check", "judge", "rewrite", "sign")
 """Stages between the content and its reply."""
@@ -62,9 +61,7 @@ class AtOnce(Border):
             return
         try:
             talk.alone = True
-            if command.verb == "QUIT" and talk.transaction is None:
-                self._take_leave(talk)
-            elif not self._do_at_once(talk, command, after) or talk.ended:
+            if not self._do_at_once(talk, command, after) or talk.ended:
                 if self._closing:
                     self._leave_at_once(talk)
                 self._wake()
@@ -73,15 +70,6 @@ class AtOnce(Border):
         except Exception as error:  # noqa: BLE001 - see below
             self._fault = error
             self._wake()
-
-    def _take_leave(self, talk: Conversation) -> None:
-        """What `_do_at_once` comes to for QUIT, where nothing is under way."""
-        self._commands += 1
-        self._verb = "QUIT"
-        self._closing = True
-        self._write(BYE)
-        self._leave_at_once(talk)
-        self._wake()
 
     @override
     def _go_on(self) -> None:

@@ -377,8 +377,8 @@ class Border(Settled):
         """The client is here."""
 
     @abstractmethod
-    def _leave_at_once(self, talk: Conversation) -> bool:
-        """The session ends now, if it has nobody to wait for. False: the task is needed."""
+    def _leave_at_once(self, talk: Conversation) -> None:
+        """The session ends now, if it has nobody to wait for."""
 
     @abstractmethod
     def _go_on(self) -> None:

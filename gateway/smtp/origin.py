@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gateway.native import mypyc_attr
-from gateway.session import ClientClass, Proxy, Session, Tls
+from gateway.session import Proxy, Session, Tls
 from gateway.smtp.identifiers import session_id
 
 if TYPE_CHECKING:
     from gateway.smtp.site import Door
     from gateway.transaction import Transaction
-
-
-_STRANGER: Final = ClientClass.STRANGER
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -65,9 +62,8 @@ def _session(
     session.unknown_recipients = 0
     session.findings = ()
     session.state = {}
-    is_nobody_special = not (session.is_local or identity)
-    session.client_class = _STRANGER if is_nobody_special and not door.trusted else door.client_class(session)
-    session.may_introduce = not (is_nobody_special and not door.introducers) and door.may_introduce(session)
+    session.client_class = door.client_class(session)
+    session.may_introduce = door.may_introduce(session)
     return session
 
 

@@ -51,18 +51,15 @@ def received(transaction: Transaction, *, server_name: str, now: float) -> bytes
     session = transaction.session
     utf8 = bool(transaction.parameters) and transaction.parameter("SMTPUTF8") is not None
     who = (session.helo, session.client_address, session.tls, session.identity, session.esmtp, utf8)
-    front, known = "", session.state.get(_FRONT)
-    if isinstance(known, _Front) and known.who == who:
-        front = known.text
-    if not front:
-        front = _front(session, server_name, utf8=utf8)
-        session.state[_FRONT] = _Front(who, front)
+    front = session.state.get(_FRONT)
+    if not isinstance(front, _Front) or front.who != who:
+        front = session.state[_FRONT] = _Front(who, _front(session, server_name, utf8=utf8))
     for_whom = ""
     if len(transaction.recipients) == 1:
         path = transaction.recipients[0].forward_path.octets
         if len(path) < 200 and path.isascii():
             for_whom = f"\r\n\tfor {path.decode()}"
-    return f"{front}{transaction.id}{for_whom};\r\n\t{date(int(now))}\r\n".encode()
+    return f"{front.text}{transaction.id}{for_whom};\r\n\t{date(int(now))}\r\n".encode()
 
 
 def _front(session: Session, server_name: str, *, utf8: bool) -> str:

@@ -96,8 +96,8 @@ class Server(AtOnce):
             self._forget(talk)
 
     @override
-    def _leave_at_once(self, talk: Conversation) -> bool:
-        """As `_leave`, where it has nobody to wait for: most sessions, when they say QUIT. False: the task is needed."""
+    def _leave_at_once(self, talk: Conversation) -> None:
+        """As `_leave`, where it has nobody to wait for: most sessions, when they say QUIT."""
         if (
             talk.transaction is not None
             or talk.ending is not None
@@ -107,7 +107,7 @@ class Server(AtOnce):
             or self._fault is not None
             or "disconnect" in self._door.chain.stages
         ):
-            return False
+            return
         try:
             self._hang_up(talk)
             if talk.bound is not None:
@@ -116,7 +116,6 @@ class Server(AtOnce):
             log.exception("session.failed", session=talk.id)
         finally:
             self._forget(talk)
-        return True
 
     def _hang_up(self, talk: Conversation) -> None:
         """The last replies go out, and nothing more is read."""

@@ -11,7 +11,7 @@ from gateway.smtp.states import NEVER, SPOKEN
 from gateway.smtp.transactions import abandon
 
 _OK: Final = reply(250, "2.0.0", "Ok")
-BYE: Final = reply(221, "2.0.0", "Bye")
+_BYE: Final = reply(221, "2.0.0", "Bye")
 
 
 def rset(talk: Conversation, command: Command) -> Reply:
@@ -55,4 +55,4 @@ def quit_(talk: Conversation, command: Command) -> Reply:
     """The end."""
     del command
     abandon(talk, why="quit")
-    return BYE
+    return _BYE
