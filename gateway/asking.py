@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway import judging
 from gateway.dns_account import ACCOUNT
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.transaction import Transaction
     from gateway.verdict import Decision
 
-SAID_NOTHING = Run()
+SAID_NOTHING: Final = Run()
 """Of a hook that was passed over, or had no opinion."""
 
 

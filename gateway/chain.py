@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_MAIL_ANSWER", "NO_RCPT_ANSWER", "Chain", "MailAnswer", "RcptAnswer", "StageDeferredError"]
 
-log = structlog.get_logger("gateway.chain")
+log: Final = structlog.get_logger("gateway.chain")
 
 Observe = Callable[[str, str, str, float], None]
 """Told (plugin, hook, outcome, seconds) of every run, for metrics."""

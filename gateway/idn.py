@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import idna
 
-MAX_TEXT = 1_024
+MAX_TEXT: Final = 1_024
 """Characters of a name that are looked at; what is longer cannot be a domain name."""
-MAX_LABEL = 63
+MAX_LABEL: Final = 63
 """RFC 1035 2.3.4. A longer U-label has no A-label, and idna takes long to find that out."""
-_DOTS = str.maketrans(dict.fromkeys("\u3002\uff0e\uff61", "."))
+_DOTS: Final = str.maketrans(dict.fromkeys("\u3002\uff0e\uff61", "."))
 """RFC 3490 3.1: the other full stops."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.dns_account import DnsAccount
 from gateway.files.known import known_limits
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from gateway.steps import Step
     from gateway.transaction import Recipient, Transaction
 
-LIMITS = "message.limits"
+LIMITS: Final = "message.limits"
 """Name of the fact that says what was too much or malformed in a message."""
-_VERDICTS = (Accept, Reject, Defer, Quarantine, Discard, Redirect)
-_SAYING = (*_VERDICTS, Would)
-_WITHOUT_VERDICT = frozenset(["check", "rewrite", "sign", "route", "policy_class"])
+_VERDICTS: Final = (Accept, Reject, Defer, Quarantine, Discard, Redirect)
+_SAYING: Final = (*_VERDICTS, Would)
+_WITHOUT_VERDICT: Final = frozenset(["check", "rewrite", "sign", "route", "policy_class"])
 """Hooks that may answer with none."""
-APPLIED = _WITHOUT_VERDICT - {"route"}
+APPLIED: Final = _WITHOUT_VERDICT - {"route"}
 """Hooks to whose answers, once their types are right, nothing can be objected."""
 
 

@@ -15,8 +15,8 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from gateway.quiet import QuietRuns
 
-MAX_LABEL_VALUES = 200
-OTHER = "other"
+MAX_LABEL_VALUES: Final = 200
+OTHER: Final = "other"
 COMMANDS: Final = frozenset(
     [
         "CONNECT",
@@ -40,12 +40,14 @@ COMMANDS: Final = frozenset(
         "XFORWARD",
     ]
 )
-_LATE = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
-_SECONDS = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
+_LATE: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+_SECONDS: Final = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
 
-SESSIONS = Counter("mailgateway_sessions", "Sessions of clients since the start; probes that connect and leave are among them.")
-SESSIONS_OPEN = Gauge("mailgateway_sessions_open", "Sessions at this moment.", multiprocess_mode="livesum")
-TRANSACTIONS = Counter("mailgateway_transactions", "Transactions by their outcome.", ["verdict"])
+SESSIONS: Final = Counter(
+    "mailgateway_sessions", "Sessions of clients since the start; probes that connect and leave are among them."
+)
+SESSIONS_OPEN: Final = Gauge("mailgateway_sessions_open", "Sessions at this moment.", multiprocess_mode="livesum")
+TRANSACTIONS: Final = Counter("mailgateway_transactions", "Transactions by their outcome.", ["verdict"])
 TRANSACTION_SECONDS = Histogram(
     "mailgateway_transaction_seconds", "From the end of the content to the reply for it.", buckets=_SECONDS
 )
@@ -55,43 +57,47 @@ LOOP_LAG = Histogram(
 LOOP_HELD = Histogram(
     "mailgateway_loop_held_seconds", "The part of each lag that was not spent waiting for a core of the machine.", buckets=_LATE
 )
-OCTETS = Counter("mailgateway_content_octets", "Octets of content taken in.")
-REPLIES = Counter("mailgateway_replies", "Replies given to clients.", ["command", "code"])
+OCTETS: Final = Counter("mailgateway_content_octets", "Octets of content taken in.")
+REPLIES: Final = Counter("mailgateway_replies", "Replies given to clients.", ["command", "code"])
 PLUGIN_SECONDS = Histogram("mailgateway_plugin_seconds", "Time in a plugin's hook.", ["plugin", "hook"], buckets=_SECONDS)
-PLUGIN_ERRORS = Counter("mailgateway_plugin_errors", "Faults of plugins: error, timeout, answer, circuit.", ["plugin", "kind"])
-JOURNAL_DROPPED = Counter("mailgateway_journal_dropped", "Decision records that were lost: the journal was full or broken.")
-DMARC_LEFT_OUT = Counter("mailgateway_dmarc_left_out", "Messages that are in no DMARC report because of its limits.")
-LOG_DROPPED = Counter("mailgateway_log_dropped", "Log lines that were lost: the reader of the log was too slow.")
-LINK_ERRORS = Counter("mailgateway_link_errors", "Failures of links to a next hop.", ["next_hop"])
-LINKS = Gauge("mailgateway_links", "Open links to next hops.", multiprocess_mode="livesum")
-LINKS_LENT = Counter("mailgateway_links_lent", "Links taken for others from messages that waited for their verdict.")
-SERVERS_RESTING = Gauge(
+PLUGIN_ERRORS: Final = Counter(
+    "mailgateway_plugin_errors", "Faults of plugins: error, timeout, answer, circuit.", ["plugin", "kind"]
+)
+JOURNAL_DROPPED: Final = Counter(
+    "mailgateway_journal_dropped", "Decision records that were lost: the journal was full or broken."
+)
+DMARC_LEFT_OUT: Final = Counter("mailgateway_dmarc_left_out", "Messages that are in no DMARC report because of its limits.")
+LOG_DROPPED: Final = Counter("mailgateway_log_dropped", "Log lines that were lost: the reader of the log was too slow.")
+LINK_ERRORS: Final = Counter("mailgateway_link_errors", "Failures of links to a next hop.", ["next_hop"])
+LINKS: Final = Gauge("mailgateway_links", "Open links to next hops.", multiprocess_mode="livesum")
+LINKS_LENT: Final = Counter("mailgateway_links_lent", "Links taken for others from messages that waited for their verdict.")
+SERVERS_RESTING: Final = Gauge(
     "mailgateway_next_hop_resting", "Workers for which a server rests after a failure.", ["next_hop"], multiprocess_mode="livesum"
 )
-DUPLICATES = Counter("mailgateway_duplicates", "Recipients that may have got a message twice (a lost reply, a crash).")
-DNS_QUERIES = Counter(
+DUPLICATES: Final = Counter("mailgateway_duplicates", "Recipients that may have got a message twice (a lost reply, a crash).")
+DNS_QUERIES: Final = Counter(
     "mailgateway_dns_queries", "Questions of plugins and routes: static, cached, asked, stale, failed.", ["outcome"]
 )
-DNS_FAILURES = Counter("mailgateway_dns_failures", "Questions that failed, by cause.", ["cause"])
-DNS_SECONDS = Histogram("mailgateway_dns_seconds", "Time of look-ups that needed a name server.", buckets=_SECONDS)
-DNS_SERVER_FAILURES = Counter(
+DNS_FAILURES: Final = Counter("mailgateway_dns_failures", "Questions that failed, by cause.", ["cause"])
+DNS_SECONDS: Final = Histogram("mailgateway_dns_seconds", "Time of look-ups that needed a name server.", buckets=_SECONDS)
+DNS_SERVER_FAILURES: Final = Counter(
     "mailgateway_dns_server_failures", "Tries that a name server did not answer, or refused.", ["server"]
 )
-SERVICE_QUESTIONS = Counter(
+SERVICE_QUESTIONS: Final = Counter(
     "mailgateway_service_questions",
     "Questions of plugins to their servers: answered, timeout, connect, closed, answer, busy, resting.",
     ["plugin", "server", "outcome"],
 )
-SERVICE_SECONDS = Histogram(
+SERVICE_SECONDS: Final = Histogram(
     "mailgateway_service_seconds", "From a question to its answer.", ["plugin", "server"], buckets=_SECONDS
 )
-SERVICE_DOWN = Gauge(
+SERVICE_DOWN: Final = Gauge(
     "mailgateway_service_down",
     "Workers to which a plugin's server did not answer as it must, the last time that they asked.",
     ["plugin", "server"],
     multiprocess_mode="livesum",
 )
-SERVICE_RESTING = Gauge(
+SERVICE_RESTING: Final = Gauge(
     "mailgateway_service_resting",
     "Workers in which a plugin's server is not asked for a while, because it failed several times in a row.",
     ["plugin", "server"],
@@ -115,12 +121,12 @@ class BoundedLabel:
         return value
 
 
-_FAULTS = frozenset(["error", "timeout", "circuit"])
-_plugin = BoundedLabel()
-_next_hop = BoundedLabel()
+_FAULTS: Final = frozenset(["error", "timeout", "circuit"])
+_plugin: Final = BoundedLabel()
+_next_hop: Final = BoundedLabel()
 _verdict: Final = BoundedLabel(30)
-_name_server = BoundedLabel()
-_service = BoundedLabel()
+_name_server: Final = BoundedLabel()
+_service: Final = BoundedLabel()
 
 
 # Noted for every message here, counted by `flush`: one count in a shared file costs as much as ten notes. No `Counter` of
@@ -140,11 +146,11 @@ _time: Final = [0.0]
 """Of the transactions noted, together."""
 _lags: Final[defaultdict[int, int]] = defaultdict(int)
 """By bucket."""
-_lag: list[float] = []
+_lag: Final[list[float]] = []
 """Of the looks noted."""
 _holds: Final[defaultdict[int, int]] = defaultdict(int)
 """By bucket."""
-_hold: list[float] = []
+_hold: Final[list[float]] = []
 """Of the looks noted."""
 _plugin_times: Final[defaultdict[tuple[str, str, int], int]] = defaultdict(int)
 """By plugin, hook and bucket."""
@@ -152,7 +158,7 @@ _plugin_time: Final[defaultdict[tuple[str, str], float]] = defaultdict(float)
 """Of the hooks noted, by plugin and hook."""
 
 
-_quiet_runs: dict[tuple[str, str], QuietRuns] = {}
+_quiet_runs: Final[dict[tuple[str, str], QuietRuns]] = {}
 """By plugin and hook: runs that had no opinion and took no longer than the first bound."""
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from gateway.steps import Step
 
-LONGEST = 0.0005
+LONGEST: Final = 0.0005
 """Seconds: a hook that took longer gets a row of its own, though it had no opinion. The first bound of its histogram."""
 
 
@@ -59,7 +59,7 @@ class _Row:
         self.began = 0.0
 
 
-_NOT_BEGUN = object()
+_NOT_BEGUN: Final = object()
 
 
 def run_quiet(steps: Sequence[Step], at: int, upto: int, facts: tuple[Any, ...], stop: float) -> tuple[int, Begun | None]:

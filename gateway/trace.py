@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 if TYPE_CHECKING:
     from gateway.dns_account import DnsAccount
 
-MAX_STEPS = 2_000
+MAX_STEPS: Final = 2_000
 """Steps kept for one transaction; what comes after is counted only."""
-MAX_TEXT = 2_000
+MAX_TEXT: Final = 2_000
 """Characters of one text in a step."""
-MAX_ITEMS = 200
-MAX_DEPTH = 3
+MAX_ITEMS: Final = 200
+MAX_DEPTH: Final = 3
 _AS_IT_IS: Final = frozenset({str, type(None), bool, int, float})
 _NUMBERS: Final = (bool, int, float)
 _ONLY_TEXTS: Final = frozenset({str})

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 _LINES: Final = Form.LINES
 
-ADDED_CRLF = "CRLF added at the end of the content: the next hop has no CHUNKING"
+ADDED_CRLF: Final = "CRLF added at the end of the content: the next hop has no CHUNKING"
 
 
 def carry_out(

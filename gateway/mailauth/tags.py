@@ -5,17 +5,18 @@ from __future__ import annotations
 import binascii
 import re
 from functools import lru_cache
+from typing import Final
 
-WHITE = b" \t\r\n"
+WHITE: Final = b" \t\r\n"
 """What folding white space is made of (RFC 6376 2.8)."""
-_TAG_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]*")
-_SPEC = re.compile(
+_TAG_NAME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_]*")
+_SPEC: Final = re.compile(
     rb"(?:\A|;)[ \t\r\n]*+([A-Za-z][A-Za-z0-9_]*+)[ \t\r\n]*+="
     rb"[ \t\r\n]*+((?:[^; \t\r\n]++(?:[ \t\r\n]++(?![; \t\r\n]|\Z))?+)*+)"
 )
 """A tag and its value, without the white space around either."""
-_BASE64 = re.compile(rb"[A-Za-z0-9+/]*+={0,2}")
-_NO_VALUE = bytes([*range(9), 11, 12, *range(14, 32), 127])
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/]*+={0,2}")
+_NO_VALUE: Final = bytes([*range(9), 11, 12, *range(14, 32), 127])
 """Control characters: no VALCHAR. Octets above 127 are UTF-8 of RFC 6532, which header fields may have."""
 
 

@@ -7,7 +7,7 @@ and one blank line parts header and body. Where each field lies is kept, since e
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
@@ -19,7 +19,7 @@ from gateway.values import value
 if TYPE_CHECKING:
     from gateway.config.models import LimitsConfig
 
-MAX_FIELDS = 10_000
+MAX_FIELDS: Final = 10_000
 """Fields whose places are kept; `Message` lists no more either, and a message with more is refused."""
 
 

@@ -12,11 +12,11 @@ from gateway.smtp.replies import Reply
 from gateway.values import value
 from gateway.verdict import Accept, Decision, Defer, Discard, Quarantine, Redirect, Reject
 
-ALONE = "alone"
+ALONE: Final = "alone"
 """The hint of a recipient that shares its transaction with nobody."""
-DONE = "done"
+DONE: Final = "done"
 """The hint of recipients that the ledger knows as delivered or held."""
-MAX_ROUNDS = 2
+MAX_ROUNDS: Final = 2
 """So often one reverse-path and recipient set is split by classes; afterwards one recipient a transaction."""
 
 
@@ -38,9 +38,10 @@ class Ability(Enum):
         return self is SMTP or self is SUBMISSION
 
 
-SMTP, SUBMISSION = Ability.SMTP, Ability.SUBMISSION
+SMTP: Final = Ability.SMTP
+SUBMISSION: Final = Ability.SUBMISSION
 """By themselves, as a look into an Enum's class costs as much as a call in Python 3.11, and these are asked for with each message."""
-NOBODY: Mapping[int, Any] = MappingProxyType({})
+NOBODY: Final[Mapping[int, Any]] = MappingProxyType({})
 """No recipient."""
 
 

@@ -29,15 +29,15 @@ from gateway.smtp.replies import Reply
 
 CHUNKS_NEED: Final = {Form.UNENDED: frozenset({"CHUNKING"}), Form.BINARY: frozenset({"CHUNKING", "BINARYMIME"})}
 """EHLO keywords for content of this form to go by BDAT."""
-LENT = "the envelope was said a second time, as its first link was lent"
-AHEAD = 16 * 1024
+LENT: Final = "the envelope was said a second time, as its first link was lent"
+AHEAD: Final = 16 * 1024
 """Octets of content that is made ready before 354 has come; more would be held twice while a slow next hop thinks about DATA."""
-MAX_REPLAYS = 3
+MAX_REPLAYS: Final = 3
 """New links in one transaction, after the first."""
 
 
 _LINES: Final = Form.LINES
-_NOTHING: frozenset[str] = frozenset()
+_NOTHING: Final[frozenset[str]] = frozenset()
 _OVER: Final = LinkError("", "the transaction is over")
 """What a handover answers that has done its work."""
 

@@ -17,21 +17,24 @@ from gateway.values import value
 if TYPE_CHECKING:
     from gateway.session import Forwarded
 
-UNAVAILABLE = "[UNAVAILABLE]"
-TEMPORARILY_UNAVAILABLE = "[TEMPUNAVAIL]"
-MAX_LINE = 510
+UNAVAILABLE: Final = "[UNAVAILABLE]"
+TEMPORARILY_UNAVAILABLE: Final = "[TEMPUNAVAIL]"
+MAX_LINE: Final = 510
 """Octets of a command without CRLF (RFC 5321 4.5.3.1.4); what is longer is said in several."""
-MAX_VALUE = 400
+MAX_VALUE: Final = 400
 """Octets of one value in xtext; a longer one is not said."""
-_XCLIENT = ("HELO", "PROTO", "LOGIN", "DESTADDR", "DESTPORT", "PORT", "NAME", "ADDR")
+_XCLIENT: Final = ("HELO", "PROTO", "LOGIN", "DESTADDR", "DESTPORT", "PORT", "NAME", "ADDR")
 """In this order: behind ADDR, Postfix's XCLIENT_README says, a client may lose the right to say more."""
-_XFORWARD = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
+_XFORWARD: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
 _PLAIN: Final = re.compile(r"[!-*,-<>-~]*")
 _HELO_NAME: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 _SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
-_LOCAL, _PROXY = 0x20, 0x21
-_UNSPECIFIED, _TCP4, _TCP6 = 0x00, 0x11, 0x21
+_LOCAL: Final = 0x20
+_PROXY: Final = 0x21
+_UNSPECIFIED: Final = 0x00
+_TCP4: Final = 0x11
+_TCP6: Final = 0x21
 
 
 @value(frozen=True, slots=True, kw_only=True)

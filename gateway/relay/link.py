@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
-from typing import cast
+from typing import Final, cast
 
 from aiosmtplib.protocol import SMTPProtocol
 from typing_extensions import override
@@ -31,7 +31,7 @@ from gateway.smtp.replies import Reply
 Answer = Reply | LinkError
 OnAnswer = Callable[[Answer], None]
 
-GREETING_LIMIT = 300.0
+GREETING_LIMIT: Final = 300.0
 """Seconds for the greeting where nobody says less (RFC 5321 4.5.3.2.1)."""
 QUIT_LIMIT = 2.0
 """Seconds for the reply to QUIT."""

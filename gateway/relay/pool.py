@@ -33,7 +33,7 @@ from gateway.relay.server_pool import ServerPool
 from gateway.relay.setup import PLAIN, LinkSetup
 from gateway.smtp.replies import Reply
 
-MAX_OTHER_ROUTES = 256
+MAX_OTHER_ROUTES: Final = 256
 """Servers named by a route map or by plugins (`redirect`) that are remembered at once."""
 
 

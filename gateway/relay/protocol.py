@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 MAX_REPLY_LINE: Final = 4096
 """Octets in a line of a reply: eight times what RFC 5321 4.5.3.1.5 allows; more breaks the link."""
-MAX_CHALLENGE_LINE = 12_288 + 6
+MAX_CHALLENGE_LINE: Final = 12_288 + 6
 """The same for a link that AUTH is said on (RFC 4954 4)."""
 MAX_REPLY_LINES: Final = 200
 """Lines in a reply."""

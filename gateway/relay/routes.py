@@ -12,13 +12,13 @@ from gateway.config.addresses import is_loopback_host
 from gateway.config.models import RouteConfig
 from gateway.idn import a_labels
 
-DEFAULT_PORT = 25
-SMTPS_PORT = 465
+DEFAULT_PORT: Final = 25
+SMTPS_PORT: Final = 465
 """RFC 8314 3.3."""
-ALLOWED = (
+ALLOWED: Final = (
     '"host:port", "[IPv6 address]:port", "smtps://host:port", "unix:/path", "lmtp://host:port", "lmtp+unix:/path" or "inbox:"'
 )
-LMTP = ("lmtp://", "lmtp+")
+LMTP: Final = ("lmtp://", "lmtp+")
 _HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
 

@@ -33,6 +33,9 @@ _ASKED: Final = ("check", "judge", "rewrite", "sign")
 """Stages between the content and its reply."""
 TURN: Final = 64
 """Commands that one client has answered before the others get their turn."""
+# By names of this module: compiled, it asks a dict for what a module that is not compiled says, at each use.
+_VERBS: Final = VERBS
+_AT_ONCE: Final = AT_ONCE
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -53,7 +56,7 @@ class AtOnce(Border):
             or self._paused
             or self._reading_paused
             or self._door.draining
-            or (command.verb not in AT_ONCE and not self._is_hello(command))
+            or (command.verb not in _AT_ONCE and not self._is_hello(command))
             or self._commands >= self._limits.commands
         ):
             self._engine.put_back(command)
@@ -182,7 +185,7 @@ class AtOnce(Border):
             if (
                 not isinstance(event, Command)
                 or after is None
-                or (event.verb not in AT_ONCE and not self._is_hello(event))
+                or (event.verb not in _AT_ONCE and not self._is_hello(event))
                 or (event.argument and event.verb not in WITH_ARGUMENT)
                 or (self._owed and event.verb not in MAY_FOLLOW_PENDING)
                 or (event.bare_lf and not talk.lenient)
@@ -212,7 +215,7 @@ class AtOnce(Border):
         verb = self._verb = command.verb
         talk.lf_lines = command.bare_lf
         talk.owed = len(self._owed) if self._owed else 0
-        result = VERBS[verb](talk, command)
+        result = _VERBS[verb](talk, command)
         if isinstance(result, Pending):
             self._owed.append((verb, result))
             talk.state = after

@@ -40,7 +40,7 @@ _STRANGER: Final = (
     ClientClass.STRANGER
 )  # a look into an Enum's class costs as much as a call in Python 3.11, and this is asked with each message
 _GREETING: Final = State.GREETING
-MAX_REFUSED_KEPT = 100
+MAX_REFUSED_KEPT: Final = 100
 """Refused recipients that a decision record lists; more are counted."""
 
 

@@ -12,14 +12,14 @@ from typing import Final
 from gateway.smtp.paths import Command, Parameter, Path
 from gateway.values import value
 
-MAX_PATH = 512  # with the brackets; RFC 5321 4.5.3.1 asks for 64 + 255 at least, and addresses of bounces are longer
-MAX_DOMAIN = 255  # RFC 5321 4.5.3.1.2
-MAX_PARAMETERS = 20
+MAX_PATH: Final = 512  # with the brackets; RFC 5321 4.5.3.1 asks for 64 + 255 at least, and addresses of bounces are longer
+MAX_DOMAIN: Final = 255  # RFC 5321 4.5.3.1.2
+MAX_PARAMETERS: Final = 20
 
-_ATEXT = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]"
+_ATEXT: Final = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]"
 _DOT_STRING: Final = rb"%s+(?:\.%s+)*" % (_ATEXT, _ATEXT)  # RFC 5321 4.1.2
 _QUOTED_STRING: Final = rb'"(?:[ !#-\[\]-~\x80-\xff]|\\[ -~])*"'  # RFC 5321 4.1.2
-_SUB_DOMAIN = rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\x80-\xff-]*[A-Za-z0-9_\x80-\xff])?"
+_SUB_DOMAIN: Final = rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\x80-\xff-]*[A-Za-z0-9_\x80-\xff])?"
 _DOMAIN: Final = rb"%s(?:\.%s)*" % (_SUB_DOMAIN, _SUB_DOMAIN)
 _LITERAL: Final = rb"\[[!-Z^-~]+\]"  # RFC 5321 4.1.3
 _PATH: Final = re.compile(

@@ -10,7 +10,7 @@ from typing import Final
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no letter is mistaken for a digit
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
 _DRAWS: Final = struct.Struct("256I")
-_drawn: list[str] = []
+_drawn: Final[list[str]] = []
 """Random ends for the sessions that come: one question to the kernel for all of them."""
 os.register_at_fork(after_in_child=_drawn.clear)
 _second = (-1, "")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.config.models import LimitsConfig
     from gateway.mailauth.arriving import Arriving
 
-MAX_CHUNKS = 4096
+MAX_CHUNKS: Final = 4096
 """Pieces in memory before they are joined: a client that sends single octets costs no more than others."""
 SMALL: Final = 64 * 1024
 """Octets up to which content is not hashed while it arrives: what comes in one piece is hashed as fast when it is there."""

@@ -6,6 +6,7 @@ The strict parser is `grammar`; this module holds only what it makes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from gateway.values import value
 
@@ -88,4 +89,4 @@ class Command:
     """Those that stand with such a path."""
 
 
-NULL = Path(b"<>", "", "")
+NULL: Final = Path(b"<>", "", "")

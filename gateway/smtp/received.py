@@ -17,7 +17,7 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:\[\]-]+")
 _UNPRINTED: Final = re.compile(r"""[^ !#-'*-\[\]-~]""")
 """What may not stand in a quoted name inside a comment."""
 _FRONT: Final = "smtp.received"
-MAX_OWN = 5
+MAX_OWN: Final = 5
 """Received fields of our own name in a message, more is a loop: forwarded mail may rightly pass us in and out."""
 
 

@@ -12,11 +12,11 @@ _ENHANCED: Final = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
 _USUAL: Final = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}(?: [ -~]*)?")
 _PRINTABLE: Final = bytes(range(0x20, 0x7F)) + b"\t"
 _UNPRINTABLE: Final = re.compile(rb"[^ -~\t]+")
-_UNPRINTABLE_UTF8 = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+")
+_UNPRINTABLE_UTF8: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+")
 
-MAX_LINE = 512
+MAX_LINE: Final = 512
 """Octets in a reply line with CRLF: RFC 5321 4.5.3.1.5."""
-MAX_LINES = 100
+MAX_LINES: Final = 100
 
 
 @value(frozen=True, slots=True)

@@ -40,9 +40,9 @@ __all__ = ["PAUSE_AT", "Server", "prototype"]
 
 _drained: Final[Callable[[Any], Coroutine[Any, Any, None]]] = getattr(FlowControlMixin, "_drain_helper")  # noqa: B009 - the stubs do not know it
 
-log = structlog.get_logger("mailgateway.smtp")
+log: Final = structlog.get_logger("mailgateway.smtp")
 
-READ_TURNS = 5
+READ_TURNS: Final = 5
 """Turns of the loop in which it reads what waits in a socket."""
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -39,10 +39,12 @@ if TYPE_CHECKING:
     from gateway.smtp.paths import Path as SmtpPath
     from gateway.transaction import Recipient
 
-_AUTHENTICATED, _TRUSTED, _STRANGER = ClientClass.AUTHENTICATED, ClientClass.TRUSTED, ClientClass.STRANGER
+_AUTHENTICATED: Final = ClientClass.AUTHENTICATED
+_TRUSTED: Final = ClientClass.TRUSTED
+_STRANGER: Final = ClientClass.STRANGER
 LINGER = 30.0
 """Seconds a client has to take its last replies before the connection is cut."""
-LEARN_LIMIT = 5.0
+LEARN_LIMIT: Final = 5.0
 """Seconds a client's EHLO waits for a next hop that was never reached."""
 
 

@@ -33,16 +33,16 @@ class State(Enum):
     __hash__ = object.__hash__  # each state is one object; Enum's own is Python code, run for every command
 
 
-NEVER = frozenset({"BURL", "TURN"})
+NEVER: Final = frozenset({"BURL", "TURN"})
 """Verbs that are known, to say clearly that they are not done: content from elsewhere (RFC 4468), turning round (RFC 5321 F.1)."""
-_ALWAYS = ("NOOP", "HELP", "VRFY", "EXPN", "QUIT", *sorted(NEVER))
+_ALWAYS: Final = ("NOOP", "HELP", "VRFY", "EXPN", "QUIT", *sorted(NEVER))
 
 
 def _staying(state: State, **moves: State) -> dict[str, State]:
     return {**dict.fromkeys(_ALWAYS, state), **moves, **({"LHLO": moves["EHLO"]} if "EHLO" in moves else {})}
 
 
-ALLOWED: dict[State, dict[str, State]] = {
+ALLOWED: Final[dict[State, dict[str, State]]] = {
     State.GREETING: _staying(
         State.GREETING,
         EHLO=State.READY,
@@ -72,8 +72,8 @@ ALLOWED: dict[State, dict[str, State]] = {
 }
 AFTER_LAST: Final = State.READY
 """After BDAT with LAST, which ends the content as the dot does (RFC 3030 2)."""
-VERBS = frozenset(verb for row in ALLOWED.values() for verb in row)
-SPOKEN = {"smtp": VERBS - {"LHLO"}, "lmtp": VERBS - {"EHLO", "HELO"}}
+VERBS: Final = frozenset(verb for row in ALLOWED.values() for verb in row)
+SPOKEN: Final = {"smtp": VERBS - {"LHLO"}, "lmtp": VERBS - {"EHLO", "HELO"}}
 """The verbs of each protocol; the others are unknown to it (RFC 2033 4.1)."""
 
 _WANTED: Final = {

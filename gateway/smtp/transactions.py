@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 import structlog
 
@@ -15,7 +16,7 @@ from gateway.trace import Record
 from gateway.transaction import Outcome
 from gateway.verdict import Decision
 
-log = structlog.get_logger("mailgateway")
+log: Final = structlog.get_logger("mailgateway")
 
 
 def link_reply(talk: Conversation, error: LinkError) -> Reply:

@@ -20,6 +20,18 @@ MODULES: list[str] = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]
 
 PURE = {"len", "min", "max", "int"}
 """What may be asked twice."""
+SET_BY_TESTS = {
+    "AT_ONCE",
+    "GRACE",
+    "LINGER",
+    "LOOP_HELD",
+    "LOOP_LAG",
+    "MAX_ABANDONED",
+    "PLUGIN_SECONDS",
+    "QUIT_LIMIT",
+    "TRANSACTION_SECONDS",
+}
+"""Constants that are none where a test runs, of modules in which they are not asked for with every message."""
 
 
 def built(top: Path, *names: str, suffix: str = EXTENSION_SUFFIXES[0]) -> Path:
@@ -101,6 +113,26 @@ def test_what_is_listed_can_be_compiled(name: str) -> None:
     """What mypyc refuses or compiles to something else, as far as it is seen without compiling."""
     tree = ast.parse(source_of(name, TOP).read_text())
     assert list(_faults(tree)) == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_constant_of_what_is_compiled_is_final(name: str) -> None:
+    """Any other one may be assigned by whoever likes to, so that a dict is asked for it at each use."""
+    tree = ast.parse(source_of(name, TOP).read_text())
+    reassigned = {one for node in ast.walk(tree) if isinstance(node, ast.Global) for one in node.names}
+    found: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            found |= dict.fromkeys(map(ast.unparse, node.targets), "")
+        elif isinstance(node, ast.AnnAssign):
+            found[ast.unparse(node.target)] = ast.unparse(node.annotation)
+    others = {one for one, kind in found.items() if not kind.startswith(("Final", "TypeAlias")) and not _is_type(one)}
+    assert others - reassigned - SET_BY_TESTS - {"__all__"} == set()
+
+
+def _is_type(name: str) -> bool:
+    """An alias, or a variable of a generic class."""
+    return name[:1].isupper() and (len(name) == 1 or not name.isupper())
 
 
 def test_nothing_interpreted_inherits_from_what_is_compiled() -> None:

@@ -6,14 +6,15 @@ What can be read is given, what cannot is told. Whether any of it may be believe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.mailauth.results.scanner import MAX_TEXT, Scanner, readable
 
-MAX_HEAD = 500
+MAX_HEAD: Final = 500
 """Octets within which the name must end."""
-MAX_RESINFO = 200
+MAX_RESINFO: Final = 200
 """Results of one field, empty and wrong ones among them."""
-MAX_PROPERTIES = 100
+MAX_PROPERTIES: Final = 100
 """Properties of one result."""
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 from gateway.edits import RemoveHeader, remove_header
 from gateway.fields import beyond
 from gateway.mailauth.results.ids import Names, bears_name
 from gateway.message import Message
 
-FIELD = "Authentication-Results"
-MAX_FIELDS = 60
+FIELD: Final = "Authentication-Results"
+MAX_FIELDS: Final = 60
 """Fields that are looked at; of a message with more all go, for no mail server has written them."""
 
 

@@ -6,29 +6,30 @@ Tolerant and linear: each octet is looked at once or twice, nothing raises, and 
 from __future__ import annotations
 
 import re
+from typing import Final
 
-MAX_TEXT = 16_384
+MAX_TEXT: Final = 16_384
 """Characters of a field body that are read."""
-MAX_COMMENTS = 200
+MAX_COMMENTS: Final = 200
 """Comments of a field body; behind them it is not read on."""
-MAX_COMMENT = 500
+MAX_COMMENT: Final = 500
 """Characters of the comments that are kept, for people."""
 
-_FOLD = re.compile(r"\r?\n(?=[ \t])")
-_SPACE = re.compile(r"[ \t\r\n]*+")
-_KEYWORD = re.compile(r"[A-Za-z0-9_-]++")
-_DIGITS = re.compile(r"[0-9]{1,9}(?![0-9])")
-_RUN = re.compile(r"[^ \t\r\n;()\"]++")
-_ID_RUN = re.compile(r"[^ \t\r\n;()\"=]++")
-_TO_AT = re.compile(r"[^ \t\r\n;()=@]{1,998}[ \t\r\n]*@")
-_PLAIN = re.compile(r"[^;(\"]++")
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)(")?', re.DOTALL)
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_COMMENT_PIECE = re.compile(r"[^()\\]++|\\.|[()\\]", re.DOTALL)
+_FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
+_SPACE: Final = re.compile(r"[ \t\r\n]*+")
+_KEYWORD: Final = re.compile(r"[A-Za-z0-9_-]++")
+_DIGITS: Final = re.compile(r"[0-9]{1,9}(?![0-9])")
+_RUN: Final = re.compile(r"[^ \t\r\n;()\"]++")
+_ID_RUN: Final = re.compile(r"[^ \t\r\n;()\"=]++")
+_TO_AT: Final = re.compile(r"[^ \t\r\n;()=@]{1,998}[ \t\r\n]*@")
+_PLAIN: Final = re.compile(r"[^;(\"]++")
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*+)(")?', re.DOTALL)
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_COMMENT_PIECE: Final = re.compile(r"[^()\\]++|\\.|[()\\]", re.DOTALL)
 # Controls are nobody's text: what is read may end up in a log or on a page.
-_CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160), 0x2028, 0x2029], "\ufffd")
+_CONTROLS: Final = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160), 0x2028, 0x2029], "\ufffd")
 # `smtp.mailfrom= smtp.helo=…` of software that has nothing to say: an empty value, not the value `smtp.helo=…`.
-_NEXT_PROPERTY = re.compile(r"(?:smtp|header|body|policy|dns|arc|polrec)\.[a-z0-9-]++=", re.IGNORECASE)
+_NEXT_PROPERTY: Final = re.compile(r"(?:smtp|header|body|policy|dns|arc|polrec)\.[a-z0-9-]++=", re.IGNORECASE)
 
 
 def readable(body: bytes | str) -> str:

@@ -8,26 +8,27 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
 from gateway.findings import AuthResult
 from gateway.mailauth.results.ids import a_label
 
-MAX_RESULTS = 50
+MAX_RESULTS: Final = 50
 """Results written into one field."""
-MAX_NAME = 255
+MAX_NAME: Final = 255
 """Characters of an authserv-id that is written without quotes."""
-MAX_VALUE = 200
+MAX_VALUE: Final = 200
 """Characters of one value or reason."""
-_LINE = 77  # shorter than the 78 of RFC 5322 2.1.1
-_KEYWORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
-_PROPERTY = re.compile(r"[A-Za-z0-9-]{1,32}\.[A-Za-z0-9-]{1,64}")
-_TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")  # RFC 2045 5.1
-_ATOM = r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+"
-_NO_SPACE = re.compile(r"[^\s\"();,<>\\]+")
-_ADDRESS = re.compile(rf"(?:{_ATOM}(?:\.{_ATOM})*)?@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")  # RFC 8601 2.2, pvalue
-_PLAIN = re.compile(rf"{_TOKEN.pattern}|{_ADDRESS.pattern}")
+_LINE: Final = 77  # shorter than the 78 of RFC 5322 2.1.1
+_KEYWORD: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
+_PROPERTY: Final = re.compile(r"[A-Za-z0-9-]{1,32}\.[A-Za-z0-9-]{1,64}")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")  # RFC 2045 5.1
+_ATOM: Final = r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+"
+_NO_SPACE: Final = re.compile(r"[^\s\"();,<>\\]+")
+_ADDRESS: Final = re.compile(rf"(?:{_ATOM}(?:\.{_ATOM})*)?@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")  # RFC 8601 2.2, pvalue
+_PLAIN: Final = re.compile(rf"{_TOKEN.pattern}|{_ADDRESS.pattern}")
 """What needs no quotes, where it is no longer than MAX_VALUE."""
-_WORDS = re.compile(r"[!#-\[\]-~]++(?: [!#-\[\]-~]++)*+")
+_WORDS: Final = re.compile(r"[!#-\[\]-~]++(?: [!#-\[\]-~]++)*+")
 """What needs nothing but quotes, likewise."""
 
 
