@@ -64,7 +64,7 @@ PLUGIN_ERRORS: Final = Counter(
     "mailgateway_plugin_errors", "Faults of plugins: error, timeout, answer, circuit.", ["plugin", "kind"]
 )
 JOURNAL_DROPPED: Final = Counter(
-    "mailgateway_journal_dropped", "Decision records that were lost: the journal was full or broken."
+    "mailgateway_journal_dropped", "Decision records that were lost: the journal was full or broken, or one could not be made."
 )
 DMARC_LEFT_OUT: Final = Counter("mailgateway_dmarc_left_out", "Messages that are in no DMARC report because of its limits.")
 LOG_DROPPED: Final = Counter("mailgateway_log_dropped", "Log lines that were lost: the reader of the log was too slow.")

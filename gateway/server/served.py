@@ -119,6 +119,7 @@ class Served:
                 connections=lasting.connections,
                 storage_problem="" if durable else why,
             )
+            stack.callback(site.books.settle)
             doors = [_door(site, one, generation.chain(one.name), loaded.directory) for one in config.listener]
             if before is not None and relay is not before.relay:
                 await _learn(site)

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gateway.message import Message
-    from gateway.session import Session
+    from gateway.session import Session, Tls
     from gateway.smtp.conversation import Refused
     from gateway.smtp.replies import Reply
     from gateway.trace import RecipientRecord, Record
     from gateway.transaction import Recipient, Transaction
     from gateway.verdict import Decision
 
+Said = tuple[str, str, "Tls | None"]
+"""What a session may have otherwise by the time the record of a transaction is made: the name of its EHLO, its identity, its TLS."""
 _FATE_RANK: Final = {"vanished": 0, "passed": 1, "delivered": 2, "deferred": 3, "discarded": 4, "held": 5, "rejected": 6}
 _FATES: Final = {2: "delivered", 4: "deferred", 5: "rejected"}
 MAX_RESULTS: Final = 500
@@ -52,10 +54,23 @@ def fate_of(answer: Reply | None) -> str:
     return "vanished" if answer is None else _FATES.get(answer.first, "deferred")
 
 
-def build(transaction: Transaction, ending: Ending, refused: list[Refused], *, generation: str, now: float) -> Record:
+def said(session: Session) -> Said:
+    """As it is now."""
+    return session.helo, session.identity, session.tls
+
+
+def build(
+    transaction: Transaction,
+    ending: Ending,
+    refused: list[Refused],
+    *,
+    generation: str,
+    now: float,
+    by: Said | None = None,
+) -> Record:
     """The record. The strongest fate becomes its verdict, with the plugin and reason behind it.
 
-    Recipients refused at RCPT count only where none was accepted: a message that arrived is no rejected one for a typo.
+    `by`: what the session had said when the transaction ended, where that is a while ago. Recipients refused at RCPT count only where none was accepted: a message that arrived is no rejected one for a typo.
     """
     rows = [_accepted(recipient, index, ending) for index, recipient in enumerate(transaction.recipients)]
     told, answered = ending.reply, ending.next_hop_reply
@@ -67,6 +82,7 @@ def build(transaction: Transaction, ending: Ending, refused: list[Refused], *, g
         counting = counting or rows
     verdict, plugin, reason = _strongest(counting, ending)
     session, message, trace = transaction.session, ending.message, transaction.trace
+    helo, identity, tls = said(session) if by is None else by
     reply = str(told) if told is not None else ""
     # A literal, and in this place: it is made for every message, and a function with a name for each value costs twice as much.
     return {
@@ -76,9 +92,9 @@ def build(transaction: Transaction, ending: Ending, refused: list[Refused], *, g
         "duration_ms": round((now - transaction.started) * 1000, 3),
         "listener": session.listener,
         "client": session.client_address or _of_nobody(session),
-        "helo": session.helo,
-        "identity": session.identity,
-        "tls": "" if session.tls is None else f"{session.tls.version} {session.tls.cipher}",
+        "helo": helo,
+        "identity": identity,
+        "tls": "" if tls is None else f"{tls.version} {tls.cipher}",
         "reverse_path": transaction.reverse_path.octets.decode("utf-8", "replace"),
         "parameters": [parameter.octets.decode("utf-8", "replace") for parameter in transaction.parameters],
         "recipients": rows,

@@ -26,6 +26,7 @@ from gateway.relay.map_file import MapFile
 from gateway.relay.pool import Relay
 from gateway.relay.routes import has_lmtp
 from gateway.session import ClientClass, Session
+from gateway.smtp.books import Books
 from gateway.smtp.certificates import ServerTls
 from gateway.smtp.connections import Connections, Full, Seat, network_of
 from gateway.smtp.extensions import Known, Offer
@@ -65,6 +66,7 @@ class Site:
     clock: Callable[[], float] = time.time
     connections: Connections
     """Of all workers of the host."""
+    books: Books = field(init=False, default_factory=Books)
     limits: LimitsConfig = field(init=False)
     """Of the configuration, as `plain` has it."""
     server_name: str = field(init=False)

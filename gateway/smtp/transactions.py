@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 import structlog
 
-from gateway import metrics
 from gateway.errors import DomainError, DomainFault, LinkError
+from gateway.smtp.books import SMALL
 from gateway.smtp.conversation import Conversation
-from gateway.smtp.record import Ending, build, fate_of, of_session, queue_id, results
+from gateway.smtp.record import Ending, build, fate_of, of_session, queue_id
 from gateway.smtp.replies import Reply
 from gateway.trace import Record
 from gateway.transaction import Outcome
@@ -53,10 +52,11 @@ def end(
     next_hop_reply: Reply | None = None,
     ending: Ending | None = None,
     record: Record | None = None,
+    is_owed: bool = False,
 ) -> None:
     """End the transaction with this reply (None: the client left). Once only; a second call does nothing.
 
-    Observers hear of it from `tell_observers`.
+    `is_owed`: its record may be made a little later, and its content is closed with it. Observers hear of it from `tell_observers`.
     """
     transaction, talk.transaction = talk.transaction, None
     if transaction is None:
@@ -75,9 +75,12 @@ def end(
         evidence = f"{handover.next_hop}: {handover.note}"
         transaction.trace.step(stage="relay", plugin="", outcome="link", evidence=evidence)
     talk.leave_next_hop()
-    if record is None:
-        record = build(transaction, ending, talk.refused, generation=site.generation, now=site.clock())
-    write(talk, record)
+    if is_owed:
+        site.books.owe(site, transaction, ending, talk.refused, talk.loop)
+    else:
+        if record is None:
+            record = build(transaction, ending, talk.refused, generation=site.generation, now=site.clock())
+        site.books.write(site, record)
     if "done" in talk.door.chain.stages:
         fates = tuple(
             (recipient.mailbox, ending.fates.get(index) or fate_of(ending.reply))
@@ -91,6 +94,9 @@ def conclude(talk: Conversation) -> None:
     """End the transaction whose reply to the content is on its way: no client waits for a record. Nothing where none is owed."""
     ending, talk.ending = talk.ending, None
     if ending is None:
+        return
+    if ending.size <= SMALL and talk.transaction is not None:
+        end(talk, ending.reply, ending=ending, is_owed=True)
         return
     try:
         end(talk, ending.reply, ending=ending)
@@ -120,33 +126,4 @@ def refuse_session(talk: Conversation, decision: Decision | None, answer: Reply,
     site = talk.door.site
     record = of_session(talk.session, decision, answer, generation=site.generation, now=site.clock())
     record["reason"] = record["reason"] or reason
-    write(talk, record)
-
-
-def write(talk: Conversation, record: Record) -> None:
-    """To the journal and as one log line. Neither blocks, neither fails."""
-    site = talk.door.site
-    site.journal.record(record)
-    metrics.count_transaction(record["verdict"])
-    log = site.log
-    if not log.is_enabled_for(logging.INFO):
-        return
-    rows = record["recipients"]
-    log.info(
-        "transaction",
-        id=record["id"],
-        client=record["client"],
-        helo=record["helo"],
-        **{"from": record["reverse_path"]},
-        to=rows[0]["forward_path"] if len(rows) == 1 else ",".join([row["forward_path"] for row in rows[:20]]),
-        message_id=record["message_id"],
-        size=record["size"],
-        results=results(record) if record["steps"] else "",
-        verdict=record["verdict"],
-        plugin=record["plugin"],
-        reason=record["reason"],
-        reply=record["reply"],
-        next_hop=record["next_hop"],
-        queue_id=record["queue_id"],
-        ms=record["duration_ms"],
-    )
+    site.books.write(site, record)

@@ -103,10 +103,13 @@ class InProcessGateway:
         self._quarantine: Quarantine | None = None
         self._generation: Generation | None = None
         self._after: AsyncExitStack | None = None
+        self._site: Site | None = None
 
     @property
     def records(self) -> list[Record]:
         """Decision records of the transactions that ended, in order."""
+        if self._site is not None:
+            self._site.books.settle()
         return self.journal.records
 
     @property
@@ -179,7 +182,7 @@ class InProcessGateway:
             config, locate=self._locate, directory=self._base, context_factory=contexts
         )
         journal = self.journal
-        site = Site(
+        site = self._site = Site(
             config=config,
             generation=generation.id,
             relay=relay,
@@ -193,6 +196,7 @@ class InProcessGateway:
             site.log = structlog.get_logger(
                 "mailgateway", wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING)
             ).bind()
+        stack.callback(site.books.settle)
         stack.callback(generation.forget)
         await generation.startup()
         stack.push_async_callback(generation.shutdown)
