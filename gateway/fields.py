@@ -87,7 +87,18 @@ def _on_one_line(body: bytes) -> str:
 class HeaderSection:
     """What the scan found: where things are. The fields are listed when somebody asks for them, as most messages need two."""
 
-    __slots__ = ("_content", "_fields", "_listed", "_lowered", "body_offset", "end", "has_blank_line", "is_cut", "top")
+    __slots__ = (
+        "_content",
+        "_fields",
+        "_listed",
+        "_lowered",
+        "body_offset",
+        "end",
+        "has_blank_line",
+        "has_fields",
+        "is_cut",
+        "top",
+    )
 
     def __init__(self, content: Content, top: int, listed: int, end: int, body_offset: int, *, is_cut: bool = False) -> None:
         self._content = content
@@ -101,6 +112,8 @@ class HeaderSection:
         self.body_offset = body_offset
         """Offset of the body's first octet."""
         self.has_blank_line = body_offset > end
+        self.has_fields = listed > top
+        """There is one at least."""
         self.is_cut = is_cut
         """True when there were more fields than the bound; those beyond it are not listed."""
 
@@ -119,11 +132,6 @@ class HeaderSection:
         return self._fields
 
     @property
-    def has_fields(self) -> bool:
-        """There is one at least."""
-        return self._listed > self.top
-
-    @property
     def lowered(self) -> bytes:
         """The octets before the body in lower case, behind a line end: each field begins with one."""
         if self._lowered is None:
@@ -135,7 +143,7 @@ class HeaderSection:
         if self._fields is not None or self.end > MAX_BEYOND:  # a long one is not copied for it
             wanted = name.decode("ascii")
             return next((one.unfolded for one in self.fields if one.name.lower() == wanted), None)
-        lowered, octets = self.lowered, self._content.octets
+        lowered, octets = self._lowered or self.lowered, self._content.octets
         before = b"\n" + name
         at = lowered.find(before, self.top)
         while at >= 0:
@@ -152,7 +160,7 @@ def scan(content: Content, start: int = 0, stop: int | None = None, *, max_field
     size = len(octets) if stop is None else stop
     found = _whole(max_fields).match(octets, start, size)
     assert found is not None  # each part of it may be missing
-    top, listed, end = found.start(1), found.end(1), found.end()
+    (_, end), (top, listed) = found.regs
     if end > listed or listed >= size or _FIELD.match(octets, listed, size) is None:
         return HeaderSection(content, top, listed, listed, end)
     # More fields than the bound; where they end is looked for only once a message: for each part it would be quadratic.

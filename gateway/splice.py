@@ -93,7 +93,7 @@ class Spliced:
         if len(cuts) == 1 and content.size <= CHUNK:
             [cut] = cuts
             octets = content.octets
-            return (cut.octets + octets[cut.end :] if not cut.start else octets[: cut.start] + cut.octets + octets[cut.end :],)
+            return (octets[: cut.start] + cut.octets + octets[cut.end :],)
         return self._pieces()
 
     def _pieces(self) -> Iterator[bytes]:
@@ -113,6 +113,13 @@ class Spliced:
         pieces.append(self._content.octets[at:first])
         yield b"".join(pieces)
         yield from self._content.chunks(first)
+
+
+def below(on_top: bytes, content: Content, section: HeaderSection) -> Iterable[bytes]:
+    """The chunks of `apply` without edits: what most messages are is one piece, the content as it came below our field."""
+    if not section.top and section.has_fields and content.size <= CHUNK:
+        return (on_top + content.octets[:],)
+    return _with_top(content, on_top, section).chunks()
 
 
 def rendered(fields: Sequence[AddHeader], *, utf8: bool) -> bytes:

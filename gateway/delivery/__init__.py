@@ -6,8 +6,8 @@ duplicate. Whoever calls shields this from the client's hanging up; a cancellati
 reply and every pending copy dropped.
 """
 
-from gateway.delivery.carrying import carry_out
+from gateway.delivery.carrying import Carrying
 from gateway.delivery.desk import Delivery, ability_of
 from gateway.delivery.parcel import Copies, Envelope, Handover, Memory, Parcel, Records, attempt_of
 
-__all__ = ["Copies", "Delivery", "Envelope", "Handover", "Memory", "Parcel", "Records", "ability_of", "attempt_of", "carry_out"]
+__all__ = ["Carrying", "Copies", "Delivery", "Envelope", "Handover", "Memory", "Parcel", "Records", "ability_of", "attempt_of"]

@@ -26,18 +26,8 @@ _LINES: Final = Form.LINES
 ADDED_CRLF: Final = "CRLF added at the end of the content: the next hop has no CHUNKING"
 
 
-def carry_out(
-    plan: Plan, parcel: Parcel, *, quarantine: Copies, journal: Records, ledger: Memory
-) -> Coroutine[Any, Any, Settlement]:
-    """Do what the plan says, in the order of the promises; the settlement's reply is the client's.
-
-    Raises nothing but what a defect raises, and CancelledError.
-    """
-    return Carrying(plan, parcel, quarantine, journal, ledger).run()
-
-
 class Carrying:
-    """One message between the plan and the reply."""
+    """One message between the plan and the reply: what the plan says is done, in the order of the promises."""
 
     def __init__(self, plan: Plan, parcel: Parcel, quarantine: Copies, journal: Records, ledger: Memory) -> None:
         if plan.forward and (parcel.handover is None or len(parcel.recipients) != len(plan.forward)):
@@ -54,8 +44,11 @@ class Carrying:
         self.maybe_taken: tuple[int, ...] = ()
         self.problems: list[str] = []
 
-    async def run(self) -> Settlement:
-        """(b) to (d); (e) is the caller's. One frame from here to the next hop: each is resumed whenever that answers."""
+    async def run(self) -> Settlement:  # noqa: PLR0912 - one frame for all of it
+        """(b) to (d); (e) is the caller's, with the settlement's reply. Raises nothing but what a defect raises, and CancelledError.
+
+        One frame from here to the next hop: each is resumed whenever that answers.
+        """
         plan, parcel = self.plan, self.parcel
         try:
             if plan.keeps or plan.verdict is not None or plan.discards or plan.holds:
@@ -65,32 +58,27 @@ class Carrying:
             if WATCHED:
                 reach("delivery.pending")
             answers: list[Reply] = []
-            is_ours = False
+            is_ours, next_hop = False, ""
             handover = parcel.handover
             if plan.forward and handover is not None:
                 try:
-                    await handover.prepare(parcel.mail, parcel.recipients)
+                    if not handover.stands(parcel.mail, parcel.recipients):
+                        await handover.prepare(parcel.mail, parcel.recipients)
                     answers = await handover.send(parcel.chunks(), size=parcel.size, form=parcel.form)
                 except LinkError as error:
                     answers, is_ours = self._no_answer(error)
                 else:
                     if len(answers) != 1 or parcel.form is not _LINES:
                         answers, is_ours = self._answered(answers, handover)
-                self.next_hop = handover.next_hop
+                self.next_hop = next_hop = handover.next_hop
             if WATCHED:
                 reach("delivery.sent")
-            settlement = settle(plan, answers, is_ours=is_ours, next_hop=self.next_hop)
+            settlement = settle(plan, answers, is_ours=is_ours, next_hop=next_hop)
             if plan.holds:
                 settlement = await self._hold(settlement, answers, is_ours=is_ours)
             if WATCHED:
                 reach("delivery.held")
-            if (
-                settlement.consume
-                or settlement.entries
-                or settlement.hints
-                or self.problems
-                or settlement.next_hop != self.next_hop
-            ):
+            if settlement.consume or settlement.entries or settlement.hints or self.problems or settlement.next_hop != next_hop:
                 settlement = await self._end(settlement)
             return settlement  # noqa: TRY300 - a branch less
         except BaseException as error:  # noqa: BLE001 - raised again: nothing may be awaited within `except` where this is compiled

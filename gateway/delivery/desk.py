@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from gateway.delivery.behind_mta import HintsOnly
-from gateway.delivery.carrying import carry_out
+from gateway.delivery.carrying import Carrying
 from gateway.delivery.parcel import Copies, Memory, Parcel, Records, attempt_of
 from gateway.errors import StorageError
 from gateway.message import Message
@@ -121,7 +121,7 @@ class Delivery:
 
     def carry_out(self, plan: Plan, parcel: Parcel) -> Coroutine[Any, Any, Settlement]:
         """Do what the plan says, in the order of the promises; the settlement's reply is the client's."""
-        carried = carry_out(plan, parcel, quarantine=self._quarantine, journal=self._journal, ledger=self._ledger)
+        carried = Carrying(plan, parcel, self._quarantine, self._journal, self._ledger).run()
         joining = parcel.transaction.session.state.get(_ADMISSION)
         if not isinstance(joining, _Joining) or joining.admission is None:
             return carried

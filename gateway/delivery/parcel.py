@@ -33,6 +33,10 @@ class Handover(Protocol):
         """For logs."""
         ...
 
+    def stands(self, mail: Envelope, recipients: Sequence[Envelope]) -> bool:
+        """The link's envelope is exactly this one already: `prepare` need not be awaited."""
+        ...
+
     async def prepare(self, mail: Envelope, recipients: Sequence[Envelope]) -> None:
         """Make the link's envelope exactly this one. LinkError: nothing was sent."""
         ...

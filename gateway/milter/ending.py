@@ -46,8 +46,13 @@ class _BackToMta:
     def __init__(self, name: str) -> None:
         self.next_hop = name
 
-    async def prepare(self, mail: Envelope, recipients: Sequence[Envelope]) -> None:
+    def stands(self, mail: Envelope, recipients: Sequence[Envelope]) -> bool:
         """It has the envelope."""
+        del mail, recipients
+        return True
+
+    async def prepare(self, mail: Envelope, recipients: Sequence[Envelope]) -> None:
+        """As there is nothing else that it could be given."""
 
     async def send(self, chunks: Iterable[bytes], *, size: int, form: Form = Form.LINES) -> list[Reply]:
         """It has the content."""

@@ -62,12 +62,14 @@ def line_of(front: bytes, command: Command) -> bytes:
 class Step:
     """A MAIL or RCPT of the envelope. Whoever gave the command awaits it, or is told by `on_answer`: a future for each costs more."""
 
-    __slots__ = ("_waiters", "answer", "is_refused", "line", "on_answer", "reply")
+    __slots__ = ("_waiters", "answer", "is_refused", "line", "on_answer", "parameters", "path", "reply")
 
     def __init__(self, front: bytes, path: bytes, parameters: Sequence[bytes]) -> None:
         """`front` and the others as of `line_of`."""
         self.line = b" ".join((front + path, *parameters)) if parameters else front + path
         """Without CRLF."""
+        self.path = path
+        self.parameters = parameters
         self.reply: Reply | None = None
         """The client's, on whichever link it was said last."""
         self.is_refused = False
@@ -78,7 +80,7 @@ class Step:
         """Called once, when there is an answer. True: the link that brought it has nothing more to do, so that whatever follows may be done."""
         self._waiters: list[asyncio.Future[None]] | None = None
 
-    def replied(self, reply: Reply, *, alone: bool = False) -> None:
+    def replied(self, reply: Reply, alone: bool = False) -> None:
         """The next hop's reply, which is for the client. `alone` as for `on_answer`."""
         self.reply = reply
         self.is_refused = not reply.is_positive
@@ -137,17 +139,25 @@ class Envelope:
 
     def is_exactly(self, mail: Command, recipients: Sequence[Command]) -> bool:
         """What stands of it is this MAIL and these RCPTs, in this order."""
-        if self.mail.is_refused or self.mail.line != line_of(b"MAIL FROM:", mail):
+        step = self.mail
+        path, parameters = mail
+        if (
+            step.is_refused
+            or step.path != path
+            or ((parameters or step.parameters) and step.line != line_of(b"MAIL FROM:", mail))
+        ):
             return False
         at, count = 0, len(recipients)
         for step in self.rcpts:
             if not step.is_refused:
-                if at == count or step.line != line_of(b"RCPT TO:", recipients[at]):
+                if at == count:
+                    return False
+                path, parameters = recipient = recipients[at]
+                if step.path != path or ((parameters or step.parameters) and step.line != line_of(b"RCPT TO:", recipient)):
                     return False
                 at += 1
         return at == count
 
-    @property
     def is_accepted(self) -> bool:
         """Content may follow: MAIL and at least one RCPT stand."""
         if not self.mail.is_refused:

@@ -120,7 +120,7 @@ class Handover:
         if link is None:
             self._open()
         else:
-            self._begin(link, alone=alone)
+            self._begin(link, alone)
         return step
 
     def rcpt(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = (), alone: bool = False) -> Step:
@@ -149,8 +149,15 @@ class Handover:
             elif link.error is not None:
                 self._replace(link.error)
             elif not self._needs or self._suits(link):
-                self._say(step, link, alone=alone)
+                self._say(step, link, alone)
         return step
+
+    def stands(self, mail: Command, recipients: Sequence[Command]) -> bool:
+        """The link's envelope is exactly this one, and all of it was answered: there is nothing to `prepare`."""
+        before = self._envelope
+        if self._outstanding or self._opening is not None or self._error is not None or before is None:
+            return False
+        return before.is_exactly(mail, recipients)
 
     async def prepare(self, mail: Command, recipients: Sequence[Command]) -> None:
         """Make the link's envelope exactly this one; nothing is sent when it already is.
@@ -196,7 +203,7 @@ class Handover:
     def rests_since(self, link: Link) -> float:
         """For `lending`. Not before the whole envelope was answered: only what was accepted is said anew."""
         is_at_rest = self._rests_since and link is self._link and not self._outstanding
-        if not is_at_rest or self._envelope is None or not self._envelope.is_accepted:
+        if not is_at_rest or self._envelope is None or not self._envelope.is_accepted():
             return math.inf
         return self._rests_since
 
@@ -224,7 +231,7 @@ class Handover:
             if for_chunks is not None:
                 return await self._content(for_chunks, chunks, final_limit, by_bdat=size)
         while True:
-            link = self._at_hand or await self._ready()
+            link = self._at_hand() or await self._ready()
             sending = self._say_data(link, chunks, size, final_limit)
             try:
                 if size <= AHEAD:
@@ -254,7 +261,7 @@ class Handover:
         is_small = size <= BLOCK and not (link.is_lmtp and self._recipients > 1)
         sending = Sending(link, chunks if is_small else None, self._loop, final_limit, self.due)
         limit = min(self._limits.data_timeout, self.due - self._loop.time())
-        link.command(b"DATA", limit, sending.data_answered, last=True)
+        link.command(b"DATA", limit, sending.data_answered, True)
         return sending
 
     def _is_refusal(self, link: Link, reply: Reply) -> bool:
@@ -348,7 +355,7 @@ class Handover:
 
     # ---- inside: commands and answers -----------------------------------------------------------------------------
 
-    def _begin(self, link: Link, *, alone: bool = False) -> None:
+    def _begin(self, link: Link, alone: bool = False) -> None:
         """An envelope starts on this link; everything of it that was not refused is said. `alone`: that is MAIL."""
         self._link = link
         self._next_hop = link.next_hop
@@ -363,9 +370,11 @@ class Handover:
         if envelope is not None and (not self._needs or self._suits(link)):
             if link.before_mail:
                 self._tell(link)
-            for step in (envelope.mail, *envelope.rcpts):
+            if not envelope.mail.is_refused:
+                self._say(envelope.mail, link, alone)
+            for step in envelope.rcpts:
                 if not step.is_refused:
-                    self._say(step, link, alone=alone)
+                    self._say(step, link, alone)
 
     def _tell(self, link: Link) -> None:
         """What the next hop is told of the client before MAIL: XFORWARD, which RSET and the end of content take back."""
@@ -385,12 +394,12 @@ class Handover:
             return False
         return True
 
-    def _say(self, step: Step, link: Link, *, alone: bool = False) -> None:
+    def _say(self, step: Step, link: Link, alone: bool = False) -> None:
         self._outstanding += 1
         limits = self._limits
         is_mail = self._envelope is not None and step is self._envelope.mail
         limit = limits.mail_timeout if is_mail else limits.rcpt_timeout
-        link.command(step.line, limit or limits.reply_timeout, partial(self._answered, step, link), alone=alone)
+        link.command(step.line, limit or limits.reply_timeout, partial(self._answered, step, link), False, alone)
 
     def _answered(self, step: Step, link: Link, answer: Answer) -> None:
         """A reply to MAIL or RCPT, or the end of the link they were said on."""
@@ -405,7 +414,7 @@ class Handover:
             self._outstanding -= 1
             if self._settled is not None:
                 self._settle()
-            step.replied(answer, alone=link.answers_alone)
+            step.replied(answer, link.answers_alone)
         else:
             self._not_accepted(step, link, answer)
 
@@ -550,20 +559,19 @@ class Handover:
         self.abandon()
         return LinkError(self.next_hop, "no time is left for the next hop", enhanced="4.4.1")
 
-    @property
     def _at_hand(self) -> Link | None:
         """What `_ready` would give at once."""
         link = self._link
         if link is None or link.error is not None or link.leaving or self._outstanding or self._error is not None:
             return None
         envelope = self._envelope
-        return link if envelope is not None and envelope.is_accepted and self.due > self._loop.time() else None
+        return link if envelope is not None and envelope.is_accepted() and self.due > self._loop.time() else None
 
     async def _ready(self) -> Link:
         """A link on which the whole envelope was accepted, after a replay if need be."""
         while True:
             await self._quiet()
-            if self._envelope is None or not self._envelope.is_accepted:
+            if self._envelope is None or not self._envelope.is_accepted():
                 msg = "send() without an accepted envelope"
                 raise RuntimeError(msg)
             link = self._link

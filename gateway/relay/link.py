@@ -25,7 +25,7 @@ from gateway.errors import LinkError
 from gateway.relay.chunks import BLOCK, counted
 from gateway.relay.keyword_values import limits_of
 from gateway.relay.lending import Lender
-from gateway.relay.protocol import MAX_CHALLENGE_LINE, Broken, Capabilities, DotStuffer, NextHopProtocol
+from gateway.relay.protocol import MAX_CHALLENGE_LINE, USUAL, Broken, Capabilities, DotStuffer, NextHopProtocol, usual_reply
 from gateway.smtp.replies import Reply
 
 Answer = Reply | LinkError
@@ -146,7 +146,7 @@ class Link(SMTPProtocol):
         """Challenges of AUTH may come on it (RFC 4954 4)."""
         self._engine.reply_line_limit = MAX_CHALLENGE_LINE
 
-    def command(self, line: bytes, limit: float, on_answer: OnAnswer, *, last: bool = False, alone: bool = False) -> None:
+    def command(self, line: bytes, limit: float, on_answer: OnAnswer, last: bool = False, alone: bool = False) -> None:
         """Send a command; `on_answer` is called once, later, with its reply or with why none will come.
 
         `limit` in seconds counts from when the command is the oldest one out. `last`: nothing follows it before its reply.
@@ -156,9 +156,13 @@ class Link(SMTPProtocol):
             self._loop.call_soon(on_answer, self.error)
             return
         if last or alone:  # nothing comes that could go out with it
-            octets = self._engine.at_once(line, (on_answer, limit), last=last)
-            if octets:
-                self._say(octets)
+            octets = self._engine.at_once(line, (on_answer, limit), last)
+            if octets and self._writer is not None:  # as `_say`, which with each command costs as much as what it does
+                self._writer.write(octets)
+                if not self._deadline:
+                    self._deadline = deadline = self._loop.time() + self._engine.expected[0][1]
+                    if self._timer_due > deadline + 0.001:
+                        self._set_timer(deadline)
             return
         self._engine.command(line, (on_answer, limit))
         if not self._flush_due:
@@ -222,7 +226,6 @@ class Link(SMTPProtocol):
         self.verified_tls = proves and context.verify_mode is ssl.CERT_REQUIRED
         self.tls = LinkTls(version, cipher[0] if cipher else "unknown", self.verified_tls)
 
-    @property
     def takes_content(self) -> bool:
         """After 354: it can go out in one write now."""
         return self.error is None and not self._paused and self._engine.broken is None
@@ -233,7 +236,9 @@ class Link(SMTPProtocol):
         self._engine.expected.append((on_answer, limit))
         if self._writer is not None:
             self._writer.write(octets)
-        self._watch(limit)
+        self._deadline = deadline = self._loop.time() + limit  # as `_watch`
+        if self._timer_due > deadline + 0.001:
+            self._set_timer(deadline)
 
     def lost_in_content(self, error: LinkError) -> LinkError:
         """What that is for a message whose content went out."""
@@ -322,17 +327,20 @@ class Link(SMTPProtocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self.error is not None:
-            return
         engine = self._engine
-        alone = engine.receive_one(data)
-        if alone is not None:  # as below, for what nearly all is
-            self._deadline = 0.0
-            if alone.code == 421:
-                self.leaving = True
-            self.answers_alone = True
-            engine.expected.popleft()[0](alone)
-            self.answers_alone = False
+        expected = engine.expected
+        if len(expected) == 1 and len(data) <= USUAL and not (engine.queued or engine.is_in_content or engine.is_ahead):
+            alone = usual_reply(data)
+            if alone is not None:  # as below, for what nearly all is: one reply of one line, to the only command there is
+                engine.is_group_over = False
+                self._deadline = 0.0
+                if alone.code == 421:
+                    self.leaving = True
+                self.answers_alone = True
+                expected.popleft()[0](alone)
+                self.answers_alone = False
+                return
+        if self.error is not None:
             return
         answered = engine.receive(data)
         if answered:

@@ -35,6 +35,7 @@ class Sending:
         "_reply",
         "_waiter",
         "has_begun",
+        "is_answered",
         "on_answer",
     )
 
@@ -44,6 +45,8 @@ class Sending:
         """`chunks`: all of the content, if it is to go out at once; gone through after 354, once. Limits as of `Link.content`."""
         self.has_begun = False
         """Content went out."""
+        self.is_answered = False
+        """There is nothing to wait for any more."""
         self.on_answer: Callable[[Sending], None] | None = None
         """Called once, when there is an answer and no task waits for it: see `__await__`."""
         self._reply: Reply | None = None
@@ -72,12 +75,6 @@ class Sending:
             raise LinkError(self._link.next_hop, "gone on without an answer")
         return self._reply
 
-    @property
-    def is_answered(self) -> bool:
-        """There is nothing to wait for any more."""
-        return self._reply is not None or self._error is not None
-
-    @property
     def is_accepted(self) -> bool:
         """The next hop took the content, and its reply brought nothing else: whatever follows may be done where it was read."""
         reply = self._reply
@@ -97,7 +94,7 @@ class Sending:
             return
         if isinstance(answer, LinkError):
             self._end(None, answer)
-        elif answer.code != 354 or self._chunks is None or not self._link.takes_content:
+        elif answer.code != 354 or self._chunks is None or not self._link.takes_content():
             self._end(answer, None)
         else:
             octets = self._octets
@@ -118,7 +115,7 @@ class Sending:
             self._end(answer, None)
 
     def _end(self, reply: Reply | None, error: Exception | None) -> None:
-        self._reply, self._error = reply, error
+        self._reply, self._error, self.is_answered = reply, error, True
         if self._waiter is not None:
             if not self._waiter.done():
                 self._waiter.set_result(None)

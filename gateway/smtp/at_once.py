@@ -26,7 +26,7 @@ from gateway.smtp.protocol import Command
 from gateway.smtp.replies import Reply
 from gateway.smtp.states import ALLOWED, State
 from gateway.smtp.transactions import conclude, refuse_session
-from gateway.smtp.verbs import AT_ONCE, HELLO, MAY_FOLLOW_PENDING, VERBS, WITH_ARGUMENT
+from gateway.smtp.verbs import AT_ONCE, HELLO, MAY_FOLLOW_PENDING, VERBS, WITH_ARGUMENT, Result
 from gateway.smtp.verbs.data import finish_content
 
 _ASKED: Final = ("check", "judge", "rewrite", "sign")
@@ -47,8 +47,8 @@ class AtOnce(Border):
     @override
     def _answer(self, command: Command) -> None:
         """As `_go_on`, for what most input is: one of the usual commands alone, and nothing is owed or out of the ordinary."""
-        talk = self._talk
-        after = ALLOWED[talk.state].get(command.verb) if talk is not None else None
+        talk, verb = self._talk, command.verb
+        after = ALLOWED[talk.state].get(verb) if talk is not None else None
         if (
             talk is None
             or after is None
@@ -56,15 +56,27 @@ class AtOnce(Border):
             or self._paused
             or self._reading_paused
             or self._door.draining
-            or (command.verb not in _AT_ONCE and not self._is_hello(command))
+            or (verb not in _AT_ONCE and not self._is_hello(command))
             or self._commands >= self._limits.commands
         ):
             self._engine.put_back(command)
             self._go_on()
             return
         try:
+            self._commands += 1
+            self._verb = verb
             talk.alone = True
-            if not self._do_at_once(talk, command, after) or talk.ended:
+            talk.lf_lines = False  # a usual command ends in CRLF
+            talk.owed = 0
+            result = _VERBS[verb](talk, command)
+            goes_on = True
+            if isinstance(result, Pending) and result.theirs.answer is None:  # as in `_take_result`, for most
+                self._owed.append((verb, result))
+                talk.state = after
+                result.theirs.on_answer = self._answered
+            else:
+                goes_on = self._take_result(talk, verb, result, after)
+            if not goes_on or talk.ended:
                 if self._closing:
                     self._leave_at_once(talk)
                 self._wake()
@@ -153,7 +165,7 @@ class AtOnce(Border):
         talk, begun = self._talk, self._begun
         if talk is None or begun is None:
             return
-        if sending.is_accepted and asyncio.current_task(self.loop) is None:
+        if sending.is_accepted() and asyncio.current_task(self.loop) is None:
             self._go_on_with(talk, begun)
         else:
             self._wake()
@@ -215,7 +227,10 @@ class AtOnce(Border):
         verb = self._verb = command.verb
         talk.lf_lines = command.bare_lf
         talk.owed = len(self._owed) if self._owed else 0
-        result = _VERBS[verb](talk, command)
+        return self._take_result(talk, verb, _VERBS[verb](talk, command), after)
+
+    def _take_result(self, talk: Conversation, verb: str, result: Result, after: State) -> bool:
+        """What a verb has returned; False when that is the task's."""
         if isinstance(result, Pending):
             self._owed.append((verb, result))
             talk.state = after
@@ -236,17 +251,37 @@ class AtOnce(Border):
         """The next hop has answered. Replies that came together, and a link that failed, are gone on with in the next turn."""
         if self._going:
             return
-        if alone:
-            self._go_on()
-        else:
+        if not alone:
             self._going = True
             self.loop.call_soon(self._go_on)
+            return
+        talk = self._talk
+        if (
+            talk is None
+            or not self._parked
+            or self._paused
+            or self._reading_paused
+            or self._receiving is not None
+            or self._engine.has_input
+            or self._door.draining
+        ):
+            self._go_on()
+            return
+        try:  # as `_go_on`, where nothing else is due
+            if not self._settle_at_once(talk):
+                if self._closing:
+                    self._leave_at_once(talk)
+                self._wake()
+            elif self._out:
+                self._flush()
+        except Exception as error:  # noqa: BLE001 - protects the worker: the task tells the client and the log
+            self._fault = error
+            self._wake()
 
     def _settle_at_once(self, talk: Conversation) -> bool:
         """Replies to which the next hop has answered, in the order of the commands. False: the task is needed."""
         owed = self._owed
         asked = self._verb
-        most = self._limits.unknown_recipients
         while owed:
             verb, pending = owed[0]
             answer = pending.theirs.answer
@@ -260,7 +295,7 @@ class AtOnce(Border):
                 self._later = Later(verb, result, None)
                 return False
             self._write(result)
-            if talk.session.unknown_recipients >= most and verb == "RCPT" and self._after_rcpt(talk):
+            if verb == "RCPT" and talk.session.unknown_recipients >= self._limits.unknown_recipients and self._after_rcpt(talk):
                 owed.clear()  # nothing follows a 421
                 return False
         self._verb = asked

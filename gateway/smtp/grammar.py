@@ -34,8 +34,8 @@ _COMMAND: Final = re.compile(rb"([A-Za-z][A-Za-z0-9]{0,15})(?: (.*))?", re.DOTAL
 _BDAT: Final = re.compile(rb"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE)  # RFC 3030 2
 _USUAL: Final = re.compile(
     rb"(?:(MAIL) F(?:ROM|rom)|RCPT T[Oo]):"
-    rb"(<(?!\.)([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+)(?<!\.)@(?![.-])([A-Za-z0-9_.-]+)(?<![.-])>)"
-    rb"((?: [A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~]*)?){0,4})\r\n"
+    rb"(<(?!\.)([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]++)(?<!\.)@(?![.-])([A-Za-z0-9_.-]++)(?<![.-])>)"
+    rb"((?: [A-Za-z0-9][A-Za-z0-9-]*+(?:=[!-~]*+)?+){0,4}+)\r\n"
 )
 """Most lines with a path are so: no quotes, no literal, all ASCII. What is longer or other is read piece by piece.
 

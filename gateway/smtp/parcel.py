@@ -12,7 +12,7 @@ from gateway.message import Message
 from gateway.smtp.conversation import onward
 from gateway.smtp.received import received
 from gateway.smtp.record import Ending, build
-from gateway.splice import Spliced, apply, rendered
+from gateway.splice import Spliced, apply, below, rendered
 from gateway.spliced_content import SplicedContent
 
 if TYPE_CHECKING:
@@ -53,12 +53,13 @@ class _TraceLater:
         self._talk = talk
         self._transaction = transaction
         self._message = message
-        self.size = message.size
+        self.size = message.content.size
         self.form = _LINES
 
     def chunks(self) -> Iterator[bytes]:
         """All octets. A generator: nothing is done before the first of them is asked for."""
-        yield from _with_trace_field(self._talk, self._transaction, self._message).chunks()
+        message = self._message
+        yield from below(_trace_field(self._talk, self._transaction), message.content, message.header)
 
 
 def _with_trace_field(talk: Conversation, transaction: Transaction, message: Message) -> Spliced:
@@ -111,13 +112,14 @@ def _nobody(indexes: Sequence[int]) -> Record:
 
 def _way(talk: Conversation, route: str) -> Handover:
     """The live handover, or after a redirect a new one. LinkError when there is no such route."""
-    if talk.handover is None or talk.route != route:
-        if talk.handover is not None:
-            talk.left.append(talk.handover)
-        talk.handover = talk.new_handover(route)
+    handover = talk.handover
+    if handover is None or talk.route != route:
+        if handover is not None:
+            talk.left.append(handover)
+        talk.handover = handover = talk.new_handover(route)
         talk.route = route
-    talk.handover.due = talk.reply_due
-    return talk.handover
+    handover.due = talk.reply_due
+    return handover
 
 
 def _envelope(talk: Conversation, transaction: Transaction, plan: Plan, route: str) -> tuple[Envelope, list[Envelope]]:
@@ -127,15 +129,16 @@ def _envelope(talk: Conversation, transaction: Transaction, plan: Plan, route: s
     parameters = transaction.parameters
     mail = (transaction.sent_reverse_path, onward(talk, parameters, route, rcpt=False) if parameters else ())
     recipients: list[Envelope] = []
+    named = transaction.recipients
     for index in plan.forward:
-        one = transaction.recipients[index]
+        one = named[index]
         recipients.append((one.sent_path, onward(talk, one.parameters, route, rcpt=True) if one.parameters else ()))
     return mail, recipients
 
 
 def _trace_field(talk: Conversation, transaction: Transaction) -> bytes:
     site = talk.door.site
-    return received(transaction, server_name=site.server_name, now=site.clock())
+    return received(transaction, site.server_name, site.clock())
 
 
 async def _rewritten(talk: Conversation, transaction: Transaction, message: Message, plan: Plan) -> Parcel:

@@ -24,18 +24,23 @@ MAX_OWN: Final = 5
 class _Front:
     """What the fields of a session have in common, and what it was made of: a session that keeps its connection writes many."""
 
-    __slots__ = ("text", "who")
+    __slots__ = ("octets", "who")
 
-    def __init__(self, who: tuple[str, str, Tls | None, str, bool, bool], text: str) -> None:
+    def __init__(self, who: tuple[str, str, Tls | None, str, bool, bool], octets: bytes) -> None:
         self.who = who
-        self.text = text
+        self.octets = octets
 
 
-@lru_cache(maxsize=2)
 def date(now: int) -> str:
     """RFC 5322 3.3 date in UTC, of a second since the epoch."""
     t = time.gmtime(now)
     return f"{_DAYS[t.tm_wday]}, {t.tm_mday} {_MONTHS[t.tm_mon - 1]} {t.tm_year} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} +0000"
+
+
+@lru_cache(maxsize=2)
+def _end(now: int) -> bytes:
+    """The field from behind the transaction's identifier, or its recipient."""
+    return f";\r\n\t{date(now)}\r\n".encode()
 
 
 def protocol(session: Session, *, utf8: bool = False) -> str:
@@ -46,20 +51,20 @@ def protocol(session: Session, *, utf8: bool = False) -> str:
     return word + ("S" if session.tls else "") + ("A" if session.identity else "")
 
 
-def received(transaction: Transaction, *, server_name: str, now: float) -> bytes:
+def received(transaction: Transaction, server_name: str, now: float) -> bytes:
     """The field with its CRLF. Names from the network are cut to what a name may hold."""
     session = transaction.session
     utf8 = bool(transaction.parameters) and transaction.parameter("SMTPUTF8") is not None
     who = (session.helo, session.client_address, session.tls, session.identity, session.esmtp, utf8)
     front = session.state.get(_FRONT)
     if not isinstance(front, _Front) or front.who != who:
-        front = session.state[_FRONT] = _Front(who, _front(session, server_name, utf8=utf8))
-    for_whom = ""
-    if len(transaction.recipients) == 1:
-        path = transaction.recipients[0].forward_path.octets
+        front = session.state[_FRONT] = _Front(who, _front(session, server_name, utf8=utf8).encode())
+    recipients = transaction.recipients
+    if len(recipients) == 1:
+        path = recipients[0].forward_path.octets
         if len(path) < 200 and path.isascii():
-            for_whom = f"\r\n\tfor {path.decode()}"
-    return f"{front.text}{transaction.id}{for_whom};\r\n\t{date(int(now))}\r\n".encode()
+            return b"".join((front.octets, transaction.id.encode(), b"\r\n\tfor ", path, _end(int(now))))
+    return b"".join((front.octets, transaction.id.encode(), _end(int(now))))
 
 
 def _front(session: Session, server_name: str, *, utf8: bool) -> str:

@@ -17,7 +17,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.content import Content, Form
-from gateway.delivery import Envelope, Parcel, carry_out
+from gateway.delivery import Carrying, Envelope, Parcel
 from gateway.errors import LinkError, StorageError
 from gateway.faults import POINTS
 from gateway.ledger import Attempt
@@ -115,6 +115,9 @@ class World:
         async with self.call("record", StorageError):
             self.records.append(record)
 
+    def stands(self, mail: Envelope, recipients: Sequence[Envelope]) -> bool:
+        return False
+
     async def prepare(self, mail: Envelope, recipients: Sequence[Envelope]) -> None:
         async with self.call("prepare", LinkError):
             self.envelope = recipients
@@ -162,7 +165,7 @@ class World:
 
     async def one_try(self, names: Sequence[str], ability: Ability) -> tuple[Plan, Settlement]:
         planned, parcel = await self.parcel(names, ability)
-        return planned, await carry_out(planned, parcel, quarantine=self, journal=self, ledger=self)
+        return planned, await Carrying(planned, parcel, self, self, self).run()
 
     async def parcel(self, names: Sequence[str], ability: Ability) -> tuple[Plan, Parcel]:
         recipients = [Recipient(forward_path=Path(b"<u%d@x.test>" % n, f"u{n}", "x.test"), route="r") for n in range(len(names))]
@@ -272,9 +275,7 @@ async def test_cancelled_at_every_await(ability: Ability) -> None:
         for nth in itertools.count():
             world = World(codes=answers)
             planned, parcel = await world.parcel(names, ability)
-            task = asyncio.get_running_loop().create_task(
-                carry_out(planned, parcel, quarantine=world, journal=world, ledger=world)
-            )
+            task = asyncio.get_running_loop().create_task(Carrying(planned, parcel, world, world, world).run())
             for _ in range(nth):
                 await asyncio.sleep(0)
             task.cancel()
@@ -358,7 +359,7 @@ async def test_a_parcel_without_a_way_is_a_defect_that_leaves_nothing() -> None:
         discard_record=parcel.discard_record,
     )
     with pytest.raises(ValueError, match="handover"):
-        await carry_out(planned, lame, quarantine=world, journal=world, ledger=world)
+        await Carrying(planned, lame, world, world, world).run()
     assert not world.paths(State.PENDING)
 
 

@@ -48,6 +48,9 @@ class NextHop:
     lost_after: int | None = None
     """Once: so many answers, then the link is gone; whoever is behind has the message all the same."""
 
+    def stands(self, mail: Envelope, recipients: Sequence[Envelope]) -> bool:
+        return False
+
     async def prepare(self, mail: Envelope, recipients: Sequence[Envelope]) -> None:
         self.envelope = [path.decode().strip("<>") for path, _ in recipients]
 

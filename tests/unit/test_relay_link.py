@@ -18,6 +18,7 @@ from gateway.relay.link import Link
 from gateway.relay.protocol import Capabilities
 from gateway.relay.routes import Server, parse_server
 from gateway.relay.setup import PLAIN
+from gateway.smtp.replies import Reply
 from gateway.testing.next_hop import DROP, SILENCE, Answer, ScriptedNextHop
 
 
@@ -42,6 +43,31 @@ async def in_data(link: Link) -> None:
     replies = await asyncio.gather(link.ask(b"MAIL FROM:<a@b>", 5), link.ask(b"RCPT TO:<c@d>", 5))
     assert [reply.code for reply in replies] == [250, 250]
     assert (await link.ask(b"DATA", 5, last=True)).code == 354
+
+
+@pytest.mark.parametrize(
+    ("octets", "told", "lost"),
+    [
+        ((b"250 Ok\r\n",), [250], False),
+        ((b"250 O", b"k\r\n"), [250], False),
+        ((b"250-2", b"50 Ok\r\n", b"250 Ok\r\n"), [250], False),
+        ((b"250-Ok\r\n", b"250 Ok\r\n"), [250], False),
+        ((b"250 Ok\n",), [250], False),
+        ((b"250 " + b"k" * 200 + b"\r\n",), [250], False),
+        ((b"junk\r\n", b"250 Ok\r\n"), [None], True),
+        ((b"250 Ok\r\n250 Ok\r\n",), [250], True),
+        ((b"250 Ok\r\n", b"250 Ok\r\n"), [250], True),
+    ],
+)
+async def test_a_reply_however_it_comes_is_told_once(octets: tuple[bytes, ...], told: list[int | None], lost: bool) -> None:
+    link = Link(asyncio.get_running_loop(), "hop", lambda _: None)
+    link.data_received(b"220 hop\r\n")
+    heard: list[int | None] = []
+    link.command(b"NOOP", 5, lambda answer: heard.append(answer.code if isinstance(answer, Reply) else None), last=True)
+    for piece in octets:
+        link.data_received(piece)
+    assert heard == told
+    assert (link.error is not None) is lost, "a reply that nobody asked for, or what is none, ends it"
 
 
 async def test_greeting_and_ehlo() -> None:

@@ -22,7 +22,8 @@ from gateway.smtp.verbs.mail import mail
 from gateway.smtp.verbs.rcpt import rcpt
 from gateway.smtp.verbs.simple import help_, never, noop, quit_, rset, starttls
 
-Verb = Callable[[Conversation, Command], Reply | Pending | Coroutine[Any, Any, Reply | Pending]]
+Result = Reply | Pending | Coroutine[Any, Any, Reply | Pending]
+Verb = Callable[[Conversation, Command], Result]
 
 VERBS: dict[str, Verb] = {
     "EHLO": hello,

@@ -176,7 +176,7 @@ def _settled(talk: Conversation, transaction: Transaction, message: Message, pla
         settlement.next_hop,
         theirs[0] if theirs else None,
         message,
-        message.size,
+        message.content.size,
     )
     return answer
 

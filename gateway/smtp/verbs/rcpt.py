@@ -46,10 +46,12 @@ def rcpt(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
         if refusal is not None:
             return talk.with_id(refusal)
     site = talk.door.site
-    limits = talk.terms.limits if talk.terms is not None else {}
-    if len(transaction.recipients) + talk.owed >= limits.get("RCPTMAX", site.limits.recipients):
+    terms, most = talk.terms, site.limits.recipients
+    if terms is not None and terms.limits:
+        most = terms.limits.get("RCPTMAX", most)
+    if len(transaction.recipients) + talk.owed >= most:
         return talk.ours(452, "4.5.3", "Too many recipients")
-    if talk.terms is not None and talk.terms.domains and not _domain_fits(talk, transaction, path):
+    if terms is not None and terms.domains and not _domain_fits(talk, transaction, path):
         return talk.ours(452, "4.5.3", "Too many recipient domains in one transaction")  # RFC 9422 4.3
     found = route_of(path, talk.session.client_class, talk.door.config, site.config.route, site.routes.route_for)
     if isinstance(found, Reply):
@@ -205,7 +207,9 @@ class _PendingRcpt(Pending):
             and talk.transaction is self._transaction
             and talk.mail_refusal is None
         ):
-            return self._accepted(answer)
+            self._recipient.reply = told = answer if answer.is_usual else talk.theirs(answer)
+            self._transaction.recipients.append(self._recipient)
+            return told
         return self._finish_in_turn(answer)
 
     async def _finish_in_turn(self, answer: Reply | LinkError) -> Reply:
@@ -222,15 +226,9 @@ class _PendingRcpt(Pending):
             return talk.refuse(Refused(path=recipient.forward_path, reply=refusal, route=recipient.route, reason="next-hop"))
         if not isinstance(answer, Reply):
             return talk.ours(451, "4.3.0", "No answer")
-        return self._accepted(answer)
-
-    def _accepted(self, answer: Reply) -> Reply:
-        recipient = self._recipient
-        recipient.reply = told = answer if answer.is_usual else self._talk.theirs(answer)
-        recipients = self._transaction.recipients
-        recipients.append(recipient)
-        if self.extra:
-            recipients.extend(_added(one, recipient) for one, _ in self.extra)
+        recipient.reply = told = talk.theirs(answer)
+        transaction.recipients.append(recipient)
+        transaction.recipients.extend(_added(one, recipient) for one, _ in self.extra)
         return told
 
 
