@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from gateway.errors import DomainError, DomainFault, LinkError
-from gateway.smtp.books import SMALL
+from gateway.smtp.books import FEW, SMALL
 from gateway.smtp.conversation import Conversation
 from gateway.smtp.record import Ending, build, fate_of, of_session, queue_id
 from gateway.smtp.replies import Reply
@@ -95,7 +95,8 @@ def conclude(talk: Conversation) -> None:
     ending, talk.ending = talk.ending, None
     if ending is None:
         return
-    if ending.size <= SMALL and talk.transaction is not None:
+    transaction = talk.transaction
+    if transaction is not None and ending.size <= SMALL and len(transaction.recipients) <= FEW:
         end(talk, ending.reply, ending=ending, is_owed=True)
         return
     try:
