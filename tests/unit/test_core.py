@@ -227,6 +227,10 @@ def _faults(tree: ast.Module) -> list[str]:
                 for one in node.body
                 if isinstance(one, ast.FunctionDef) and {"cached_property", "once"} & set(map(ast.unparse, one.decorator_list))
             ]
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "Final" and isinstance(node.value, ast.Tuple):
+            # mypyc keeps it as numbers, of which it cannot tell that they are set: the module cannot be imported
+            are_floats = all(isinstance(one, ast.Constant) and isinstance(one.value, float) for one in node.value.elts)
+            found += [f"{ast.unparse(node.target)}: Final[tuple[float, ...]]"] if are_floats else []
         if isinstance(node, ast.AsyncWith) and any("TaskGroup" in ast.unparse(one) for one in node.items):
             # mypyc awaits its end where the exception is handled, and what others raise meanwhile is told as its consequence
             found.append(f"line {node.lineno}: a group of tasks")
