@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.verdict import Decision
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Recipient:
     """One recipient of a transaction, as the client named it and as it goes on.
 
@@ -61,7 +61,7 @@ class Recipient:
         return self.forward_path.domain_key
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Transaction:
     """One mail transaction.
 

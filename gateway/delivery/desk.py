@@ -35,15 +35,22 @@ def _arrival(recipient: Recipient, hint: str = "") -> Arrival:
 
 
 class _Joining:
-    """Who joins the transaction under way of a session. Mostly it is one recipient, and nobody's class has to be told from its."""
+    """Who joins the transaction under way of a session. Mostly it is one recipient, and nobody's class has to be told from its.
+
+    One for each session, that of its last transaction: `begin` makes it the next one's.
+    """
 
     __slots__ = ("_first", "_max_classes", "_trusted", "admission", "transaction_id")
 
-    def __init__(self, transaction_id: str, first: Recipient | None, trusted: bool, max_classes: int) -> None:
+    def __init__(self, max_classes: int) -> None:
+        self._max_classes = max_classes
+        self.begin("", None, False)
+
+    def begin(self, transaction_id: str, first: Recipient | None, trusted: bool) -> None:
+        """Another transaction, in which nobody is but perhaps this one."""
         self.transaction_id = transaction_id
         self._first = first
         self._trusted = trusted
-        self._max_classes = max_classes
         self.admission: Admission | None = None
         """None: nobody came after the first."""
 
@@ -77,15 +84,17 @@ class Delivery:
             quarantine=self._quarantine, journal=self._journal, ledger=HintsOnly(self._ledger), max_classes=self._max_classes
         )
 
-    def admit_first(self, transaction: Transaction, recipient: Recipient, *, since: float) -> bool:
+    def admit_first(self, transaction: Transaction, recipient: Recipient, since: float) -> bool:
         """True: nobody came before it, and there are no hints (`since` as for `has_hints`), so that it may always join."""
         if self._ledger.has_hints(since):
             return False
         session = transaction.session
         joining = session.state.get(_ADMISSION)
-        if isinstance(joining, _Joining) and joining.transaction_id == transaction.id:
+        if not isinstance(joining, _Joining):
+            joining = session.state[_ADMISSION] = _Joining(self._max_classes)
+        elif joining.transaction_id == transaction.id:
             return False
-        session.state[_ADMISSION] = _Joining(transaction.id, recipient, session.client_class is not _STRANGER, self._max_classes)
+        joining.begin(transaction.id, recipient, session.client_class is not _STRANGER)
         return True
 
     def admit_next(self, transaction: Transaction, recipient: Recipient, *, trusted: bool) -> Reply | None:
@@ -108,13 +117,13 @@ class Delivery:
             await self._write(transaction, admission.postponed({recipient.mailbox}))
             admission.withdraw(recipient.mailbox)
 
-    def is_new(self, transaction: Transaction, *, since: float) -> bool:
+    def is_new(self, transaction: Transaction, since: float) -> bool:
         """Nothing can be known of its message: `history` need not be asked. `since` as there."""
         return len(transaction.recipients) == 1 and self._ledger.is_empty(since)
 
     async def history(self, transaction: Transaction, message: Message, *, since: float = math.inf) -> History:
         """What ledger and hints know of this very message; `since`: the loop time of its MAIL."""
-        if self.is_new(transaction, since=since):
+        if self.is_new(transaction, since):
             return NOTHING
         mailboxes = [recipient.mailbox for recipient in transaction.recipients if not recipient.added]
         return await self._ledger.history(attempt_of(transaction, message.content), mailboxes)
@@ -142,7 +151,8 @@ class Delivery:
     def _admission(self, transaction: Transaction, *, trusted: bool) -> Admission:
         admission = self._known_admission(transaction)
         if admission is None:
-            joining = transaction.session.state[_ADMISSION] = _Joining(transaction.id, None, trusted, self._max_classes)
+            joining = transaction.session.state[_ADMISSION] = _Joining(self._max_classes)
+            joining.begin(transaction.id, None, trusted)
             admission = joining.made(transaction)
         return admission
 

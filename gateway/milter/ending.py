@@ -115,7 +115,7 @@ async def _decide(
         durable_only(talk, transaction)
     wanted = [replace(wish, decision=None) if by_mta else wish for wish in wishes(transaction)]
     history = await mta.delivery.history(transaction, message, since=talk.opened)
-    planned = plan(wanted, talk.ability, history, transaction_id=transaction.id)
+    planned = plan(wanted, talk.ability(), history, transaction_id=transaction.id)
     settlement, said = await _carry_out(mta, transaction, message, planned, intake)
     for problem in settlement.problems:
         note(transaction, problem)

@@ -15,7 +15,7 @@ from gateway.verdict import Defer, Quarantine, Reject
 _REFUSED: Final = frozenset({Fate.REJECTED, Fate.DEFERRED})
 
 
-def plan(wishes: Sequence[Wish], ability: Ability, history: History = NOTHING, *, transaction_id: str = "") -> Plan:
+def plan(wishes: Sequence[Wish], ability: Ability, history: History = NOTHING, transaction_id: str = "") -> Plan:
     """What is to be done. ValueError when there is no recipient that the client named.
 
     A plan with `verdict` set does nothing but answer (and keep evidence copies).

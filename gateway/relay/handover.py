@@ -100,7 +100,7 @@ class Handover:
 
     # ---- the envelope, live ---------------------------------------------------------------------------------------
 
-    def mail(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = (), alone: bool = False) -> Step:
+    def mail(self, path: bytes, parameters: Sequence[bytes], needs: Iterable[str] = (), alone: bool = False) -> Step:
         """MAIL, on an idle link at once, else on a new one. Its reply, or LinkError.
 
         `needs`: EHLO keywords that the parameters belong to; a link without one of them is no link for this transaction.
@@ -123,7 +123,7 @@ class Handover:
             self._begin(link, alone)
         return step
 
-    def rcpt(self, path: bytes, parameters: Sequence[bytes], *, needs: Iterable[str] = (), alone: bool = False) -> Step:
+    def rcpt(self, path: bytes, parameters: Sequence[bytes], needs: Iterable[str] = (), alone: bool = False) -> Step:
         """RCPT, sent without waiting for other replies if the next hop offers PIPELINING. Its reply, or LinkError.
 
         When MAIL was refused, MAIL's reply. `needs` and `alone` as for `mail`.
@@ -260,7 +260,8 @@ class Handover:
         """DATA; behind its 354 all of the content, if that is one write and one reply."""
         is_small = size <= BLOCK and not (link.is_lmtp and self._recipients > 1)
         sending = Sending(link, chunks if is_small else None, self._loop, final_limit, self.due)
-        limit = min(self._limits.data_timeout, self.due - self._loop.time())
+        limit = self.due - self._loop.time()
+        limit = min(limit, self._limits.data_timeout)
         link.command(b"DATA", limit, sending.data_answered, True)
         return sending
 

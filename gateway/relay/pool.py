@@ -88,9 +88,7 @@ class Relay:
         """By session."""
         self._learning: dict[str, asyncio.Task[None]] = {}
 
-    def handover(
-        self, route: str, client: ClientFacts | Callable[[], ClientFacts], *, bound: BoundLink | None = None
-    ) -> Handover:
+    def handover(self, route: str, client: ClientFacts | Callable[[], ClientFacts], bound: BoundLink | None = None) -> Handover:
         """The way of one transaction to the route's next hop. `route` may be a server too, as a plugin's `redirect` names it.
 
         `client`: who it is for, or what says so where the next hop is told. `bound`: the client's own link to it. LinkError when it is neither. The caller ends it with `abandon` in every case.

@@ -105,7 +105,8 @@ class Sending:
                     self._end(None, error)
                     return
             self.has_begun = True
-            limit = min(self._final_limit, self._due - self._loop.time())
+            limit = self._due - self._loop.time()
+            limit = min(limit, self._final_limit)
             self._link.say_content(octets, limit, self._content_answered)
 
     def _content_answered(self, answer: Reply | LinkError) -> None:

@@ -117,7 +117,7 @@ class AtOnce(Border):
     @override
     def _finish(self, intake: Intake | Dropped) -> None:
         """On to the reply without the task, where nothing but the next hop is asked before it."""
-        talk = self._talk
+        talk, stages = self._talk, self._door.chain.stages
         if (
             not self._parked
             or talk is None
@@ -125,7 +125,7 @@ class AtOnce(Border):
             or intake.size > AHEAD
             or self._owed
             or self._paused
-            or not self._door.chain.stages.isdisjoint(_ASKED)
+            or (stages and not stages.isdisjoint(_ASKED))
             or asyncio.current_task(self.loop) is not None  # octets that a task hands us, which is another one
         ):
             self._wake()
@@ -133,7 +133,7 @@ class AtOnce(Border):
         self._receiving = None
         self._parked = False
         self._verb = "CONTENT"
-        self._begun = begun = Begun(finish_content(talk, intake, vanished=self._is_lost), self.loop.time())
+        self._begun = begun = Begun(finish_content(talk, intake, self._is_lost), self.loop.time())
         self._go_on_with(talk, begun)
 
     def _go_on_with(self, talk: Conversation, begun: Begun[Reply]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.delivery import ability_of
 from gateway.errors import LinkError
+from gateway.findings import Findings
 from gateway.outcome import SMTP, SUBMISSION, Ability
 from gateway.relay.envelope import Step, Whose, whose
 from gateway.relay.identity import ClientFacts
@@ -215,7 +216,6 @@ class Conversation:
         """A stranger, and not of a lenient network: early talk and the connections of its network count."""
         return self.session.client_class is _STRANGER and not self.lenient
 
-    @property
     def ability(self) -> Ability:
         """How this client can be answered after the content. PRDR is for several recipients only (draft-hall-prdr 4.4)."""
         transaction = self.transaction
@@ -256,15 +256,17 @@ class Conversation:
         session, site = self.session, self.door.site
         session.transactions += 1
         self.opened = self.loop.time()
-        transaction = self.transaction = Transaction(
-            id=transaction_id(session.id, session.transactions),
-            session=session,
-            reverse_path=path,
-            parameters=parameters,
-            sent_reverse_path=path.octets,
-            started=site.clock(),
-            deadline=self.opened + site.limits.transaction_time,
-            trace=Trace(),
+        transaction = self.transaction = Transaction(  # by position: a class that is given names builds a dict of them first
+            transaction_id(session.id, session.transactions),
+            session,
+            path,
+            parameters,
+            path.octets,
+            [],
+            Findings(),
+            site.clock(),
+            self.opened + site.limits.transaction_time,
+            Trace(),
         )
         if session.proxy is not None or self.forwarded is not None:
             transaction.forwarded = self.forwarded
@@ -314,7 +316,7 @@ class Conversation:
         bound = self.bound
         if bound is not None and not (self.session.identity and bound.route == route):
             bound = None
-        handover = self.door.site.relay.handover(route, self.client_facts, bound=bound)
+        handover = self.door.site.relay.handover(route, self.client_facts, bound)
         handover.client_may_authenticate = "AUTH" in self.offered
         return handover
 

@@ -37,7 +37,6 @@ class Intake:
         "_file",
         "_lenient",
         "_limits",
-        "_small",
         "_stream",
         "_verifies",
         "fault",
@@ -58,7 +57,6 @@ class Intake:
         self._file: BinaryIO | None = None
         self._verifies = verifies
         self._arriving: Arriving | None = None
-        self._small = min(SMALL, limits.spool_memory)
         self.size = 0
         self.fault: Reply | None = None
         self.has_nul = False
@@ -95,7 +93,7 @@ class Intake:
         self._chunks.append(octets)
         if len(self._chunks) > MAX_CHUNKS:
             self._chunks = [b"".join(self._chunks)]
-        if self.size > self._small:
+        if self.size > SMALL or self.size > self._limits.spool_memory:
             self._take_large(octets)
 
     def _take_large(self, octets: bytes) -> None:

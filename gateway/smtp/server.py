@@ -255,7 +255,7 @@ class Server(AtOnce):
                 self._receiving = None
                 self._verb = "CONTENT"
                 began = self.loop.time()
-                self._write(await finish_content(talk, intake, vanished=self._is_lost))
+                self._write(await finish_content(talk, intake, self._is_lost))
                 self._has_answered(talk, began)
                 continue
             event = engine.next_event() if engine.has_input else None
@@ -443,7 +443,7 @@ class Server(AtOnce):
         while not self._content_ended:
             if intake.must_close:
                 answer = talk.ours(500, "5.5.2", "Line too long")
-                self._write(to_all(answer, talk.ability, named(talk)))
+                self._write(to_all(answer, talk.ability(), named(talk)))
                 self._closing = True
                 end(talk, answer)
                 return

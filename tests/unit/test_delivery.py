@@ -308,3 +308,26 @@ async def test_admission_at_once_is_that_of_admission_with_hints(tmp_path: Path,
         assert await admitted(carol) == 250
         other = Transaction(id="T2", session=transaction.session)
         assert not delivery.admit_first(other, bob, since=math.inf), "withdrawn while another was turned away: there is a hint"
+
+
+async def test_who_joined_a_transaction_is_not_in_the_next_one_of_its_session(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        store = await SqliteStore.open(tmp_path / "store.sqlite")
+        stack.push_async_callback(store.close)
+        ledger = await Ledger.open(tmp_path / "ledger.sqlite", store)
+        stack.push_async_callback(ledger.close)
+        delivery = Delivery(quarantine=cast("Quarantine", None), journal=Records(), ledger=ledger)
+        session = Session(id="S")
+        bob, carol = (
+            Recipient(forward_path=paths.Path(f"<{name}@x.test>".encode(), name, "x.test"), route=route)
+            for name, route in (("bob", "r"), ("carol", "other"))
+        )
+        assert delivery.admit_first(Transaction(id="T1", session=session), bob, math.inf)
+        second = Transaction(id="T2", session=session)
+        assert delivery.admit_next(second, carol, trusted=False) is None, "bob was the first one's"
+        assert delivery.admit_first(Transaction(id="T3", session=session), bob, math.inf)
+        third = Transaction(id="T4", session=session)
+        assert delivery.admit_first(third, carol, math.inf)
+        refused = delivery.admit_next(third, bob, trusted=False)
+        assert refused is not None
+        assert refused.code == 452, "of another class than carol"

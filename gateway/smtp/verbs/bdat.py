@@ -59,7 +59,7 @@ async def end_of_chunk(talk: Conversation, answer: Reply, *, is_last: bool, vani
         return answer
     if is_last:
         intake.finish()
-        return await finish_content(talk, intake, vanished=vanished)
+        return await finish_content(talk, intake, vanished)
     if intake.fault is not None:
         refused = talk.with_id(intake.fault)
         end(talk, refused, ending=Ending(reply=refused, size=intake.size))

@@ -70,11 +70,11 @@ async def _ask_chain(talk: Conversation, transaction: Transaction) -> Reply:
     return answer
 
 
-def finish_content(talk: Conversation, intake: Intake, *, vanished: Callable[[], bool]) -> Coroutine[Any, Any, Reply]:
+def finish_content(talk: Conversation, intake: Intake, vanished: Callable[[], bool]) -> Coroutine[Any, Any, Reply]:
     """The reply to the final dot, or one for each recipient, after everything it promises is done, and in time
     (RFC 5321 4.5.3.2.6). `conclude` is owed when it is written.
     """
-    ability = talk.ability
+    ability = talk.ability()
     if ability is SMTP or ability is SUBMISSION:
         return _finish(talk, intake, vanished, ability)
     return _finish_each(talk, intake, vanished, ability)
@@ -117,10 +117,10 @@ async def _finish(  # noqa: PLR0912 - one frame for all of it
         if site.storage_problem:
             durable_only(talk, transaction)
         history = NOTHING
-        if not site.delivery.is_new(transaction, since=talk.opened):
+        if not site.delivery.is_new(transaction, talk.opened):
             await in_task()
             history = await site.delivery.history(transaction, message, since=talk.opened)
-        planned = plan(wishes(transaction), ability, history, transaction_id=transaction.id)
+        planned = plan(wishes(transaction), ability, history, transaction.id)
         try:
             parcel = make_parcel(talk, transaction, message, planned)
             if not isinstance(parcel, Parcel):

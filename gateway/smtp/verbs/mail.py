@@ -90,7 +90,7 @@ def _next_hop_or_later(talk: Conversation, transaction: Transaction) -> Reply | 
     return begin_at_next_hop(talk, transaction, route)
 
 
-def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str, *, is_answered: bool = False) -> Pending:
+def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str, is_answered: bool = False) -> Pending:
     """MAIL to the next hop of a route. `is_answered`: the client has its 250, so that a refusal is each recipient's."""
     talk.route = route
     talk.handover = handover = talk.new_handover(route)
@@ -99,8 +99,8 @@ def begin_at_next_hop(talk: Conversation, transaction: Transaction, route: str, 
         said = onward(talk, parameters, route, rcpt=False)
         theirs = handover.mail(path, said, needs=needs(talk, parameters, route, rcpt=False), alone=talk.alone and not is_answered)
     else:
-        theirs = handover.mail(path, (), alone=talk.alone and not is_answered)
-    return _PendingMail(talk, transaction, theirs, is_answered=is_answered)
+        theirs = handover.mail(path, (), (), talk.alone and not is_answered)
+    return _PendingMail(talk, transaction, theirs, is_answered)
 
 
 class _PendingMail(Pending):
@@ -108,7 +108,7 @@ class _PendingMail(Pending):
 
     __slots__ = ("_is_answered", "_talk", "_transaction")
 
-    def __init__(self, talk: Conversation, transaction: Transaction, theirs: Step, *, is_answered: bool) -> None:
+    def __init__(self, talk: Conversation, transaction: Transaction, theirs: Step, is_answered: bool) -> None:
         self.theirs = theirs
         self._talk = talk
         self._transaction = transaction

@@ -62,9 +62,10 @@ def rcpt(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
         strayed = stays(found, route, talk.session.client_class)
         if strayed is not None:
             return talk.refuse(Refused(path=path, reply=talk.with_id(strayed), reason="relay-denied"))
-    recipient = Recipient(forward_path=path, parameters=parameters, sent_path=path.octets, route=route)
+    recipient = Recipient(path, parameters, path.octets, route)
     recipient.decision = talk.mail_decision
-    if talk.door.chain.stages.isdisjoint(_STAGES):
+    stages = talk.door.chain.stages
+    if not stages or stages.isdisjoint(_STAGES):
         return _admit(talk, transaction, recipient, ())
     return _with_chain(talk, transaction, recipient, found)
 
@@ -93,7 +94,7 @@ def _admit(
         recipient.route = site.way(recipient.route, (recipient,))
     recipient.policy_class = (recipient.route, *recipient.policy_class)
     delivery = site.delivery
-    if delivery.admit_first(transaction, recipient, since=talk.opened):
+    if delivery.admit_first(transaction, recipient, talk.opened):
         if recipient.decision is None:
             return _ask_next_hop(talk, transaction, recipient, added)
         return _admitted(talk, transaction, recipient, added, None)
@@ -173,7 +174,7 @@ def _ask_next_hop(
         said = onward(talk, parameters, route, rcpt=True)
         theirs = handover.rcpt(recipient.sent_path, said, needs=needs(talk, parameters, route, rcpt=True), alone=alone)
     else:
-        theirs = handover.rcpt(recipient.sent_path, (), alone=alone)
+        theirs = handover.rcpt(recipient.sent_path, (), (), alone)
     pending = _PendingRcpt(talk, transaction, recipient, theirs)
     if before is not None:
         pending.before = before
