@@ -31,7 +31,7 @@ log = structlog.get_logger("mailgateway.smtp")
 def protocols(door: Door, loop: asyncio.AbstractEventLoop) -> Callable[[], asyncio.BaseProtocol]:
     """What a door makes for each connection."""
     shared = prototype(door, loop)
-    if not door.proxies and not door.is_behind_proxy and (door.tls is None or not door.tls.config.implicit):
+    if not door.proxies and not door.is_behind_proxy and not door.is_tls:
         return lambda: Server(door, shared)
     return lambda: Arrival(door, lambda origin, arrived: Server(door, shared, origin, arrived), loop)
 
@@ -61,7 +61,7 @@ class Arrival(asyncio.BufferedProtocol):
         door = self._door
         door.enter(self)
         is_proxy = door.is_proxy(self._peer[0])
-        if is_proxy or (door.tls is not None and door.tls.config.implicit):  # else `Server` takes a seat at once
+        if is_proxy or door.is_tls:  # else `Server` takes a seat at once
             exempt = is_proxy or contains(door.trusted + door.lenient, self._peer[0])
             seat = door.site.connections.take(None if exempt else network_of(self._peer[0], door.site.limits))
             if isinstance(seat, Full):  # 421 cannot be said here
@@ -143,7 +143,7 @@ class Arrival(asyncio.BufferedProtocol):
         tls = self._door.tls
         if header is not None:
             transport.pause_reading()  # so that the loop asks the new protocol how it wants its octets
-        if tls is not None and tls.config.implicit:
+        if tls is not None and self._door.is_tls:
             self._shake_hands(transport, server, tls.context)
         else:
             transport.set_protocol(server)

@@ -71,18 +71,14 @@ class Border(Settled):
     """One connection of a client, as its transport and the clock see it."""
 
     __slots__ = (
-        "_anew_due",
         "_arrived",
         "_began",
         "_begun",
         "_closing",
         "_commands",
-        "_connection_lost",
         "_content_ended",
         "_door",
-        "_drain_waiters",
         "_engine",
-        "_eof",
         "_fault",
         "_going",
         "_group",
@@ -90,13 +86,11 @@ class Border(Settled):
         "_last",
         "_later",
         "_limits",
-        "_loop",
         "_lost",
         "_origin",
         "_original_transport",
         "_out",
         "_owed",
-        "_pace",
         "_parked",
         "_paused",
         "_reading_paused",
@@ -104,19 +98,25 @@ class Border(Settled):
         "_seat",
         "_spoken",
         "_talk",
-        "_timed_out",
         "_timer",
-        "_tls_due",
-        "_ungreeted",
         "_verb",
         "_waiter",
         "loop",
         "transport",
     )
     loop: asyncio.AbstractEventLoop
-    _loop: asyncio.AbstractEventLoop
-    _connection_lost: bool
     _paused: bool
+
+    # What most connections never set is the class's until then.
+    _connection_lost: bool = False
+    _drain_waiters: Any = ()
+    _pace: Pace | None = None
+    _eof: bool = False
+    _timed_out: str = ""
+    _tls_due: bool = False
+    _anew_due: bool = False
+    _ungreeted: bool = False
+    """Somebody has to be asked before the greeting."""
 
     def __init__(
         self,
@@ -126,9 +126,7 @@ class Border(Settled):
         arrived: Callable[[], Seat | None] | None = None,
     ) -> None:
         self.loop = shared.loop
-        # What FlowControlMixin sets, with a list for its deque, which takes 0.7 KB empty and has nothing that is needed here.
-        self._loop, self._paused, self._connection_lost = shared.loop, False, False
-        self._drain_waiters: Any = []
+        self._paused = False
         self.transport: BaseTransport | None = None
         self._original_transport: BaseTransport | None = None
         self._handler_coroutine: asyncio.Task[None] | None = None
@@ -149,21 +147,15 @@ class Border(Settled):
         """A call of `_go_on` is due."""
         self._later: Later | None = None
         """What `_go_on` left for the task."""
-        self._ungreeted = False
-        """Somebody has to be asked before the greeting."""
         self._receiving: Intake | Dropped | None = None
         """Between 354 and the end of the content, and within a chunk."""
-        self._tls_due = False
-        self._anew_due = False
         self._fault: Exception | None = None
         self._begun: Begun[Reply] | None = None
         """What leads to the reply to a content, while that is gone on with without the task."""
         self._content_ended = False
         self._lost = False
-        self._eof = False
         self._closing = False
         self._reading_paused = False
-        self._timed_out = ""
         self._last = self._began = self.loop.time()
         self._commands = 0
         self._verb = "CONNECT"
@@ -172,11 +164,21 @@ class Border(Settled):
         self._group: set[LookedAt] = _NOBODY
         """With whom it is looked at next, where it has no timer of its own."""
         self._seat: Seat | None = None
-        self._pace: Pace | None = None
         self._talk: Conversation | None = None
 
     def __del__(self) -> None:
         """What asyncio's stream protocol tidies up is not there, and to find that out costs an exception."""
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """For FlowControlMixin."""
+        return self.loop
+
+    def pause_writing(self) -> None:
+        """The client does not read. Those who wait for it are in a list: FlowControlMixin's deque takes 0.7 KB, for every connection."""
+        if not self._drain_waiters:
+            self._drain_waiters = []
+        FlowControlMixin.pause_writing(self)
 
     def connection_made(self, transport: BaseTransport) -> None:
         """A connection, or the same one again after the TLS handshake."""
@@ -187,7 +189,7 @@ class Border(Settled):
         door = self._door
         if self._arrived is not None:
             self._seat = self._arrived()
-        is_tls = door.tls is not None and door.tls.config.implicit
+        is_tls = door.is_tls
         if not is_tls:
             # uvloop keeps what is written until the turn of the loop ends; a reply goes out before its record is made.
             transport.set_write_buffer_limits(high=0)  # type: ignore[attr-defined] # the stubs know a base transport only
@@ -195,7 +197,7 @@ class Border(Settled):
         origin = self._origin
         session = session_of(transport, door, tls) if origin is None else origin.session(door, tls)
         talk = self._talk = Conversation(door, session, self.loop, door.is_lenient(session))
-        talk.ask_client, talk.end_session = self._ask_client, self._end_session
+        talk.connection = self
         door.enter(self)
         self._group = door.looks.join(self, self._began)
         self._begin(talk)
@@ -258,7 +260,8 @@ class Border(Settled):
         if self._original_transport is not None:
             self._original_transport.close()
         FlowControlMixin.connection_lost(self, error)
-        self._wake()
+        if self._talk is not None:
+            self._wake()
 
     async def push(self, _status: str | bytes) -> None:
         """Called by aiosmtpd's STARTTLS for its 220: ours goes out instead, whatever it says."""
@@ -271,7 +274,7 @@ class Border(Settled):
             self._timed_out = "Service is shutting down"
             self._wake()
 
-    def _end_session(self, why: str) -> None:
+    def end_session(self, why: str) -> None:
         """421 as soon as nothing is under way."""
         self._timed_out = why
         self._wake()
@@ -389,5 +392,5 @@ class Border(Settled):
         """The session."""
 
     @abstractmethod
-    async def _ask_client(self, challenge: Reply) -> bytes | None:
+    async def ask_client(self, challenge: Reply) -> bytes | None:
         """The client's line in answer to a challenge of AUTH."""

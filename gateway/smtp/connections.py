@@ -59,6 +59,8 @@ class Connections:
         """By range, the octets in it that this process holds; the kernel does not tell our own apart. The first is of all connections."""
         self._next = int.from_bytes(os.urandom(4), "big") % limits.connections
         """Where to look first: the seat given up last, else anywhere, so that workers do not meet."""
+        self._spare: Seat | None = None
+        """Given up last by a connection of no network: as good for the next one."""
 
     def follow(self, limits: LimitsConfig) -> None:
         """These limits hold from here on; seats that are taken stay."""
@@ -89,6 +91,9 @@ class Connections:
         self._next = (one + 1) % most
         self.count += 1
         self._tell(self.count)
+        spare = self._spare
+        if other is None and spare is not None and spare.of_all == one:
+            return spare
         return Seat(one, other)
 
     def leave(self, seat: Seat) -> None:
@@ -98,7 +103,9 @@ class Connections:
         self._seats.discard(one)
         if self._file is not None:
             self._unlock(one)
-        if seat.of_network is not None:
+        if seat.of_network is None:
+            self._spare = seat
+        else:
             self._rise(seat.of_network)
         self.count -= 1
         self._tell(self.count)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateway.delivery import ability_of
 from gateway.errors import LinkError
@@ -75,12 +75,14 @@ NOT_OFFERED: Final[Mapping[str, Extension]] = {}
 _NOTHING_SAID: Final[Mapping[str, str]] = {}
 
 
-async def _nobody(_challenge: Reply) -> bytes | None:
-    return None
+class Connection(Protocol):
+    """Whose conversation it is."""
 
+    async def ask_client(self, challenge: Reply) -> bytes | None:
+        """The client's line in answer to a challenge of AUTH; None: it was too long."""
 
-def _nothing(why: str) -> None:
-    del why
+    def end_session(self, why: str) -> None:
+        """End the session with 421 as soon as nothing is under way."""
 
 
 class Conversation:
@@ -88,14 +90,13 @@ class Conversation:
 
     __slots__ = (
         "alone",
-        "ask_client",
         "begun",
         "bound",
         "chunks",
+        "connection",
         "domains",
         "domains_of",
         "door",
-        "end_session",
         "ended",
         "ending",
         "errors",
@@ -136,7 +137,7 @@ class Conversation:
         self.terms: Terms | None = None
         self.transaction: Transaction | None = None
         self.handover: Handover | None = None
-        self.left: list[Handover] = []
+        self.left: tuple[Handover, ...] = ()
         """Handovers that were given up for another; abandoned with the transaction."""
         self.route: str = ""
         """Route of the handover."""
@@ -176,10 +177,8 @@ class Conversation:
         self.domains_of: Transaction | None = None
         self.bound: BoundLink | None = None
         """The link to `auth_route` that this client authenticates on, or has."""
-        self.ask_client: Callable[[Reply], Awaitable[bytes | None]] = _nobody
-        """Sends a challenge and reads the client's line; None: it was too long. Set by the server."""
-        self.end_session: Callable[[str], None] = _nothing
-        """Ends the session with 421 as soon as nothing is under way. Set by the server."""
+        self.connection: Connection | None = None
+        """Set by the server; None: it is a conversation in another protocol."""
         self.alone: bool = False
         """The command under way came alone: nothing is there yet that could go on with it."""
         self.owed: int = 0
@@ -340,7 +339,8 @@ class Conversation:
 
     def _bound_lost(self) -> None:
         if self.session.identity:  # it stays bound, so that nothing of this client goes out on another link
-            self.end_session("The link to the next hop is lost")
+            if self.connection is not None:
+                self.connection.end_session("The link to the next hop is lost")
         else:
             self.bound = None
 
@@ -365,7 +365,7 @@ class Conversation:
         self.mail_refusal = None
         self.route = ""
         if self.left:
-            left, self.left = self.left, []
+            left, self.left = self.left, ()
             for one in left:
                 one.abandon()
         if handover is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asyncio import BaseTransport
 
     from gateway.smtp.conversation import Conversation
+    from gateway.smtp.site import Door
     from gateway.transaction import Transaction
 
 EARLY_TALKER = "early_talker"
@@ -29,9 +30,9 @@ _NONE = bytes(struct.calcsize("@i"))
 """What FIONREAD tells of a socket with nothing to read."""
 
 
-def octets_wait(transport: BaseTransport | None) -> bool:
-    """The client has sent what nobody has read yet. Under TLS the socket says nothing of use."""
-    if transport is None or transport.get_extra_info("sslcontext") is not None:
+def octets_wait(door: Door, transport: BaseTransport | None) -> bool:
+    """A client that was not greeted yet has sent what nobody has read. Under TLS the socket says nothing of use."""
+    if transport is None or door.is_tls:
         return False
     sock = transport.get_extra_info("socket")
     number = -1 if sock is None else sock.fileno()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-import struct
 import time
 from typing import Final
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no letter is mistaken for a digit
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
-_DRAWS: Final = struct.Struct("256I")
+_LETTERS: Final = _ALPHABET.encode() * 8
+"""A letter for each octet: eight octets have the same one, so that all are as likely."""
+_RANDOM: Final = 5
+"""Random letters in an identifier."""
+_DRAWN_AT_ONCE: Final = 256
 _drawn: Final[list[str]] = []
 """Random ends for the sessions that come: one question to the kernel for all of them."""
 os.register_at_fork(after_in_child=_drawn.clear)
@@ -27,8 +30,8 @@ def session_id() -> str:
         front = "".join([_ALPHABET[second >> shift & 31] for shift in range(30, -1, -5)])
         _second = (second, front)
     if not _drawn:
-        numbers = _DRAWS.unpack(os.urandom(_DRAWS.size))
-        _drawn.extend([_PAIRS[one & 1023] + _PAIRS[one >> 10 & 1023] + _ALPHABET[one >> 20 & 31] for one in numbers])
+        letters = os.urandom(_RANDOM * _DRAWN_AT_ONCE).translate(_LETTERS).decode()
+        _drawn.extend([letters[at : at + _RANDOM] for at in range(0, len(letters), _RANDOM)])
     return front + _PAIRS[now & 1023] + _drawn.pop()
 
 

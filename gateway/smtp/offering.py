@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gateway.relay.keyword_values import limits_of
 from gateway.smtp.extensions import Offer, Terms
 from gateway.smtp.extensions.limits import promised
-from gateway.smtp.replies import clean
+from gateway.smtp.replies import Reply, clean
 from gateway.smtp.sasl import passing
 
 if TYPE_CHECKING:
@@ -52,15 +52,15 @@ def _offer(door: Door, session: Session, next_hops: Capabilities | None, own: Ca
 
 def _renewed(door: Door, terms: Terms, own: Capabilities | None, before: Offer | None) -> Offer:
     if before is not None and before.terms == terms:
-        return Offer(terms=terms, own=own, extensions=before.extensions, lines=before.lines)
+        return Offer(terms=terms, own=own, extensions=before.extensions, reply=before.reply)
     extensions: dict[str, Extension] = {}
-    lines = []
+    lines = [b""]
     for extension in door.site.extensions.all:
         line = extension.offer(terms)
         if line is not None:
             extensions[extension.keyword] = extension
             lines.append(clean(line.encode("ascii", "replace")))
-    return Offer(terms=terms, own=own, extensions=extensions, lines=tuple(lines))
+    return Offer(terms=terms, own=own, extensions=extensions, reply=Reply(250, tuple(lines)))
 
 
 def _terms(door: Door, session: Session, next_hops: Capabilities | None, knows: Capabilities | None) -> Terms:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.native import mypyc_attr
 from gateway.session import Proxy, Session, Tls
@@ -63,19 +63,19 @@ def _session(
     session.findings = ()
     session.state = {}
     session.client_class = door.client_class(session)
-    session.may_introduce = door.may_introduce(session)
+    session.may_introduce = door.believes and door.may_introduce(session)
     return session
 
 
 def endpoint(transport: asyncio.BaseTransport, name: str) -> tuple[str, int]:
     """`peername` or `sockname` as address and port; `("", 0)` for a UNIX socket."""
-    found = transport.get_extra_info(name)
+    found: Any = transport.get_extra_info(name)
     if not isinstance(found, tuple) or len(found) < 2:
         return "", 0
+    if len(found) == 2:  # IPv4
+        return found
     host: str = found[0]
-    if "%" in host:
-        return host.partition("%")[0], found[1]
-    return found if len(found) == 2 else (host, found[1])
+    return host.partition("%")[0] if "%" in host else host, found[1]
 
 
 def note_origin(transaction: Transaction) -> None:

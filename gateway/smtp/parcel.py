@@ -115,7 +115,7 @@ def _way(talk: Conversation, route: str) -> Handover:
     handover = talk.handover
     if handover is None or talk.route != route:
         if handover is not None:
-            talk.left.append(handover)
+            talk.left = (*talk.left, handover)
         talk.handover = handover = talk.new_handover(route)
         talk.route = route
     handover.due = talk.reply_due

@@ -86,7 +86,7 @@ class Engine:
         self._buffer = b""
         self._at = 0
         self._limit = command_line
-        self._usual_length = min(MAX_DOMAIN, command_line)
+        self._usual_length = command_line if command_line < MAX_DOMAIN else MAX_DOMAIN  # noqa: FURB136 - min() is a call
         """Octets of a line that may be read in one step: so few that no bound is near."""
         self._auth_limit = auth_line
         self._response_due = False

@@ -22,7 +22,7 @@ from gateway.smtp.at_once import TURN, AtOnce, back_to_ready
 from gateway.smtp.border import PAUSE_AT, prototype
 from gateway.smtp.certificates import facts, handshake_failed
 from gateway.smtp.chunks import Dropped
-from gateway.smtp.connections import Full, Seat
+from gateway.smtp.connections import Full, Seat, network_of
 from gateway.smtp.conversation import NOT_OFFERED, Conversation, Pending
 from gateway.smtp.discipline import IMPROPER_PIPELINING, note, octets_wait, turned_away
 from gateway.smtp.each import named, to_all
@@ -105,11 +105,15 @@ class Server(AtOnce):
             or self._later is not None
             or self._begun is not None
             or self._fault is not None
+            or self._receiving is not None
+            or self._owed
             or "disconnect" in self._door.chain.stages
         ):
             return
         try:
-            self._hang_up(talk)
+            if self._out:
+                self._flush()
+            self._close()
             if talk.bound is not None:
                 talk.unbind()
         except Exception:
@@ -128,13 +132,17 @@ class Server(AtOnce):
             self._later.work.close()
         if self._begun is not None:
             self._begun.give_up()
-        self._look_no_more()
         if talk.ending is not None:
             conclude(talk)
+        self._close()
+
+    def _close(self) -> None:
+        self._look_no_more()
         if self.transport is not None and not self._lost:
             self.transport.close()
-            # A client that takes its last replies never does not keep the socket for ever.
-            self._group = self._door.last_looks.join(self, self.loop.time())
+            if self._paused or self._original_transport is not None or self._door.is_tls:
+                # A client that takes its last replies never does not keep the socket for ever.
+                self._group = self._door.last_looks.join(self, self.loop.time())
 
     def _forget(self, talk: Conversation) -> None:
         """The session is over: its seat is free, and its door may close."""
@@ -154,13 +162,14 @@ class Server(AtOnce):
             if self._admit(talk, is_suspect):
                 door = self._door
                 # a plugin, or the patience of a client that may talk too early
-                self._ungreeted = "connect" in door.chain.stages or (
-                    is_suspect and (door.config.greeting_delay > 0 or octets_wait(self.transport))
-                )
-                if not self._ungreeted:
+                if not (
+                    "connect" in door.chain.stages
+                    or (is_suspect and (door.greeting_delay > 0 or octets_wait(door, self.transport)))
+                ):
                     self._write(door.greeting)
                     self._parked = True
                     return
+                self._ungreeted = True
         except Exception as error:  # noqa: BLE001 - protects the worker: the task tells the client and the log
             self._fault = error
         self._wake()
@@ -169,7 +178,9 @@ class Server(AtOnce):
         """A seat for a client that begins; without one it is told so, and the connection ends."""
         door = self._door
         metrics.count_session()
-        seat = self._seat or door.admit(talk.session, is_suspect)
+        seat: Seat | Full | None = self._seat
+        if seat is None:  # strangers' networks have a limit of their own
+            seat = door.site.connections.take(network_of(talk.session.client_address, self._limits) if is_suspect else None)
         if isinstance(seat, Seat):
             self._seat = seat
             if not door.draining:
@@ -203,11 +214,11 @@ class Server(AtOnce):
 
     async def _early_talk(self, talk: Conversation) -> Reply | None:
         """What a client is told that talks before the greeting, if it is not greeted all the same."""
-        delay = self._door.config.greeting_delay
+        delay = self._door.greeting_delay
         if delay:
             await self._hold_back(talk, delay)
         if not self._engine.has_input:
-            if not octets_wait(self.transport):
+            if not octets_wait(self._door, self.transport):
                 return None
             for _ in range(READ_TURNS):  # a socket closed with input in it takes our reply with it
                 if not self._engine.has_input:
@@ -315,7 +326,7 @@ class Server(AtOnce):
             raise _Gone
 
     @override
-    async def _ask_client(self, challenge: Reply) -> bytes | None:
+    async def ask_client(self, challenge: Reply) -> bytes | None:
         """The client's line in answer to a challenge of AUTH; None: it is too long (RFC 4954 4)."""
         talk, engine = self._talk, self._engine
         self._write(challenge)

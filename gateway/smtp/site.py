@@ -28,7 +28,7 @@ from gateway.relay.routes import has_lmtp
 from gateway.session import ClientClass, Session
 from gateway.smtp.books import Books
 from gateway.smtp.certificates import ServerTls
-from gateway.smtp.connections import Connections, Full, Seat, network_of
+from gateway.smtp.connections import Connections
 from gateway.smtp.extensions import Known, Offer
 from gateway.smtp.looks import Looks
 from gateway.smtp.relaying import Network, contains, networks
@@ -228,6 +228,12 @@ class Door:
     """Octets of a line, and of one of AUTH."""
     auth_line: int = field(init=False)
     greeting: Reply = field(init=False)
+    greeting_delay: float = field(init=False)
+    is_tls: bool = field(init=False)
+    """From the first octet."""
+    believes: bool = field(init=False)
+    """Some clients, when they say that they are somebody else."""
+    is_lenient_to_some: bool = field(init=False)
 
     def __post_init__(self) -> None:
         """What each connection asks of the configuration: asked once, as each look into that costs a call."""
@@ -236,6 +242,10 @@ class Door:
         self.spoken = SPOKEN.get(config.protocol, frozenset())  # a door for `milter` or `policy` has no verbs
         self.command_line = limits.command_line
         self.auth_line = AUTH_LINE if config.auth_route else 0
+        self.greeting_delay = config.greeting_delay
+        self.is_tls = self.tls is not None and self.tls.config.implicit
+        self.believes = bool(self.introducers) or UNIX in config.trusted_xclient
+        self.is_lenient_to_some = bool(self.lenient) or UNIX in config.lenient_networks
         self.greeting = Reply(
             220, (f"{self.site.server_name} {'LMTP' if config.protocol == 'lmtp' else 'ESMTP'} mailgateway".encode(),)
         )
@@ -306,19 +316,21 @@ class Door:
 
     def may_introduce(self, session: Session) -> bool:
         """What is said there of other clients is believed."""
+        if not self.believes:
+            return False
         if session.is_local and UNIX in self.config.trusted_xclient:
             return True
         return bool(self.introducers) and contains(self.introducers, session.client_address)
 
-    def admit(self, session: Session, is_suspect: bool) -> Seat | Full:
-        """A seat for this connection among all of the host, or the limit that is reached. Strangers' networks have one too."""
-        return self.site.connections.take(network_of(session.client_address, self.limits) if is_suspect else None)
-
     def is_lenient(self, session: Session) -> bool:
         """Bare CR and LF are taken as line ends."""
+        if session.identity:
+            return True
+        if not self.is_lenient_to_some:
+            return False
         if session.is_local and UNIX in self.config.lenient_networks:
             return True
-        return session.identity != "" or (bool(self.lenient) and contains(self.lenient, session.client_address))
+        return contains(self.lenient, session.client_address)
 
     def is_private(self, session: Session) -> bool:
         """Nobody reads on the way to this client: TLS, or it is on this host. Only then it may authenticate (design §5).

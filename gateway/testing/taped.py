@@ -169,6 +169,6 @@ def taped_protocol(door: Door, tapes: Tapes) -> asyncio.BaseProtocol:
     def begin(origin: Origin | None, arrived: Callable[[], Seat | None] | None) -> Server:
         return TapedServer(door, shared, origin, arrived, tapes)
 
-    if not door.proxies and (door.tls is None or not door.tls.config.implicit):
+    if not door.proxies and not door.is_tls:
         return begin(None, None)
     return Arrival(door, begin, loop)

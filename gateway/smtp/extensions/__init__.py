@@ -34,6 +34,7 @@ from gateway.smtp.extensions.starttls import STARTTLS
 if TYPE_CHECKING:
     from gateway.config.models import PassedParameters
     from gateway.relay.protocol import Capabilities
+    from gateway.smtp.replies import Reply
 
 EXTENSIONS: tuple[Extension, ...] = (
     PIPELINING,
@@ -91,8 +92,8 @@ class Offer:
     """Of the next hop that knows who may authenticate, where there is one."""
     extensions: Mapping[str, Extension]
     """By keyword."""
-    lines: tuple[bytes, ...]
-    """Of the reply to EHLO, behind the first."""
+    reply: Reply
+    """To EHLO, save its first line, which names the client."""
 
 
 __all__ = ["EXTENSIONS", "Extension", "Known", "Offer", "Terms"]

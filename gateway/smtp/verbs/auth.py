@@ -96,7 +96,8 @@ class _Exchange:
             (text,) = theirs.lines if len(theirs.lines) == 1 else (b"\n",)
             if not _CHALLENGE.fullmatch(text) or len(text) > MAX_LINE:
                 raise LinkError(str(self._link), "a challenge that is none", enhanced="4.3.5")
-            response = await self._talk.ask_client(theirs)
+            connection = self._talk.connection
+            response = await connection.ask_client(theirs) if connection is not None else None
             if response is None or not is_response(response):
                 self._checked(await self._link.ask(b"*", limit), cancelled=True)
                 if response is None:

@@ -10,7 +10,7 @@ from gateway.smtp.conversation import NOT_OFFERED, Conversation
 from gateway.smtp.grammar import SyntaxFault, parse_hello
 from gateway.smtp.offering import known_offer, offer
 from gateway.smtp.protocol import Command
-from gateway.smtp.replies import Reply, clean
+from gateway.smtp.replies import Reply, clean, with_front
 from gateway.smtp.transactions import abandon, refuse_session
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def hello(talk: Conversation, command: Command) -> Reply | Coroutine[Any, Any, R
     session, door = talk.session, talk.door
     session.helo = talk.introduced.get("HELO") or name  # what XCLIENT said of the client stays
     session.esmtp = command.verb != "HELO"
-    talk.forget_forwarded()
+    if talk.forwarded is not None:
+        talk.forget_forwarded()
     if "helo" in door.chain.stages:
         return _asked(talk)
     found = known_offer(door, session)
@@ -64,4 +65,4 @@ def _offered(talk: Conversation, found: Offer) -> Reply:
         talk.offered = NOT_OFFERED
         return _our_name(name)
     talk.offered = found.extensions
-    return Reply(250, (clean(f"{name} greets {talk.session.helo}".encode("ascii", "replace")), *found.lines))
+    return with_front(clean(f"{name} greets {talk.session.helo}".encode("ascii", "replace")), found.reply)

@@ -138,7 +138,7 @@ async def test_what_comes_while_the_next_hop_thinks(tmp_path: Path, what: str) -
                 server.drain()
                 then = [421]
             case "end of session":
-                server._end_session("Enough")
+                server.end_session("Enough")
                 then = [421]
             case "more":
                 server.data_received(b"NOOP\r\nMAIL FROM:<c@example.test>\r\nQUIT\r\n")

@@ -7,6 +7,7 @@ import errno
 from asyncio import selector_events
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -120,13 +121,23 @@ async def test_a_network_that_comes_too_often(tmp_path: Path) -> None:
         second.close()
 
 
-async def test_a_connection_that_does_not_close_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_whose_client_does_not_take_its_last_reply_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with InProcessGateway(config(tmp_path), directory=tmp_path) as gateway:
         gateway.door().last_looks = Looks(0.1, 0.125)
         client = await connect(gateway.port())
         await client.line()
-        transport = selector_events._SelectorTransport  # type: ignore[attr-defined] # the stubs know no private names
-        monkeypatch.setattr(transport, "close", lambda _: None)
+        transport = selector_events._SelectorSocketTransport  # type: ignore[attr-defined] # the stubs know no private names
+        write = transport.write
+
+        def fills_up(self: Any, octets: bytes) -> None:
+            write(self, octets)
+            if octets.startswith(b"221 "):
+                self._protocol.pause_writing()
+
+        monkeypatch.setattr(transport, "write", fills_up)
+        monkeypatch.setattr(transport, "close", lambda _: None)  # it waits until that is taken
         client.say(b"QUIT\r\n")
         assert str(await client.line()).startswith("221 ")
         async with asyncio.timeout(5):
