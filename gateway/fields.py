@@ -21,6 +21,7 @@ _REST: Final = re.compile(rb"[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
 # MTAs take `From someone …` on the first line for a mailbox's separator, not for a field.
 _SECTION: Final = rb"(?:>*+From [^\n]*+\n?+)?+((?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?+){0,%d}+)(?:\r?+\n)?+"
 _MAX_NAME: Final = 200
+_MESSAGE_ID: Final = re.compile(r"<[^<>\s]{1,998}>")
 
 MAX_BEYOND: Final = 1_000_000
 """Octets behind a malformed line that are searched: `[limits] header_size` as it is by default."""
@@ -84,6 +85,19 @@ def _on_one_line(body: bytes) -> str:
     return decode_octets(unfold(body) if 0x0A in body else body)
 
 
+def subject_of(text: str | None) -> str:
+    """What a Subject field says, of its text on one line; `` for None, where there is no such field."""
+    return "" if text is None else decode_words(text)
+
+
+def message_id_of(text: str | None) -> str:
+    """What a Message-ID field says (RFC 5322 3.6.4): the first thing in angle brackets, with them, else what stands there."""
+    if text is None:
+        return ""
+    found = _MESSAGE_ID.search(text)
+    return text[:998] if found is None else found[0]
+
+
 class HeaderSection:
     """What the scan found: where things are. The fields are listed when somebody asks for them, as most messages need two."""
 
@@ -92,6 +106,8 @@ class HeaderSection:
         "_fields",
         "_listed",
         "_lowered",
+        "_message_id",
+        "_subject",
         "body_offset",
         "end",
         "has_blank_line",
@@ -105,6 +121,8 @@ class HeaderSection:
         self._listed = listed
         self._fields: tuple[HeaderField, ...] | None = None
         self._lowered: bytes | None = None
+        self._message_id: str | None = None
+        self._subject: str | None = None
         self.top = top
         """Where a new field goes: 0, or behind an mbox line."""
         self.end = end
@@ -138,9 +156,25 @@ class HeaderSection:
             self._lowered = b"\n" + self._content.octets[: self.body_offset].lower()
         return self._lowered
 
+    # ---- where the section begins the content
+
+    @property
+    def subject(self) -> str:
+        """`subject_of` the topmost Subject."""
+        if self._subject is None:
+            self._subject = subject_of(self.text_of(b"subject"))
+        return self._subject
+
+    @property
+    def message_id(self) -> str:
+        """`message_id_of` the topmost Message-ID."""
+        if self._message_id is None:
+            self._message_id = message_id_of(self.text_of(b"message-id"))
+        return self._message_id
+
     def text_of(self, name: bytes) -> str | None:
-        """`unfolded` of the topmost field of this name in lower case, where the section begins the content. Nothing is listed for it."""
-        if self._fields is not None or self.end > MAX_BEYOND:  # a long one is not copied for it
+        """`unfolded` of the topmost field of this name in lower case. Nothing is listed for it."""
+        if (self._fields is not None and self._lowered is None) or self.end > MAX_BEYOND:  # a long one is not copied for it
             wanted = name.decode("ascii")
             return next((one.unfolded for one in self.fields if one.name.lower() == wanted), None)
         lowered, octets = self._lowered or self.lowered, self._content.octets

@@ -11,9 +11,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from gateway.authors import HeaderAddress, addresses, domain_of, named_addresses
-from gateway.fields import MAX_VALUE, HeaderField
+from gateway.fields import MAX_VALUE, HeaderField, message_id_of, subject_of
 from gateway.once import once
-from gateway.words import decode_words
 
 if TYPE_CHECKING:
     from gateway.mime import Bounds
@@ -26,8 +25,6 @@ _DATE = re.compile(
     rf"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), )?([0-9]{{1,2}}) ({'|'.join(_MONTHS)}) ([1-9][0-9]{{3}}) "
     r"([0-9]{2}):([0-9]{2}):([0-9]{2}) ([+-])([0-9]{2})([0-9]{2})"
 )
-_MESSAGE_ID = re.compile(r"<[^<>\s]{1,998}>")
-
 ADDRESSES_CUT = "_addresses_cut"
 """What an object has where some field had more addresses than are read."""
 
@@ -49,8 +46,6 @@ class HeaderFacts:
     bounds: Bounds
     _named: dict[str, list[HeaderField]] | None = None
     """The fields by their names in lower case, where somebody asked."""
-    _message_id: str | None = None
-    _subject: str | None = None
 
     @property
     def fields(self) -> tuple[HeaderField, ...]:
@@ -84,26 +79,17 @@ class HeaderFacts:
             name = name.lower()
         return tuple(by_name[name]) if name in by_name else ()
 
-    def _text_of(self, name: bytes) -> str | None:
-        """`unfolded` of the topmost field of this name in lower case: for the two that every message is asked for."""
-        found = self.field(name.decode("ascii"))
-        return None if found is None else found.unfolded
-
-    @property
+    @once
     def subject(self) -> str:
         """Decoded; `` when there is none."""
-        if self._subject is None:
-            self._subject = decode_words(self._text_of(b"subject") or "")
-        return self._subject
+        found = self.field("subject")
+        return subject_of(None if found is None else found.unfolded)
 
-    @property
+    @once
     def message_id(self) -> str:
         """With its angle brackets (RFC 5322 3.6.4); what stands there when it has none; `` when there is none."""
-        if self._message_id is None:
-            text = self._text_of(b"message-id") or ""
-            match = _MESSAGE_ID.search(text)
-            self._message_id = match[0] if match else text[:998]
-        return self._message_id
+        found = self.field("message-id")
+        return message_id_of(None if found is None else found.unfolded)
 
     @once
     def date(self) -> datetime | None:

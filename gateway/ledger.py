@@ -24,6 +24,7 @@ from typing import Self
 from gateway.content import Content
 from gateway.context import Store
 from gateway.errors import StorageError
+from gateway.left_behind import LeftBehind, is_marked, stamp
 from gateway.outcome import Fate, History
 from gateway.sqlite import Connection, Database, marks, scalar
 
@@ -89,28 +90,16 @@ class Attempt:
         return tuple(_digest((origin, same, path, *parameters)) for path, parameters in self.recipients)
 
 
-class Ledger:
+class Ledger(LeftBehind):
     """Entries in SQLite, hints in the store; several processes at once. `close` when done."""
 
     def __init__(
         self, file: Path, store: Store, *, lifetime: float, hint_lifetime: float, clock: Callable[[], float] = time.time
     ) -> None:
+        super().__init__(file, hint_lifetime=hint_lifetime, clock=clock)
         self._database = Database(file, _SCHEMA, synchronous="FULL")
         self._store = store
         self._lifetime = lifetime
-        self._hint_lifetime = hint_lifetime
-        self._clock = clock
-        self._origins: frozenset[bytes] = frozenset()
-        self._seen: tuple[int, ...] | None = None
-        # Text, not Path: both are asked for with every message.
-        self._hints_mark = str(file.with_name(f"{file.stem}.hints"))
-        self._files = (f"{file}-wal", str(file))
-        self._now: Callable[[], float] | None = None
-        """The loop's clock."""
-        self._hints_looked = self._entries_looked = -math.inf
-        """Loop times of the last looks."""
-        self._found_hints = True
-        self._found_empty = False
 
     @classmethod
     async def open(
@@ -140,7 +129,7 @@ class Ledger:
 
     async def hint(self, reverse_path: bytes, mailbox: str) -> str:
         """The class an earlier transaction left for this recipient, `` when none. Costs a `stat` where no hint lives. StorageError."""
-        if not self._look_for_hints():
+        if not self._may_have_hints():
             return ""
         found = await self._store.get(_hint_key(reverse_path, mailbox))
         return found.decode("utf-8", "replace") if found else ""
@@ -162,35 +151,13 @@ class Ledger:
 
     async def rounds(self, reverse_path: bytes, mailboxes: Iterable[str]) -> int:
         """How often this reverse-path and recipient set has been split."""
-        if not self._look_for_hints():
+        if not self._may_have_hints():
             return 0
         found = await self._store.get(_rounds_key(reverse_path, mailboxes))
         return int(found) if found and found.isdigit() else 0
 
-    def has_hints(self, since: float) -> bool:
-        """Whether any process of this host has left a hint within their lifetime: spares each RCPT a look into the store.
-
-        Only what was left before `since`, the loop time of MAIL, matters: a retry begins after the reply that it is a retry
-        for, and what it needs was written before that reply. So one look serves all transactions that began before it. It
-        must be later, not as late: the clock of a turn of the loop is older than what happens in it.
-        """
-        if self._hints_looked <= since:
-            self._hints_looked = (self._now or self._clock_of_loop())()
-            self._found_hints = self._look_for_hints()
-        return self._found_hints
-
-    def _clock_of_loop(self) -> Callable[[], float]:
-        self._now = asyncio.get_running_loop().time
-        return self._now
-
-    def _look_for_hints(self) -> bool:
-        try:
-            marked = os.stat(self._hints_mark).st_mtime  # noqa: PTH116 - with every RCPT; a Path costs as much again
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
-        return abs(self._clock() - marked) < 2 * self._hint_lifetime
+    def _may_have_hints(self) -> bool:
+        return is_marked(self._hints_mark, self._clock, 2 * self._hint_lifetime)
 
     def _make_mark(self) -> None:
         """There is a mark from the beginning, of long ago: to look for one that is missing takes an exception each time."""
@@ -210,13 +177,6 @@ class Ledger:
 
     # -- entries -------------------------------------------------------------------------------------------------------
 
-    def is_empty(self, since: float) -> bool:
-        """Nothing was written up to `since`, the loop time of MAIL, after it was last found without an entry (see `has_hints`)."""
-        if self._entries_looked <= since:
-            self._entries_looked = (self._now or self._clock_of_loop())()
-            self._found_empty = self._seen is not None and not self._origins and _stamp(self._files) == self._seen
-        return self._found_empty
-
     async def history(self, attempt: Attempt, mailboxes: Sequence[str]) -> History:
         """What is known of this very content. Costs a `stat` call unless the ledger has something from this origin.
 
@@ -235,11 +195,11 @@ class Ledger:
         return History(past=found, rounds=rounds)
 
     async def _lookup(self, attempt: Attempt) -> dict[int, Fate]:
-        stamp = _stamp(self._files)
-        if stamp != self._seen:
+        now = stamp(self._files)
+        if now != self._seen:
             query = f"SELECT DISTINCT origin FROM entries LIMIT {_MAX_ORIGINS}"  # noqa: S608 - a number of ours
             self._origins = await self._database.read(lambda connection: frozenset(row[0] for row in connection.execute(query)))
-            self._seen = stamp
+            self._seen = now
         if not self._origins or (len(self._origins) < _MAX_ORIGINS and attempt.origin not in self._origins):
             return {}
         keys = await asyncio.to_thread(attempt.keys)
@@ -346,14 +306,3 @@ def _batches(keys: Iterable[bytes], size: int = 500) -> Iterator[list[bytes]]:
     """A statement of SQLite takes a bounded number of values."""
     found = list(keys)
     return (found[start : start + size] for start in range(0, len(found), size))
-
-
-def _stamp(files: Iterable[str]) -> tuple[int, ...]:
-    """Changes whenever any process has written the database: a commit goes to its log, or, where it has none, to the file."""
-    for file in files:
-        try:
-            seen = os.stat(file)  # noqa: PTH116 - with every message; a Path costs as much again
-        except OSError:
-            continue
-        return (seen.st_ino, seen.st_mtime_ns, seen.st_size)
-    return ()

@@ -56,11 +56,11 @@ class Message(HeaderFacts):
         ['invoice.pdf']
     """
 
+    _shared: dict[Any, Any] | None = None
+
     def __init__(self, content: Content, bounds: Bounds | None = None) -> None:
         self.content = content
         self.bounds = _BOUNDS if bounds is None else bounds
-        self._header: HeaderSection | None = None
-        self._shared: dict[Any, Any] | None = None
 
     @property
     def octets(self) -> Octets:
@@ -72,20 +72,25 @@ class Message(HeaderFacts):
         """Octets of the content."""
         return self.content.size
 
-    @property
+    @once
     def header(self) -> HeaderSection:
         """The header section by offsets."""
-        if self._header is None:
-            self._header = scan(self.content, max_fields=self.bounds.fields)
-        return self._header
+        return scan(self.content, max_fields=self.bounds.fields)
 
     @property
     def fields(self) -> tuple[HeaderField, ...]:
         """All header fields, from the top."""
         return self.header.fields
 
-    def _text_of(self, name: bytes) -> str | None:
-        return super()._text_of(name) if self._named is not None else self.header.text_of(name)
+    @once
+    def subject(self) -> str:
+        """Decoded; `` when there is none."""
+        return self.header.subject
+
+    @once
+    def message_id(self) -> str:
+        """With its angle brackets (RFC 5322 3.6.4); what stands there when it has none; `` when there is none."""
+        return self.header.message_id
 
     @property
     def body_offset(self) -> int:
@@ -162,7 +167,8 @@ class Message(HeaderFacts):
     @property
     def limits_known(self) -> tuple[str, ...]:
         """What of `limits_hit` has shown itself, because somebody looked there; nothing is read for it."""
-        header = self._header
+        read = self.__dict__
+        header: HeaderSection | None = read.get("header")
         if header is None:
             return ()
         hit: set[str] = set()
@@ -172,7 +178,6 @@ class Message(HeaderFacts):
             hit.add("header-malformed")
         if header.end > MAX_VALUE and any(one.end - one.colon > MAX_VALUE for one in header.fields):
             hit.add("field-size")
-        read = self.__dict__
         if "author_addresses" in read and (
             len(self.author_addresses) >= self.bounds.addresses or (header.end > MAX_VALUE and self.author_octets > MAX_VALUE)
         ):

@@ -131,8 +131,9 @@ _service: Final = BoundedLabel()
 
 # Noted for every message here, counted by `flush`: one count in a shared file costs as much as ten notes. No `Counter` of
 # `collections`, which overrides `del`: CPython then goes through a wrapper for each assignment too, at ten times the price.
-_replies: Final[defaultdict[tuple[str, int], int]] = defaultdict(int)
-_verdicts: Final[defaultdict[str, int]] = defaultdict(int)
+_replies: Final[dict[str, dict[int, int]]] = {}
+"""By command and code."""
+_verdicts: Final[dict[str, int]] = {}
 _octets: Final = [0]
 _begun: Final = [0]
 """Sessions."""
@@ -140,7 +141,7 @@ _open: Final = [0]
 """By how many sessions there are more than at the last flush."""
 _dns_queries: Final[defaultdict[str, int]] = defaultdict(int)
 _dns_failures: Final[defaultdict[str, int]] = defaultdict(int)
-_times: Final[defaultdict[int, int]] = defaultdict(int)
+_times: Final = [0] * (len(_SECONDS) + 1)
 """By bucket."""
 _time: Final = [0.0]
 """Of the transactions noted, together."""
@@ -169,17 +170,19 @@ def quiet_runs(plugin: str, hook: str) -> QuietRuns:
 
 def count_reply(command: str, code: int) -> None:
     """A reply to a client. Unknown verbs are counted as `other`; `CONNECT` is the greeting, `CONTENT` the final dot."""
-    key = command, code
-    if key not in _replies and command not in COMMANDS:
-        key = OTHER, code
-    _replies[key] += 1
+    codes = _replies.get(command)
+    if codes is None:  # since it was flushed
+        codes = _replies.setdefault(command if command in COMMANDS else OTHER, {})
+    codes[code] = codes.get(code, 0) + 1
 
 
 def count_transaction(verdict: str) -> None:
     """A transaction has ended: delivered, held, rejected, deferred, discarded, vanished, passed (by a policy listener)."""
-    if verdict not in _verdicts:  # since it was flushed
+    noted = _verdicts.get(verdict)
+    if noted is None:  # since it was flushed
         verdict = _verdict(verdict)
-    _verdicts[verdict] += 1
+        noted = _verdicts.get(verdict, 0)
+    _verdicts[verdict] = noted + 1
 
 
 def count_session() -> None:
@@ -235,9 +238,9 @@ def observe_loop_lag(late: float, held: float) -> None:
 
 def flush() -> None:
     """Count what was noted; a worker does so four times a second and at its end."""
-    for command, code in tuple(_replies):
-        amount = _replies.pop((command, code))
-        REPLIES.labels(command, str(code) if 200 <= code <= 599 else OTHER).inc(amount)
+    for command in tuple(_replies):
+        for code, amount in _replies.pop(command).items():
+            REPLIES.labels(command, str(code) if 200 <= code <= 599 else OTHER).inc(amount)
     for verdict in tuple(_verdicts):
         TRANSACTIONS.labels(verdict).inc(_verdicts.pop(verdict))
     for outcome in tuple(_dns_queries):
@@ -261,8 +264,10 @@ def _flush_times() -> None:
         PLUGIN_SECONDS.labels(plugin, hook)._buckets[bucket].inc(_plugin_times.pop((plugin, hook, bucket)))  # noqa: SLF001 - see above
     for plugin, hook in tuple(_plugin_time):
         PLUGIN_SECONDS.labels(plugin, hook)._sum.inc(_plugin_time.pop((plugin, hook)))  # noqa: SLF001 - see above
-    for bucket in tuple(_times):
-        TRANSACTION_SECONDS._buckets[bucket].inc(_times.pop(bucket))  # noqa: SLF001 - see above
+    for bucket, amount in enumerate(_times):
+        if amount:
+            _times[bucket] = 0
+            TRANSACTION_SECONDS._buckets[bucket].inc(amount)  # noqa: SLF001 - see above
     TRANSACTION_SECONDS._sum.inc(_time[0])  # noqa: SLF001 - see above
     _time[0] = 0.0
     for bucket in tuple(_lags):

@@ -16,4 +16,8 @@ else:
         return lambda kind: kind
 
 
-__all__ = ["mypyc_attr"]
+class WeaklyReferable:
+    """A compiled class has no place for weak references but as the heir of an interpreted one."""
+
+
+__all__ = ["WeaklyReferable", "mypyc_attr"]

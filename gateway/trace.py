@@ -144,11 +144,11 @@ class Trace:
         """All steps in JSON form."""
         return [
             {
-                "at_ms": _milliseconds(at),
+                "at_ms": milliseconds(at),
                 "stage": stage,
                 "plugin": plugin,
                 "outcome": outcome,
-                "duration_ms": _milliseconds(duration),
+                "duration_ms": milliseconds(duration),
                 "mode": mode,
                 "recipient": recipient,
                 "verdict": None if verdict is None else jsonable(verdict),
@@ -185,7 +185,7 @@ def jsonable(value: object) -> dict[str, Any] | None:
     return result
 
 
-def _milliseconds(seconds: float) -> float:
+def milliseconds(seconds: float) -> float:
     """With three decimals, in half the time of `round` with a number of them."""
     return round(seconds * 1e6) / 1e3
 

@@ -10,23 +10,24 @@ import re
 from collections.abc import Iterable, Iterator
 from encodings.aliases import aliases
 from functools import lru_cache
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
-_FOLD = re.compile(rb"\r?\n(?=[ \t])")
-_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*+)\?=")  # RFC 2047 2, spaces inside are tolerated as clients do
-_NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
+_FOLD: Final = re.compile(rb"\r?\n(?=[ \t])")
+_WORD: Final = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*+)\?=")  # RFC 2047 2, spaces inside are tolerated as clients do
+_NOT_BASE64: Final = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
 _PIECE = 256 * 1024
-_QUOTED = re.compile(rb"=([0-9A-Fa-f]{2})")
-_NO_LETTERS = re.compile(r"[^a-z0-9]+")
-_PREFIX = re.compile(r"\A(?:x_|cs)(?=[a-z])")
-_PARAMETER = re.compile(r"[;\s]*+([^\s=;\"]++)\s*+=\s*+(\"(?:[^\"\\]|\\.)*+\"?|[^;]*+)|[;\s]*+[^;\s]++|[;\s]++", re.DOTALL)
-_SECTION = re.compile(r"([^*]++)(?:\*(\d{1,4}))?(\*)?")
+_QUOTED: Final = re.compile(rb"=([0-9A-Fa-f]{2})")
+_NO_LETTERS: Final = re.compile(r"[^a-z0-9]+")
+_PREFIX: Final = re.compile(r"\A(?:x_|cs)(?=[a-z])")
+_PARAMETER: Final = re.compile(r"[;\s]*+([^\s=;\"]++)\s*+=\s*+(\"(?:[^\"\\]|\\.)*+\"?|[^;]*+)|[;\s]*+[^;\s]++|[;\s]++", re.DOTALL)
+_SECTION: Final = re.compile(r"([^*]++)(?:\*(\d{1,4}))?(\*)?")
 
 # Codecs that are no charset of text, or slow on hostile input.
-_NOT_TEXT = frozenset(
+_NOT_TEXT: Final = frozenset(
     ("base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec", "zlib_codec", "idna", "punycode", "mbcs")
 )
-_MORE = {
+_MORE: Final = {
     "windows_874": "cp874",
     "iso_8859_8_i": "iso8859_8",
     "iso_8859_8_e": "iso8859_8",
@@ -34,9 +35,9 @@ _MORE = {
     "utf_8_sig": "utf_8",
 }
 """Names of charsets that Python does not have."""
-_CODECS = (frozenset(aliases.values()) | {"cp874", "utf_8", "latin_1", "ascii", "utf_16", "utf_32", "utf_7"}) - _NOT_TEXT
-_MAX_PARAMETERS = 200
-_MAX_CHARSET = 60
+_CODECS: Final = (frozenset(aliases.values()) | {"cp874", "utf_8", "latin_1", "ascii", "utf_16", "utf_32", "utf_7"}) - _NOT_TEXT
+_MAX_PARAMETERS: Final = 200
+_MAX_CHARSET: Final = 60
 """Characters of a name whose codec is remembered."""
 
 
@@ -116,7 +117,8 @@ def decode_words(text: str) -> str:
     charset = ""
     at = 0
     for word in _WORD.finditer(text):
-        between = text[at : word.start()]
+        start = word.start()
+        between = text[at:start]
         if between.strip() or at == 0 or word[1].lower() != charset:
             # Words of one charset that follow each other are joined first: a character may be cut in two.
             if pending:

@@ -7,12 +7,12 @@ import zlib
 from functools import cache
 from json.encoder import encode_basestring_ascii as quoted
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from gateway.sqlite import storable
 from gateway.trace import RecipientRecord, Record
 
-RECORDS = (
+RECORDS: Final = (
     """CREATE TABLE IF NOT EXISTS records (
         number INTEGER NOT NULL,
         id VARCHAR NOT NULL,
@@ -29,9 +29,11 @@ RECORDS = (
     "CREATE INDEX IF NOT EXISTS records_time ON records (time)",
 )
 
-ROWS = 100
+ROWS: Final = 100
 """Rows of one statement."""
-_INSERT = "INSERT OR REPLACE INTO records (id, time, reverse_path, recipients, client, verdict, message_id, record) VALUES "
+_INSERT: Final = (
+    "INSERT OR REPLACE INTO records (id, time, reverse_path, recipients, client, verdict, message_id, record) VALUES "
+)
 
 
 @cache
@@ -42,15 +44,16 @@ def insert_of(rows: int) -> str:
 
 Row = tuple[str, float, str, str, str, str, str, bytes]
 
-PLAIN = 1_024
+PLAIN: Final = 1_024
 """Octets of JSON up to which compressing costs more than it saves."""
-_WINDOW_BITS, _MEMORY = 13, 5
-WINDOW = 1 << _WINDOW_BITS
+_WINDOW_BITS: Final = 13
+_MEMORY: Final = 5
+WINDOW: Final = 1 << _WINDOW_BITS
 """Octets of JSON up to which nothing is gained by zlib's full window."""
-MAX_COLUMN = 100_000
+MAX_COLUMN: Final = 100_000
 
 # Made once: `dumps` makes one for each record. What is in a record was made for it, in a depth that is bounded: nothing is within itself.
-_encode = json.JSONEncoder(separators=(",", ":"), default=str, check_circular=False).encode
+_encode: Final = json.JSONEncoder(separators=(",", ":"), default=str, check_circular=False).encode
 
 
 def _object(shape: type) -> str:
@@ -58,9 +61,10 @@ def _object(shape: type) -> str:
     return "{" + ",".join(f'"{name}":%s' for name in shape.__annotations__) + "}"
 
 
-_RECORD, _RECIPIENT = _object(Record), _object(RecipientRecord)
-_SIZE = len(Record.__annotations__)
-_recipient_values = itemgetter(*RecipientRecord.__annotations__)
+_RECORD: Final = _object(Record)
+_RECIPIENT: Final = _object(RecipientRecord)
+_SIZE: Final = len(Record.__annotations__)
+_recipient_values: Final = itemgetter(*RecipientRecord.__annotations__)
 
 
 def json_of(record: Record) -> str:

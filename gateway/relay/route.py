@@ -8,15 +8,16 @@ from contextlib import suppress
 
 from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
-from gateway.relay.choosing import Candidate, Standing, in_order
+from gateway.relay.choosing import Candidate
 from gateway.relay.identity import ClientFacts
 from gateway.relay.link import Link
+from gateway.relay.links_out import LinksOut
 from gateway.relay.protocol import Capabilities
 from gateway.relay.queueing import CongestedError, Turns, stand_in_line
 from gateway.relay.server_pool import ServerPool
 
 
-class Route:
+class Route(LinksOut):
     """The servers of a route by priority and weight; those that rest are tried when no other one does it."""
 
     def __init__(
@@ -29,19 +30,14 @@ class Route:
         turns: Turns | None = None,
     ) -> None:
         """`turns`: how many links it has out at once, over all its servers; None: what the servers allow."""
+        super().__init__(candidates, draw=draw, turns=turns)
         self.name = name
         self.settings = settings
         self.lends = True
-        self._candidates = tuple(candidates)
         self._in_common: tuple[list[Capabilities | None], Capabilities | None] = ([], None)
         """What each of its servers offered when that was looked at last, and what they had in common."""
-        self._draw = draw
-        self._drawn: ServerPool | None = None
-        """The server that `reuse` drew and that had no idle link: `acquire` goes on with it, so that weights hold."""
         self._avoided: ServerPool | None = None
         """The server whose new link failed last: a replay goes to another one, also where the server does not rest for it."""
-        self._owners: dict[Link, ServerPool] = {}
-        self._turns = turns
         self.client_address = "received"
         self._decides = False
 
@@ -61,23 +57,6 @@ class Route:
     def pools(self) -> list[ServerPool]:
         """Its servers."""
         return [one.server for one in self._candidates]
-
-    def reuse(self) -> Link | None:
-        """At once, an idle link of the server that comes first now."""
-        if self._turns is not None and not self._turns.take():
-            return None
-        candidates = self._candidates
-        pool = candidates[0].server if len(candidates) == 1 else self._take_drawn() or self._in_order(candidates)[0]
-        link = pool.reuse()
-        if link is not None:
-            self._owners[link] = pool
-            if self._turns is not None:
-                self._turns.out.add(link)
-            return link
-        if len(candidates) > 1:
-            self._drawn = pool
-        self._give_turn()
-        return None
 
     async def acquire(self, *, fresh: bool = False, client: ClientFacts | None = None) -> Link:
         """A link to some server of the route, `fresh`: a new one, `client`: opened for it alone. LinkError of the last one when all fail.
@@ -131,25 +110,6 @@ class Route:
         pool, link = await stand_in_line(pools, seconds=seconds, longest=self.settings.max_waiting)
         return pool, link if link is not None else await pool.open(client)
 
-    def _own(self, link: Link, pool: ServerPool) -> None:
-        self._owners[link] = pool
-        if self._turns is not None:
-            self._turns.out.add(link)
-
-    def _give_turn(self, link: Link | None = None) -> None:
-        if self._turns is not None:
-            if link is not None:
-                self._turns.out.discard(link)
-            self._turns.give()
-
-    def release(self, link: Link) -> None:
-        """Back to its pool, clean."""
-        pool = self._owners.pop(link, None)
-        if pool is not None:
-            pool.release(link)
-            if self._turns is not None:
-                self._give_turn(link)
-
     def discard(self, link: Link) -> None:
         """Not to be used again. A server whose doing that was rests."""
         pool = self._owners.pop(link, None)
@@ -201,18 +161,6 @@ class Route:
     async def _find(self) -> Sequence[Candidate[ServerPool]]:
         """The servers; looked up where they are not fixed. LinkError."""
         return self._candidates
-
-    def _in_order(self, candidates: Sequence[Candidate[ServerPool]]) -> list[ServerPool]:
-        return in_order(candidates, _standing, self._draw)
-
-    def _take_drawn(self) -> ServerPool | None:
-        """What was drawn before, if it may still come first."""
-        drawn, self._drawn = self._drawn, None
-        return drawn if drawn is not None and drawn.standing is Standing.READY else None
-
-
-def _standing(pool: ServerPool) -> Standing:
-    return pool.standing
 
 
 async def _probe(pool: ServerPool, now: float) -> None:

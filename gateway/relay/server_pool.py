@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 import weakref
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
 from gateway import metrics
 from gateway.config.models import RelayConfig
 from gateway.errors import LinkError
+from gateway.native import WeaklyReferable
 from gateway.relay.choosing import Standing
 from gateway.relay.connect import NoConnectionError, Opening, open_link
 from gateway.relay.health import Health
@@ -27,7 +29,7 @@ from gateway.relay.routes import Server
 from gateway.relay.setup import PLAIN, LinkSetup
 from gateway.relay.slots import Slots
 
-log = structlog.get_logger("mailgateway.relay")
+log: Final = structlog.get_logger("mailgateway.relay")
 
 CAPABILITIES_AGE = 300.0
 """Seconds after which a server's EHLO is asked for again by `learn` and `probe`."""
@@ -35,7 +37,7 @@ HEALTH_AGE = 60.0
 """Seconds: a server that answered within them counts as healthy."""
 
 
-class ServerPool:
+class ServerPool(WeaklyReferable):
     """The links to one server, all set up alike. ConfigError when a file of the set-up cannot be used."""
 
     def __init__(self, server: Server, settings: RelayConfig, name: str, setup: LinkSetup = PLAIN) -> None:

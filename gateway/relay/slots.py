@@ -31,7 +31,10 @@ class Slots(Generic[L, W]):
     """The places of one server."""
 
     def __init__(self, settings: RelayConfig) -> None:
-        self._settings = settings
+        self._idle_limit = settings.idle_limit
+        self._max_age = settings.max_age
+        self._max_messages = settings.max_messages
+        self._max_refusals = settings.max_refusals
         self.max_links = settings.max_links
         self.idle: list[L] = []
         """The one used last is at the end, and is the next to be used."""
@@ -52,10 +55,9 @@ class Slots(Generic[L, W]):
     def reuse(self, now: float) -> tuple[L | None, list[L]]:
         """An idle link, last in first out; and links to close because their time is over."""
         expired: list[L] = []
-        settings = self._settings
         while self.idle:
             link = self.idle.pop()
-            if now - link.idle_since <= settings.idle_limit and now - link.opened <= settings.max_age:
+            if now - link.idle_since <= self._idle_limit and now - link.opened <= self._max_age:
                 return link, expired
             expired.append(link)
         return None, expired
@@ -66,18 +68,17 @@ class Slots(Generic[L, W]):
 
     def expired(self, now: float) -> list[L]:
         """Idle links whose time is over; they are idle no more."""
-        limit, age = self._settings.idle_limit, self._settings.max_age
+        limit, age = self._idle_limit, self._max_age
         over = [link for link in self.idle if now - link.idle_since >= limit or now - link.opened > age]
         self.idle = [link for link in self.idle if link not in over]
         return over
 
     def has_served(self, link: L, now: float) -> bool:
         """The link is retired instead of coming back: its client's guilt is not the next one's."""
-        settings = self._settings
         return (
-            link.refusals >= settings.max_refusals
-            or link.transactions >= settings.max_messages
-            or now - link.opened > settings.max_age
+            link.refusals >= self._max_refusals
+            or link.transactions >= self._max_messages
+            or now - link.opened > self._max_age
             or 0 < link.max_transactions <= link.transactions
         )
 

@@ -146,7 +146,8 @@ class Intake:
             self._file = None
             return content
         chunks, self._chunks = self._chunks, []
-        content = Content(chunks[0] if len(chunks) == 1 else b"".join(chunks), was_normalised=self.was_normalised)
+        content = Content(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        content.was_normalised = self.was_normalised
         content.arriving = self._arriving
         return content
 

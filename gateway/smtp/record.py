@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from gateway.trace import milliseconds
+
 if TYPE_CHECKING:
     from gateway.message import Message
     from gateway.session import Session, Tls
@@ -83,13 +85,14 @@ def build(
     verdict, plugin, reason = _strongest(counting, ending)
     session, message, trace = transaction.session, ending.message, transaction.trace
     helo, identity, tls = said(session) if by is None else by
+    header = None if message is None else message.header
     reply = str(told) if told is not None else ""
     # A literal, and in this place: it is made for every message, and a function with a name for each value costs twice as much.
     return {
         "id": transaction.id,
         "session": session.id,
         "time": transaction.started,
-        "duration_ms": round((now - transaction.started) * 1000, 3),
+        "duration_ms": milliseconds(now - transaction.started),
         "listener": session.listener,
         "client": session.client_address or _of_nobody(session),
         "helo": helo,
@@ -98,8 +101,8 @@ def build(
         "reverse_path": transaction.reverse_path.octets.decode("utf-8", "replace"),
         "parameters": [parameter.octets.decode("utf-8", "replace") for parameter in transaction.parameters],
         "recipients": rows,
-        "message_id": "" if message is None else message.message_id,
-        "subject": "" if message is None else message.subject[:500],
+        "message_id": "" if header is None else header.message_id,
+        "subject": "" if header is None else header.subject[:500],
         "size": ending.size,
         "verdict": verdict,
         "plugin": plugin,
@@ -130,7 +133,7 @@ def of_session(session: Session, decision: Decision | None, answer: Reply, *, ge
         "id": session.id,
         "session": session.id,
         "time": session.started,
-        "duration_ms": round((now - session.started) * 1000, 3),
+        "duration_ms": milliseconds(now - session.started),
         "listener": session.listener,
         "client": session.client_address or _of_nobody(session),
         "helo": session.helo,

@@ -22,7 +22,9 @@ PURE = {"len", "min", "max", "int"}
 """What may be asked twice."""
 SET_BY_TESTS = {
     "AT_ONCE",
+    "CAPABILITIES_AGE",
     "GRACE",
+    "HEALTH_AGE",
     "LINGER",
     "LOOP_HELD",
     "LOOP_LAG",
@@ -30,6 +32,7 @@ SET_BY_TESTS = {
     "PLUGIN_SECONDS",
     "QUIT_LIMIT",
     "TRANSACTION_SECONDS",
+    "_PIECE",
 }
 """Constants that are none where a test runs, of modules in which they are not asked for with every message."""
 
