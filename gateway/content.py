@@ -74,12 +74,6 @@ class Content:
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return cls(pages, file=file, was_normalised=was_normalised, keep=keep)
 
-    @property
-    def is_lines(self) -> bool:
-        """Lines that all end in CRLF, and some octets."""
-        size = self.size
-        return not self.is_binary and self.octets[size - 2 :] == b"\r\n" if size > 1 else False
-
     def fileno(self) -> int | None:
         """Descriptor of the spool file; None where the octets are in memory. Others may have the file from here on."""
         if self._file is None:

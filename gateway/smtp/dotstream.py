@@ -15,6 +15,9 @@ _PREFIXES: Final = (_END[:4], _END[:3], _END[:2], _END[:1])
 LINE_DOT: Final = re.compile(rb"\r\n\.")
 """A line that begins with a dot. In text it is found in half the time of `find`, whose skips stop at each dot, M, J and n."""
 _WHOLE: Final = (None, "\r\n")
+_FEW: Final = 16_384
+"""Octets in which line ends are taken out and put back to see that they are all CRLF: as fast as telling them apart where lines have
+35 octets, three times as fast where they have 150, and slow where they are empty, so that it is not for more octets."""
 _EVEN: Final = 32
 """Octets of a line, with its end, from which on it pays to look for the next ends in the same distance."""
 
@@ -90,9 +93,12 @@ class DotStream:
         self.ended = True
         self._carry = b""
         content = octets[:-3]
-        line_ends = io.IncrementalNewlineDecoder(None, translate=False)
-        line_ends.decode(content.decode("latin-1"), final=True)
-        self.has_bare = line_ends.newlines not in _WHOLE
+        if length <= _FEW:
+            self.has_bare = content.replace(b"\n", b"").replace(b"\r", b"\r\n") != content
+        else:
+            line_ends = io.IncrementalNewlineDecoder(None, translate=False)
+            line_ends.decode(content.decode("latin-1"), final=True)
+            self.has_bare = line_ends.newlines not in _WHOLE
         return content
 
     def _with_crlf(self, octets: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.content import Form
+from gateway.content import Content, Form
 from gateway.delivery import Parcel
 from gateway.delivery.parcel import facts_of
 from gateway.message import Message
@@ -39,9 +39,15 @@ def make_parcel(
     stages = talk.door.chain.stages
     if "rewrite" in stages or "sign" in stages:
         return _rewritten(talk, transaction, message, plan)
-    if plan.holds or not message.content.is_lines:
+    if plan.holds or not _is_lines(message.content):
         return _parcel(talk, transaction, message, plan, _with_trace_field(talk, transaction, message))
     return _parcel(talk, transaction, message, plan, _TraceLater(talk, transaction, message))
+
+
+def _is_lines(content: Content) -> bool:
+    """Lines that all end in CRLF, and some octets."""
+    size = content.size
+    return size > 1 and not content.is_binary and content.octets[size - 2 :] == b"\r\n"
 
 
 class _TraceLater:

@@ -1,5 +1,7 @@
 """The engine of the server side, without a socket."""
 
+import itertools
+
 import pytest
 
 from gateway.smtp.dotstream import DotStream, normalised
@@ -314,6 +316,18 @@ def test_a_bare_line_end_is_seen_in_a_content_that_comes_whole(content: bytes, *
     assert stream.feed(content + b".\r\n") == content
     assert stream.ended
     assert stream.has_bare is has_bare
+
+
+@pytest.mark.parametrize("lines", [0, 500], ids=["small", "large"])
+def test_all_bare_line_ends_are_seen_in_a_content_that_comes_whole(lines: int) -> None:
+    front = b"%s\r\n" % (b"x" * 40) * lines
+    for length in range(6):
+        for octets in itertools.product((b"a", b"\r", b"\n"), repeat=length):
+            content = front + b"".join(octets) + b"\r\n"
+            others = content.replace(b"\r\n", b"")
+            stream = DotStream()
+            assert stream.feed(content + b".\r\n") == content
+            assert stream.has_bare is (b"\r" in others or b"\n" in others), octets
 
 
 @pytest.mark.parametrize("put", [b"", b"a", b"\r", b"\n", b"\r\n", b"\n\r"])
