@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.chain import Chain
 from gateway.config.addresses import UNIX, socket_path
-from gateway.config.models import LOOPBACK, Config, LimitsConfig, ListenerConfig
+from gateway.config.models import LOOPBACK, Config, LimitsConfig, ListenerConfig, RouteConfig
 from gateway.config.plain import plain
 from gateway.config.route_map import MapError
 from gateway.delivery import Delivery
@@ -70,6 +70,8 @@ class Site:
     limits: LimitsConfig = field(init=False)
     """Of the configuration, as `plain` has it."""
     server_name: str = field(init=False)
+    route: list[RouteConfig] = field(init=False)
+    """Of the configuration, each as `plain` has it."""
     routes: RouteTable = field(init=False)
     only_route: str = field(init=False, default="")
     """The route of every recipient, whoever it is; `` where that is known with the recipient."""
@@ -91,7 +93,8 @@ class Site:
         self.limits = plain(self.config.limits)
         self.server_name = self.config.server.name
         self._route_names = tuple(route.name for route in routes)
-        self.routes = RouteTable(routes)
+        self.route = [plain(route) for route in routes]
+        self.routes = RouteTable(self.route)
         self.extensions = Known.of(self.config.pass_extensions)
         self.by_domain = any(route.is_by_domain for route in routes)
         written = self.config.relay.map
@@ -222,6 +225,8 @@ class Door:
     protocol: str = field(init=False)
     auth_route: str = field(init=False)
     limits: LimitsConfig = field(init=False)
+    listener: ListenerConfig = field(init=False)
+    """The configuration as each message asks it: as `plain` has it."""
     spoken: frozenset[str] = field(init=False)
     """The verbs of its protocol."""
     command_line: int = field(init=False)
@@ -239,6 +244,7 @@ class Door:
         """What each connection asks of the configuration: asked once, as each look into that costs a call."""
         config, limits = self.config, self.site.limits
         self.name, self.protocol, self.auth_route, self.limits = config.name, config.protocol, config.auth_route, limits
+        self.listener = plain(config)
         self.spoken = SPOKEN.get(config.protocol, frozenset())  # a door for `milter` or `policy` has no verbs
         self.command_line = limits.command_line
         self.auth_line = AUTH_LINE if config.auth_route else 0

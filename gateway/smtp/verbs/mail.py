@@ -45,7 +45,7 @@ def mail(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
         size = transaction.parameter("SIZE")
         if size is not None:
             transaction.declared_size = int(size.value or "0")
-    if talk.door.config.refuse_null_mx_senders and path.domain and not talk.trusted:
+    if talk.door.listener.refuse_null_mx_senders and path.domain and not talk.trusted:
         return _ask_dns(talk, transaction)
     if "mail" in talk.door.chain.stages:
         return _ask_chain(talk, transaction)

@@ -53,7 +53,7 @@ def rcpt(talk: Conversation, command: Command) -> Reply | Pending | Coroutine[An
         return talk.ours(452, "4.5.3", "Too many recipients")
     if terms is not None and terms.domains and not _domain_fits(talk, transaction, path):
         return talk.ours(452, "4.5.3", "Too many recipient domains in one transaction")  # RFC 9422 4.3
-    found = route_of(path, talk.session.client_class, talk.door.config, site.config.route, site.routes.route_for)
+    found = route_of(path, talk.session.client_class, talk.door.listener, site.route, site.routes.route_for)
     if isinstance(found, Reply):
         return talk.refuse(Refused(path=path, reply=talk.with_id(found), reason="relay-denied"))
     route = found.name
