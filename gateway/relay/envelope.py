@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Sequence
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.errors import LinkError
 from gateway.smtp.replies import Reply
+
+if TYPE_CHECKING:
+    from gateway.relay.handover import Handover
+    from gateway.relay.link import Link
 
 Command = tuple[bytes, Sequence[bytes]]
 """A path as octets with its angle brackets, and its parameters."""
@@ -62,7 +66,7 @@ def line_of(front: bytes, command: Command) -> bytes:
 class Step:
     """A MAIL or RCPT of the envelope. Whoever gave the command awaits it, or is told by `on_answer`: a future for each costs more."""
 
-    __slots__ = ("_waiters", "answer", "is_refused", "line", "on_answer", "parameters", "path", "reply")
+    __slots__ = ("_waiters", "answer", "is_refused", "line", "on_answer", "owner", "parameters", "path", "reply")
 
     def __init__(self, front: bytes, path: bytes, parameters: Sequence[bytes]) -> None:
         """`front` and the others as of `line_of`."""
@@ -78,7 +82,14 @@ class Step:
         """What whoever gave the command is told; it does not change any more."""
         self.on_answer: Callable[[bool], None] | None = None
         """Called once, when there is an answer. True: the link that brought it has nothing more to do, so that whatever follows may be done."""
+        self.owner: Handover | None = None
+        """Who said it, and is told what is heard."""
         self._waiters: list[asyncio.Future[None]] | None = None
+
+    def heard(self, link: Link, answer: Reply | LinkError) -> None:
+        """What came back for it on a link, or the end of that."""
+        if self.owner is not None:
+            self.owner.answered(self, link, answer)
 
     def replied(self, reply: Reply, alone: bool = False) -> None:
         """The next hop's reply, which is for the client. `alone` as for `on_answer`."""

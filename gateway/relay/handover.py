@@ -184,7 +184,7 @@ class Handover:
             if before is not None:
                 self._outstanding += 1
                 link.transactions += 1
-                link.command(b"RSET", self._limits.reply_timeout, partial(self._own_answered, b"RSET", link))
+                link.command(b"RSET", self._limits.reply_timeout, partial(self._own_answered, b"RSET"))
             if link.before_mail:
                 self._tell(link)
             for step in wanted.steps:
@@ -381,7 +381,7 @@ class Handover:
         """What the next hop is told of the client before MAIL: XFORWARD, which RSET and the end of content take back."""
         for line in link.before_mail:
             self._outstanding += 1
-            link.command(line, self._limits.reply_timeout, partial(self._own_answered, line, link))
+            link.command(line, self._limits.reply_timeout, partial(self._own_answered, line))
 
     def _suits(self, link: Link) -> bool:
         """The link offers what the client was promised; else this is over: a lesser server's own refusal of a parameter would
@@ -400,9 +400,10 @@ class Handover:
         limits = self._limits
         is_mail = self._envelope is not None and step is self._envelope.mail
         limit = limits.mail_timeout if is_mail else limits.rcpt_timeout
-        link.command(step.line, limit or limits.reply_timeout, partial(self._answered, step, link), False, alone)
+        step.owner = self
+        link.command(step.line, limit or limits.reply_timeout, step.heard, False, alone)
 
-    def _answered(self, step: Step, link: Link, answer: Answer) -> None:
+    def answered(self, step: Step, link: Link, answer: Answer) -> None:
         """A reply to MAIL or RCPT, or the end of the link they were said on."""
         envelope = self._envelope
         if (
@@ -612,7 +613,7 @@ class Handover:
             self._links.discard(link)
         else:
             link.is_coming_back = self._links.lends
-            link.command(b"RSET", self._limits.reply_timeout, partial(_after_reset, self._links, link))
+            link.command(b"RSET", self._limits.reply_timeout, partial(_after_reset, self._links))
 
 
 def _after_reset(links: Links, link: Link, answer: Answer) -> None:

@@ -29,7 +29,8 @@ from gateway.relay.protocol import MAX_CHALLENGE_LINE, USUAL, Broken, Capabiliti
 from gateway.smtp.replies import Reply
 
 Answer = Reply | LinkError
-OnAnswer = Callable[[Answer], None]
+OnAnswer = Callable[["Link", Answer], None]
+"""Told on which link, and what."""
 
 GREETING_LIMIT: Final = 300.0
 """Seconds for the greeting where nobody says less (RFC 5321 4.5.3.2.1)."""
@@ -153,7 +154,7 @@ class Link(SMTPProtocol):
         `alone`: something may, but is not there yet.
         """
         if self.error is not None:
-            self._loop.call_soon(on_answer, self.error)
+            self._loop.call_soon(on_answer, self, self.error)
             return
         if last or alone:  # nothing comes that could go out with it
             octets = self._engine.at_once(line, (on_answer, limit), last)
@@ -178,7 +179,7 @@ class Link(SMTPProtocol):
     def greeting(self, limit: float) -> asyncio.Future[Reply]:
         """The greeting; it may have come already, before whoever opened the connection was told so."""
         if self.error is not None:
-            settle(self._greeting, self.error)
+            settle(self._greeting, self, self.error)
         elif not self._greeting.done():
             self._watch(limit)
         return self._greeting
@@ -289,7 +290,7 @@ class Link(SMTPProtocol):
     def quit(self) -> None:
         """Take leave: QUIT, then close, without anybody waiting (RFC 5321 4.1.1.10)."""
         if self.is_usable:
-            self.command(b"QUIT", QUIT_LIMIT, lambda _: self._close(), last=True)
+            self.command(b"QUIT", QUIT_LIMIT, lambda *_: self._close(), last=True)
         else:
             self._close()
 
@@ -307,7 +308,7 @@ class Link(SMTPProtocol):
         waiting = self._engine.abandon()
         self._on_lost(self)
         for on_answer, _ in waiting:
-            on_answer(error)
+            on_answer(self, error)
         self._wake()
 
     # ---- what the transport calls ---------------------------------------------------------------------------------
@@ -337,7 +338,7 @@ class Link(SMTPProtocol):
                 if alone.code == 421:
                     self.leaving = True
                 self.answers_alone = True
-                expected.popleft()[0](alone)
+                expected.popleft()[0](self, alone)
                 self.answers_alone = False
                 return
         if self.error is not None:
@@ -354,7 +355,7 @@ class Link(SMTPProtocol):
         for (on_answer, _), reply in answered:
             if reply.code == 421:
                 self.leaving = True  # RFC 5321 3.8: it closes now
-            on_answer(reply)
+            on_answer(self, reply)
         self.answers_alone = False
         if engine.broken is not None:
             self.is_lost = True
@@ -465,7 +466,7 @@ class Link(SMTPProtocol):
         return LinkError(self.next_hop, broken.what, enhanced="4.4.2" if asked else "4.3.5")
 
 
-def settle(future: asyncio.Future[Reply], answer: Answer) -> None:
+def settle(future: asyncio.Future[Reply], _link: Link, answer: Answer) -> None:
     """Give a future its answer, once; an error that nobody awaits is not reported."""
     if future.done():
         return

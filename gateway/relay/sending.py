@@ -88,13 +88,13 @@ class Sending:
         self._octets = in_one_piece(content)
         return (content,)
 
-    def data_answered(self, answer: Reply | LinkError) -> None:
+    def data_answered(self, link: Link, answer: Reply | LinkError) -> None:
         """The reply to DATA, or the end of the link."""
         if self._waiter is not None and self._waiter.done():  # whoever sent it was cancelled, and is about to cut the link
             return
         if isinstance(answer, LinkError):
             self._end(None, answer)
-        elif answer.code != 354 or self._chunks is None or not self._link.takes_content():
+        elif answer.code != 354 or self._chunks is None or not link.takes_content():
             self._end(answer, None)
         else:
             octets = self._octets
@@ -107,11 +107,11 @@ class Sending:
             self.has_begun = True
             limit = self._due - self._loop.time()
             limit = min(limit, self._final_limit)
-            self._link.say_content(octets, limit, self._content_answered)
+            link.say_content(octets, limit, self._content_answered)
 
-    def _content_answered(self, answer: Reply | LinkError) -> None:
+    def _content_answered(self, link: Link, answer: Reply | LinkError) -> None:
         if isinstance(answer, LinkError):
-            self._end(None, self._link.lost_in_content(answer))
+            self._end(None, link.lost_in_content(answer))
         else:
             self._end(answer, None)
 

@@ -63,7 +63,7 @@ async def test_a_reply_however_it_comes_is_told_once(octets: tuple[bytes, ...], 
     link = Link(asyncio.get_running_loop(), "hop", lambda _: None)
     link.data_received(b"220 hop\r\n")
     heard: list[int | None] = []
-    link.command(b"NOOP", 5, lambda answer: heard.append(answer.code if isinstance(answer, Reply) else None), last=True)
+    link.command(b"NOOP", 5, lambda _, answer: heard.append(answer.code if isinstance(answer, Reply) else None), last=True)
     for piece in octets:
         link.data_received(piece)
     assert heard == told

@@ -31,7 +31,7 @@ def sending(said: list[bytes]) -> tuple[Sending, Link]:
 async def test_content_goes_out_where_354_is_read() -> None:
     said: list[bytes] = []
     one, link = sending(said)
-    one.data_answered(GO_ON)
+    one.data_answered(link, GO_ON)
     link.fail(LinkError("x", "test over"))
     assert said == [b"..a\r\n..b\r\n.\r\n"]
     assert one.has_begun
@@ -46,7 +46,7 @@ async def test_nothing_goes_out_but_behind_354_to_a_link_that_takes_it(takes: bo
     one, link = sending(said)
     if not takes:
         link.pause_writing()
-    one.data_answered(Reply(code, (b"x",)))
+    one.data_answered(link, Reply(code, (b"x",)))
     assert said == []
     assert not one.has_begun
     assert (await one).code == code
@@ -54,7 +54,7 @@ async def test_nothing_goes_out_but_behind_354_to_a_link_that_takes_it(takes: bo
 
 async def test_nothing_goes_out_for_whoever_was_cancelled() -> None:
     said: list[bytes] = []
-    one, _ = sending(said)
+    one, link = sending(said)
 
     async def waits() -> Reply:
         return await one
@@ -64,7 +64,7 @@ async def test_nothing_goes_out_for_whoever_was_cancelled() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    one.data_answered(GO_ON)
+    one.data_answered(link, GO_ON)
     assert said == []
 
 
