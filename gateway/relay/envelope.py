@@ -66,14 +66,13 @@ def line_of(front: bytes, command: Command) -> bytes:
 class Step:
     """A MAIL or RCPT of the envelope. Whoever gave the command awaits it, or is told by `on_answer`: a future for each costs more."""
 
-    __slots__ = ("_waiters", "answer", "is_refused", "line", "on_answer", "owner", "parameters", "path", "reply")
+    __slots__ = ("_waiters", "answer", "command", "is_refused", "line", "on_answer", "owner", "reply")
 
     def __init__(self, front: bytes, path: bytes, parameters: Sequence[bytes]) -> None:
         """`front` and the others as of `line_of`."""
         self.line = b" ".join((front + path, *parameters)) if parameters else front + path
         """Without CRLF."""
-        self.path = path
-        self.parameters = parameters
+        self.command = path, parameters
         self.reply: Reply | None = None
         """The client's, on whichever link it was said last."""
         self.is_refused = False
@@ -150,21 +149,13 @@ class Envelope:
 
     def is_exactly(self, mail: Command, recipients: Sequence[Command]) -> bool:
         """What stands of it is this MAIL and these RCPTs, in this order."""
-        step = self.mail
-        path, parameters = mail
-        if (
-            step.is_refused
-            or step.path != path
-            or ((parameters or step.parameters) and step.line != line_of(b"MAIL FROM:", mail))
-        ):
+        first = self.mail
+        if first.is_refused or (first.command != mail and first.line != line_of(b"MAIL FROM:", mail)):
             return False
         at, count = 0, len(recipients)
         for step in self.rcpts:
             if not step.is_refused:
-                if at == count:
-                    return False
-                path, parameters = recipient = recipients[at]
-                if step.path != path or ((parameters or step.parameters) and step.line != line_of(b"RCPT TO:", recipient)):
+                if at == count or (step.command != recipients[at] and step.line != line_of(b"RCPT TO:", recipients[at])):
                     return False
                 at += 1
         return at == count
