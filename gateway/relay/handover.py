@@ -231,8 +231,12 @@ class Handover:
             if for_chunks is not None:
                 return await self._content(for_chunks, chunks, final_limit, by_bdat=size)
         while True:
-            link = self._at_hand() or await self._ready()
-            sending = self._say_data(link, chunks, size, final_limit)
+            now = self._loop.time()
+            link = self._at_hand(now)
+            if link is None:
+                link = await self._ready()
+                now = self._loop.time()
+            sending = self._say_data(link, chunks, size, final_limit, now)
             try:
                 if size <= AHEAD:
                     chunks = sending.read_ahead() or chunks
@@ -256,12 +260,11 @@ class Handover:
                 self._end(link)
                 return [reply]
 
-    def _say_data(self, link: Link, chunks: Iterable[bytes], size: int, final_limit: float) -> Sending:
+    def _say_data(self, link: Link, chunks: Iterable[bytes], size: int, final_limit: float, now: float) -> Sending:
         """DATA; behind its 354 all of the content, if that is one write and one reply."""
         is_small = size <= BLOCK and not (link.is_lmtp and self._recipients > 1)
         sending = Sending(link, chunks if is_small else None, self._loop, final_limit, self.due)
-        limit = self.due - self._loop.time()
-        limit = min(limit, self._limits.data_timeout)
+        limit = min(self._limits.data_timeout, self.due - now)
         link.command(b"DATA", limit, sending.data_answered, True)
         return sending
 
@@ -561,13 +564,13 @@ class Handover:
         self.abandon()
         return LinkError(self.next_hop, "no time is left for the next hop", enhanced="4.4.1")
 
-    def _at_hand(self) -> Link | None:
+    def _at_hand(self, now: float) -> Link | None:
         """What `_ready` would give at once."""
         link = self._link
         if link is None or link.error is not None or link.leaving or self._outstanding or self._error is not None:
             return None
         envelope = self._envelope
-        return link if envelope is not None and envelope.is_accepted() and self.due > self._loop.time() else None
+        return link if envelope is not None and envelope.is_accepted() and self.due > now else None
 
     async def _ready(self) -> Link:
         """A link on which the whole envelope was accepted, after a replay if need be."""

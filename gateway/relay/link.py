@@ -231,13 +231,13 @@ class Link(SMTPProtocol):
         """After 354: it can go out in one write now."""
         return self.error is None and not self._paused and self._engine.broken is None
 
-    def say_content(self, octets: bytes, limit: float, on_answer: OnAnswer) -> None:
-        """All of a content after 354, with the end of data, in one write; `limit` seconds for the reply, as of `command`."""
+    def say_content(self, octets: bytes, limit: float, now: float, on_answer: OnAnswer) -> None:
+        """All of a content after 354, with the end of data, in one write; from `now`, loop time, `limit` seconds for the reply."""
         self.has_begun_content = True
         self._engine.expected.append((on_answer, limit))
         if self._writer is not None:
             self._writer.write(octets)
-        self._deadline = deadline = self._loop.time() + limit  # as `_watch`
+        self._deadline = deadline = now + limit  # as `_watch`
         if self._timer_due > deadline + 0.001:
             self._set_timer(deadline)
 

@@ -105,9 +105,8 @@ class Sending:
                     self._end(None, error)
                     return
             self.has_begun = True
-            limit = self._due - self._loop.time()
-            limit = min(limit, self._final_limit)
-            link.say_content(octets, limit, self._content_answered)
+            now = self._loop.time()
+            link.say_content(octets, min(self._final_limit, self._due - now), now, self._content_answered)
 
     def _content_answered(self, link: Link, answer: Reply | LinkError) -> None:
         if isinstance(answer, LinkError):

@@ -133,7 +133,7 @@ class AtOnce(Border):
         self._receiving = None
         self._parked = False
         self._verb = "CONTENT"
-        self._begun = begun = Begun(finish_content(talk, intake, self._is_lost), self.loop.time())
+        self._begun = begun = Begun(finish_content(talk, intake, self._is_lost), self._last)
         self._go_on_with(talk, begun)
 
     def _go_on_with(self, talk: Conversation, begun: Begun[Reply]) -> None:

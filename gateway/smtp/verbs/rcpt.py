@@ -92,7 +92,7 @@ def _admit(
     site = talk.door.site
     if site.by_domain:
         recipient.route = site.way(recipient.route, (recipient,))
-    recipient.policy_class = (recipient.route, *recipient.policy_class)
+    recipient.policy_class = (recipient.route, *recipient.policy_class) if recipient.policy_class else (recipient.route,)
     delivery = site.delivery
     if delivery.admit_first(transaction, recipient, talk.opened):
         if recipient.decision is None:
