@@ -208,17 +208,10 @@ def bounds(talk: Conversation, message: Message) -> Reply | None:
 
 def wishes(transaction: Transaction) -> list[Wish]:
     """What the chain wants for each recipient, for the planner."""
-    return [
-        Wish(
-            index,
-            recipient.forward_path.mailbox,
-            recipient.decision,
-            recipient.policy_class,
-            recipient.route,
-            recipient.added,
-        )
-        for index, recipient in enumerate(transaction.recipients)
-    ]
+    found: list[Wish] = []
+    for one in transaction.recipients:  # no comprehension, which is a call, and no `enumerate`: most messages have one
+        found.append(Wish(len(found), one.forward_path.mailbox, one.decision, one.policy_class, one.route, one.added))
+    return found
 
 
 def note(transaction: Transaction, problem: str) -> None:
