@@ -35,6 +35,9 @@ TURN: Final = 64
 """Commands that one client has answered before the others get their turn."""
 # By names of this module: compiled, it asks a dict for what a module that is not compiled says, at each use.
 _VERBS: Final = VERBS
+_MAIL: Final = State.MAIL  # a look into an Enum's class costs as much as a call in Python 3.11
+_RCPT: Final = State.RCPT
+_READY: Final = State.READY
 _AT_ONCE: Final = AT_ONCE
 
 
@@ -219,7 +222,7 @@ class AtOnce(Border):
 
     def _is_hello(self, command: Command) -> bool:
         """EHLO or its like, as the protocol of this door has it."""
-        return command.verb in HELLO and command.verb in self._spoken and command.argument.isascii()
+        return command.verb in HELLO and command.verb in self._door.spoken and command.argument.isascii()
 
     def _do_at_once(self, talk: Conversation, command: Command, after: State) -> bool:
         """One command; False when what it leads to is the task's."""
@@ -320,22 +323,26 @@ class AtOnce(Border):
             return
         if result.first in {2, 3} or verb == "RCPT":
             talk.state = after
-        if verb == "STARTTLS" and result.code == 220:
-            self._tls_due = True
-            return
-        if verb == "XCLIENT" and result.code == 220:
-            self._anew_due = True
-            return
+        if result.code == 220:
+            if verb == "STARTTLS":
+                self._tls_due = True
+                return
+            if verb == "XCLIENT":
+                self._anew_due = True
+                return
         if self._engine.has_input and (verb in ENDS_GROUP or not talk.session.esmtp):
             note(talk, IMPROPER_PIPELINING, value=verb)
         if verb == "QUIT":
             self._closing = True
-        if result.first in {4, 5} and verb != "RCPT":
+        if verb == "RCPT":
+            self._write(result)
+            self._after_rcpt(talk)
+        elif result.first in {4, 5}:
             self._refuse(talk, result)
         else:
             self._write(result)
-        self._after_rcpt(talk)
-        back_to_ready(talk)
+        if talk.transaction is None:
+            back_to_ready(talk)
 
     def _refuse(self, talk: Conversation, answer: Reply) -> None:
         """Write a refusal and count it; too many end the session."""
@@ -371,5 +378,5 @@ async def _told(result: Reply) -> Reply:
 
 def back_to_ready(talk: Conversation) -> None:
     """A transaction that has ended, for whatever reason, is no state of the session any more."""
-    if talk.transaction is None and (talk.state is State.MAIL or talk.state is State.RCPT):
-        talk.state = State.READY
+    if talk.transaction is None and (talk.state is _MAIL or talk.state is _RCPT):
+        talk.state = _READY

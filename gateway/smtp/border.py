@@ -96,7 +96,6 @@ class Border(Settled):
         "_reading_paused",
         "_receiving",
         "_seat",
-        "_spoken",
         "_talk",
         "_timer",
         "_verb",
@@ -132,7 +131,6 @@ class Border(Settled):
         self._handler_coroutine: asyncio.Task[None] | None = None
         self._door = door
         self._limits = door.limits
-        self._spoken = door.spoken
         self._origin = origin
         """What a trusted proxy said; None: the connection itself tells."""
         self._arrived = arrived
@@ -192,7 +190,7 @@ class Border(Settled):
         is_tls = door.is_tls
         if not is_tls:
             # uvloop keeps what is written until the turn of the loop ends; a reply goes out before its record is made.
-            transport.set_write_buffer_limits(high=0)  # type: ignore[attr-defined] # the stubs know a base transport only
+            transport.set_write_buffer_limits(0)  # type: ignore[attr-defined] # the stubs know a base transport only
         tls = facts(transport.get_extra_info("ssl_object")) if is_tls else None
         origin = self._origin
         session = session_of(transport, door, tls) if origin is None else origin.session(door, tls)

@@ -53,7 +53,6 @@ class Connections:
         self._file = file
         self._tell = tell
         """Told how many connections this process has."""
-        self.count = 0
         self._seats: set[int] = set()
         self._held: dict[int, set[int]] = {0: self._seats}
         """By range, the octets in it that this process holds; the kernel does not tell our own apart. The first is of all connections."""
@@ -61,6 +60,11 @@ class Connections:
         """Where to look first: the seat given up last, else anywhere, so that workers do not meet."""
         self._spare: Seat | None = None
         """Given up last by a connection of no network: as good for the next one."""
+
+    @property
+    def count(self) -> int:
+        """Connections of this process."""
+        return len(self._seats)
 
     def follow(self, limits: LimitsConfig) -> None:
         """These limits hold from here on; seats that are taken stay."""
@@ -88,9 +92,9 @@ class Connections:
                 if other is None:
                     self._rise(one)
                     return Full.NETWORK
-        self._next = (one + 1) % most
-        self.count += 1
-        self._tell(self.count)
+        behind = one + 1
+        self._next = behind if behind < most else 0
+        self._tell(len(seats))
         spare = self._spare
         if other is None and spare is not None and spare.of_all == one:
             return spare
@@ -98,17 +102,16 @@ class Connections:
 
     def leave(self, seat: Seat) -> None:
         """The connection is over."""
-        one = seat.of_all
-        self._next = one % self._limits.connections
-        self._seats.discard(one)
+        one, seats = seat.of_all, self._seats
+        self._next = one if one < self._limits.connections else 0
+        seats.discard(one)
         if self._file is not None:
             self._unlock(one)
         if seat.of_network is None:
             self._spare = seat
         else:
             self._rise(seat.of_network)
-        self.count -= 1
-        self._tell(self.count)
+        self._tell(len(seats))
 
     def _count(self, network: int) -> bool:
         """One more connection of this network within a minute; False: too many."""

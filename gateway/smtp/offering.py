@@ -52,15 +52,16 @@ def _offer(door: Door, session: Session, next_hops: Capabilities | None, own: Ca
 
 def _renewed(door: Door, terms: Terms, own: Capabilities | None, before: Offer | None) -> Offer:
     if before is not None and before.terms == terms:
-        return Offer(terms=terms, own=own, extensions=before.extensions, reply=before.reply)
+        return Offer(terms=terms, own=own, extensions=before.extensions, lines=before.lines, octets=before.octets)
     extensions: dict[str, Extension] = {}
-    lines = [b""]
+    lines = []
     for extension in door.site.extensions.all:
         line = extension.offer(terms)
         if line is not None:
             extensions[extension.keyword] = extension
             lines.append(clean(line.encode("ascii", "replace")))
-    return Offer(terms=terms, own=own, extensions=extensions, reply=Reply(250, tuple(lines)))
+    octets = Reply(250, (b"", *lines)).render()[4:]
+    return Offer(terms=terms, own=own, extensions=extensions, lines=tuple(lines), octets=octets)
 
 
 def _terms(door: Door, session: Session, next_hops: Capabilities | None, knows: Capabilities | None) -> Terms:

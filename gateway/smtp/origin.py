@@ -29,18 +29,16 @@ class Origin:
 
     def session(self, door: Door, tls: Tls | None = None, *, identity: str = "") -> Session:
         """A session that begins now."""
-        return _session(
-            door, (self.address, self.port), (self.server_address, self.server_port), self.proxy, tls, identity=identity
-        )
+        return _session(door, (self.address, self.port), (self.server_address, self.server_port), self.proxy, tls, identity)
 
 
 def session_of(transport: asyncio.BaseTransport, door: Door, tls: Tls | None = None) -> Session:
     """A session of the connection's own ends, that begins now."""
-    return _session(door, endpoint(transport, "peername"), endpoint(transport, "sockname"), None, tls, identity="")
+    return _session(door, endpoint(transport, "peername"), endpoint(transport, "sockname"), None, tls, "")
 
 
-def _session(
-    door: Door, client: tuple[str, int], server: tuple[str, int], proxy: Proxy | None, tls: Tls | None, *, identity: str
+def _session(  # noqa: PLR0917 - by name they cost what the call does
+    door: Door, client: tuple[str, int], server: tuple[str, int], proxy: Proxy | None, tls: Tls | None, identity: str
 ) -> Session:
     """Each field is set here (tests/unit/smtp/test_origin.py): the constructor looks the defaults up, and costs four times as much."""
     session = Session.__new__(Session)
@@ -70,10 +68,11 @@ def _session(
 def endpoint(transport: asyncio.BaseTransport, name: str) -> tuple[str, int]:
     """`peername` or `sockname` as address and port; `("", 0)` for a UNIX socket."""
     found: Any = transport.get_extra_info(name)
-    if not isinstance(found, tuple) or len(found) < 2:
+    length = len(found) if isinstance(found, tuple) else 0
+    if length == 2:  # IPv4
+        return found  # type: ignore[no-any-return]
+    if not length:
         return "", 0
-    if len(found) == 2:  # IPv4
-        return found
     host: str = found[0]
     return host.partition("%")[0] if "%" in host else host, found[1]
 

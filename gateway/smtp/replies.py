@@ -78,16 +78,13 @@ def reply(code: int, enhanced: str | None, *texts: str) -> Reply:
     return Reply(code, tuple(clean((front + text).encode("ascii", "replace")) for text in texts))
 
 
-def with_front(line: bytes, rest: Reply) -> Reply:
-    """A reply whose first line is empty, with one. Where there are several, those behind it are not put together again."""
-    lines = rest.lines
-    if len(lines) == 1:
-        return Reply(rest.code, (line,))
+def done_with_more(line: bytes, more: tuple[bytes, ...], octets: bytes) -> Reply:
+    """250 with this line and more, whose octets, from the end of the first line, are not put together again for each reply."""
+    if not more:
+        return Reply(250, (line,))
     made = Reply.__new__(Reply)
-    made.code, made.lines, made.first = rest.code, (line, *lines[1:]), rest.first  # type: ignore[misc] # see value
-    made.is_positive, made.is_usual = rest.is_positive, False  # type: ignore[misc] # see value
-    octets = rest.render()
-    made._octets = octets[:4] + line + octets[4:]  # type: ignore[misc] # noqa: SLF001 - see value
+    made.code, made.first, made.is_positive, made.is_usual = 250, 2, True, False  # type: ignore[misc] # see value
+    made.lines, made._octets = (line, *more), b"250-" + line + octets  # type: ignore[misc] # noqa: SLF001 - see value
     return made
 
 

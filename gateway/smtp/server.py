@@ -18,6 +18,7 @@ from typing_extensions import override
 from gateway import metrics
 from gateway.errors import LinkError
 from gateway.native import mypyc_attr
+from gateway.session import ClientClass
 from gateway.smtp.at_once import TURN, AtOnce, back_to_ready
 from gateway.smtp.border import PAUSE_AT, prototype
 from gateway.smtp.certificates import facts, handshake_failed
@@ -42,6 +43,7 @@ _drained: Final[Callable[[Any], Coroutine[Any, Any, None]]] = getattr(FlowContro
 
 log: Final = structlog.get_logger("mailgateway.smtp")
 
+_STRANGER: Final = ClientClass.STRANGER
 READ_TURNS: Final = 5
 """Turns of the loop in which it reads what waits in a socket."""
 
@@ -158,7 +160,7 @@ class Server(AtOnce):
     def _begin(self, talk: Conversation) -> None:
         """Greet at once, where nobody has to be asked; the session's task is made when it has something to do."""
         try:
-            is_suspect = talk.is_suspect
+            is_suspect = talk.session.client_class is _STRANGER and not talk.lenient  # as the property, which is a call
             if self._admit(talk, is_suspect):
                 door = self._door
                 # a plugin, or the patience of a client that may talk too early
@@ -419,7 +421,7 @@ class Server(AtOnce):
             return talk.ours(500, "5.5.2", "Commands end in CRLF")  # RFC 5321 2.3.8
         if self._commands > self._limits.commands:
             return self._final(talk, "4.7.0", "Too many commands")
-        if command.verb not in self._spoken and talk.state is not State.REFUSED:  # there, 503 to everything (RFC 5321 3.1)
+        if command.verb not in self._door.spoken and talk.state is not State.REFUSED:  # there, 503 to everything (RFC 5321 3.1)
             return talk.ours(500, "5.5.2", "Command not recognized")
         if not command.argument.isascii() and command.verb not in {"MAIL", "RCPT", "VRFY", "EXPN"}:
             return talk.ours(501, "5.5.2", "Octets outside ASCII")

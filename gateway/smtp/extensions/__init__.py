@@ -34,7 +34,6 @@ from gateway.smtp.extensions.starttls import STARTTLS
 if TYPE_CHECKING:
     from gateway.config.models import PassedParameters
     from gateway.relay.protocol import Capabilities
-    from gateway.smtp.replies import Reply
 
 EXTENSIONS: tuple[Extension, ...] = (
     PIPELINING,
@@ -92,8 +91,10 @@ class Offer:
     """Of the next hop that knows who may authenticate, where there is one."""
     extensions: Mapping[str, Extension]
     """By keyword."""
-    reply: Reply
-    """To EHLO, save its first line, which names the client."""
+    lines: tuple[bytes, ...]
+    """Of the reply to EHLO, behind the first, which names the client."""
+    octets: bytes
+    """Of the same from the end of its first line."""
 
 
 __all__ = ["EXTENSIONS", "Extension", "Known", "Offer", "Terms"]

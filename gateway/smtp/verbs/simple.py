@@ -54,5 +54,6 @@ def starttls(talk: Conversation, command: Command) -> Reply:
 def quit_(talk: Conversation, command: Command) -> Reply:
     """The end."""
     del command
-    abandon(talk, why="quit")
+    if talk.transaction is not None:
+        abandon(talk, why="quit")
     return _BYE

@@ -90,3 +90,19 @@ async def test_tls_that_begins_at_once_is_made_as_aiosmtpd_makes_it() -> None:
     assert parameters["call_connection_made"].default is True
     assert {"server_side", "ssl_handshake_timeout"} <= set(parameters)
     assert issubclass(SSLProtocol, asyncio.BufferedProtocol)
+
+
+async def test_who_waits_for_a_slow_client_goes_on_waiting_when_it_stops_again() -> None:
+    shared = Prototype("x", asyncio.get_running_loop())
+    kind: Any = Border
+    one, other = kind.__new__(kind), kind.__new__(kind)
+    for server in (one, other):
+        server.loop, server._paused = shared.loop, False
+        server.pause_writing()
+    waiting = shared.loop.create_task(one._drain_helper())
+    await asyncio.sleep(0)
+    assert other._drain_waiters == []
+    one.resume_writing()
+    one.pause_writing()  # before the waiter has left the list
+    await waiting
+    assert one._drain_waiters == []
