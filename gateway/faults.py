@@ -10,15 +10,18 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from typing import Final
 
-POINTS = ("delivery.planned", "delivery.pending", "delivery.sent", "delivery.held", "delivery.replied")
+POINTS: Final = ("delivery.planned", "delivery.pending", "delivery.sent", "delivery.held", "delivery.replied")
 """After each step (a) to (e) of docs/promises.md; `delivery.replied` is reached by the server once the reply is written."""
 
-_point, _, _nth = os.environ.get("MAILGATEWAY_FAULT", "").partition("@")
-_once = os.environ.get("MAILGATEWAY_FAULT_ONCE", "")
-WATCHED = bool(_point)
+_named: Final = os.environ.get("MAILGATEWAY_FAULT", "").partition("@")
+_point: Final = _named[0]
+_nth: Final = _named[2]
+_once: Final = os.environ.get("MAILGATEWAY_FAULT_ONCE", "")
+WATCHED: Final = bool(_point)
 """A point is named. Asked before `reach` where every message passes."""
-_passed: Counter[str] = Counter()
+_passed: Final[Counter[str]] = Counter()
 
 
 def reach(point: str) -> None:

@@ -56,19 +56,36 @@ MAX_COLUMN: Final = 100_000
 _encode: Final = json.JSONEncoder(separators=(",", ":"), default=str, check_circular=False).encode
 
 
-def _object(shape: type) -> str:
-    """A JSON object with a place for each value: the names are written once, not for each record."""
-    return "{" + ",".join(f'"{name}":%s' for name in shape.__annotations__) + "}"
-
-
-_RECORD: Final = _object(Record)
-_RECIPIENT: Final = _object(RecipientRecord)
+_float: Final = float.__repr__
+_int: Final = int.__repr__
 _SIZE: Final = len(Record.__annotations__)
-_recipient_values: Final = itemgetter(*RecipientRecord.__annotations__)
+_texts_of: Final = itemgetter(
+    "id",
+    "session",
+    "listener",
+    "client",
+    "helo",
+    "identity",
+    "tls",
+    "reverse_path",
+    "message_id",
+    "verdict",
+    "plugin",
+    "reason",
+    "reply",
+    "next_hop",
+    "next_hop_reply",
+    "queue_id",
+    "generation",
+)
+_others_of: Final = itemgetter("time", "duration_ms", "parameters", "subject", "size", "steps", "steps_dropped")
+_texts_of_recipient: Final = itemgetter(*RecipientRecord.__annotations__)
+_AS_IT_IS: Final = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
+"""What stands in JSON as it does in a text."""
 
 
 def json_of(record: Record) -> str:
-    """As JSON's encoder writes it, in half the time where the values are what their types say."""
+    """As JSON's encoder writes it, in a third of the time where the values are what their types say."""
     try:
         return _plain_json(record) if len(record) == _SIZE else _encode(record)
     except (KeyError, TypeError):
@@ -76,34 +93,42 @@ def json_of(record: Record) -> str:
 
 
 def _plain_json(record: Record) -> str:
-    rows, parameters, steps = record["recipients"], record["parameters"], record["steps"]
-    return _RECORD % (
-        quoted(record["id"]),
-        quoted(record["session"]),
-        float.__repr__(record["time"]),
-        float.__repr__(record["duration_ms"]),
-        quoted(record["listener"]),
-        quoted(record["client"]),
-        quoted(record["helo"]),
-        quoted(record["identity"]),
-        quoted(record["tls"]),
-        quoted(record["reverse_path"]),
-        _encode(parameters) if parameters else "[]",
-        "[" + ",".join([_RECIPIENT % tuple(map(quoted, _recipient_values(row))) for row in rows]) + "]",
-        quoted(record["message_id"]),
-        quoted(record["subject"]),
-        int.__repr__(record["size"]),
-        quoted(record["verdict"]),
-        quoted(record["plugin"]),
-        quoted(record["reason"]),
-        quoted(record["reply"]),
-        quoted(record["next_hop"]),
-        quoted(record["next_hop_reply"]),
-        quoted(record["queue_id"]),
-        quoted(record["generation"]),
-        _encode(steps) if steps else "[]",
-        int.__repr__(record["steps_dropped"]),
+    texts: tuple[str, ...] = _texts_of(record)
+    rows: list[tuple[str, ...]] = [_texts_of_recipient(row) for row in record["recipients"]]
+    together = list(texts)
+    for row in rows:
+        together.extend(row)
+    # Looked at all at once: unlike in the subject, there is hardly ever anything in them that is quoted.
+    look = "".join(together)
+    if not look.isascii() or look.encode().translate(None, _AS_IT_IS):
+        texts = _quoted(texts)
+        rows = [_quoted(row) for row in rows]
+    ident, session, listener, client, helo, identity, tls, reverse_path, message_id = texts[:9]
+    verdict, plugin, reason, reply, next_hop, next_hop_reply, queue_id, generation = texts[9:]
+    others: tuple[Any, ...] = _others_of(record)
+    time, duration, parameters, subject, size, steps, dropped = others
+    recipients = _recipient(rows[0]) if len(rows) == 1 else ",".join(map(_recipient, rows))
+    return (
+        f'{{"id":"{ident}","session":"{session}","time":{_float(time)},"duration_ms":{_float(duration)},"listener":"{listener}",'
+        f'"client":"{client}","helo":"{helo}","identity":"{identity}","tls":"{tls}","reverse_path":"{reverse_path}",'
+        f'"parameters":{_encode(parameters) if parameters else "[]"},"recipients":[{recipients}],"message_id":"{message_id}",'
+        f'"subject":{quoted(subject)},"size":{_int(size)},"verdict":"{verdict}","plugin":"{plugin}","reason":"{reason}",'
+        f'"reply":"{reply}","next_hop":"{next_hop}","next_hop_reply":"{next_hop_reply}","queue_id":"{queue_id}",'
+        f'"generation":"{generation}","steps":{_encode(steps) if steps else "[]"},"steps_dropped":{_int(dropped)}}}'
     )
+
+
+def _recipient(texts: tuple[str, ...]) -> str:
+    forward_path, sent_path, route, fate, verdict, plugin, reason, evidence, reply = texts
+    return (
+        f'{{"forward_path":"{forward_path}","sent_path":"{sent_path}","route":"{route}","fate":"{fate}","verdict":"{verdict}",'
+        f'"plugin":"{plugin}","reason":"{reason}","evidence":"{evidence}","reply":"{reply}"}}'
+    )
+
+
+def _quoted(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Each as it stands between quotation marks."""
+    return tuple([quoted(text)[1:-1] for text in texts])
 
 
 def _column(text: str) -> str:
