@@ -82,9 +82,9 @@ def done_with_more(line: bytes, more: tuple[bytes, ...], octets: bytes) -> Reply
     """250 with this line and more, whose octets, from the end of the first line, are not put together again for each reply."""
     if not more:
         return Reply(250, (line,))
-    made = Reply.__new__(Reply)
-    made.code, made.first, made.is_positive, made.is_usual = 250, 2, True, False  # type: ignore[misc] # see value
+    made = Reply(250, (line,))
     made.lines, made._octets = (line, *more), b"250-" + line + octets  # type: ignore[misc] # noqa: SLF001 - see value
+    made.is_usual = False  # type: ignore[misc]
     return made
 
 
