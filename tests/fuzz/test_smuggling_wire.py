@@ -11,11 +11,13 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway import core
 from gateway.config.models import Config
+from gateway.relay.protocol import NextHopProtocol
 from gateway.smtp.intake import Intake
 from gateway.testing.in_process import InProcessGateway
 from gateway.testing.next_hop import ScriptedNextHop
@@ -191,7 +193,16 @@ async def test_a_gateway_that_hands_on_control_characters_is_found_out(tmp_path:
     """The control: a grammar whose quoted strings hold any octet, and a relay that does not look again."""
     lax_path = re.compile(rb'<(?P<route>)(?P<local>"[^"]*"|[a-z]+)@(?P<domain>[a-z.]+)>', re.DOTALL)
     monkeypatch.setattr("gateway.smtp.grammar._PATH", lax_path)
-    monkeypatch.setattr("gateway.relay.protocol._CONTROL", re.compile(rb"(?!)"))
+
+    def queue(self: NextHopProtocol[Any], line: bytes, token: Any, *, last: bool = False) -> None:
+        self.queued.append((line + b"\r\n", token, last))
+
+    def say(self: NextHopProtocol[Any], line: bytes, token: Any, last: bool) -> bytes:
+        queue(self, line, token, last=last)
+        return self.octets_to_send()
+
+    monkeypatch.setattr(NextHopProtocol, "command", queue)
+    monkeypatch.setattr(NextHopProtocol, "at_once", say)
     async with LaxNextHop() as lax, between(lax.address, tmp_path, lenient=False) as gateway:
         for command in hidden():
             await tell(gateway, command)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config.models import Config
-from gateway.smtp.books import DELAY, MOST, Books
+from gateway.smtp.books import CLOSE, DELAY, MOST, Books
 from gateway.smtp.record import Ending
 from gateway.testing import a_transaction
 from gateway.testing.in_process import InProcessGateway
@@ -32,9 +32,14 @@ async def hello(gateway: InProcessGateway, name: bytes = b"one.example") -> Part
     return client
 
 
-async def message(client: Party, sender: bytes) -> None:
+async def envelope(client: Party, sender: bytes) -> None:
+    """Up to the 354."""
     client.say(MESSAGE % sender)
     assert [str(await client.line())[:3] for _ in range(3)] == ["250", "250", "354"]
+
+
+async def message(client: Party, sender: bytes) -> None:
+    await envelope(client, sender)
     client.say(CONTENT)
     assert str(await client.line()).startswith("250 ")
 
@@ -57,9 +62,7 @@ async def test_a_record_is_made_soon_without_being_asked_for(tmp_path: Path) -> 
 async def test_it_tells_what_was_so_then(tmp_path: Path) -> None:
     async with ScriptedNextHop() as hop, gateway(hop, tmp_path) as under_test:
         client = await hello(under_test)
-        client.say(MESSAGE % b"a")
-        for _ in range(3):
-            await client.line()
+        await envelope(client, b"a")
         client.say(CONTENT + b"HELO two.example\r\n")
         assert [str(await client.line())[:3] for _ in range(2)] == ["250", "250"]
         [record] = under_test.records
@@ -70,9 +73,7 @@ async def test_it_tells_what_was_so_then(tmp_path: Path) -> None:
 async def test_recipients_refused_in_the_next_transaction_are_not_its_own(tmp_path: Path) -> None:
     async with ScriptedNextHop() as hop, gateway(hop, tmp_path) as under_test:
         client = await hello(under_test)
-        client.say(MESSAGE % b"a")
-        for _ in range(3):
-            await client.line()
+        await envelope(client, b"a")
         client.say(CONTENT + b"MAIL FROM:<b@example.test>\r\nRCPT TO:<b@elsewhere.test>\r\nQUIT\r\n")
         assert [str(await client.line())[:3] for _ in range(4)] == ["250", "250", "550", "221"]
         first, second = under_test.records
@@ -91,25 +92,48 @@ async def test_what_is_recorded_at_once_stands_behind_what_is_owed(tmp_path: Pat
         client.close()
 
 
-async def test_no_more_are_owed_than_are_made_in_a_moment(tmp_path: Path) -> None:
-    timers = []
-
+async def test_when_records_are_made(tmp_path: Path) -> None:
     class Loop:
+        def __init__(self) -> None:
+            self.calls: list[tuple[float, Callable[[], None]]] = []
+
         def call_later(self, seconds: float, call: Callable[[], None]) -> None:
-            timers.append((seconds, call))
+            self.calls.append((seconds, call))
+
+        def call_soon(self, call: Callable[[], None]) -> None:
+            self.calls.append((0.0, call))
+
+        def turn(self) -> float:
+            [(seconds, call)] = self.calls  # one is enough
+            self.calls.clear()
+            call()
+            return seconds
 
     loop: Any = Loop()
+    now = 1_000.0
     async with ScriptedNextHop() as hop, gateway(hop, tmp_path) as under_test:
         site, books = under_test.door().site, Books()
+        site.clock = lambda: now
+
+        def owe(name: object) -> None:
+            books.owe(site, a_transaction(reverse_path=f"{name}@example.test"), Ending(), [], loop)
+
+        owe("first")
+        assert loop.turn() == 0.0
+        now += CLOSE * 2
+        owe("far")
+        assert loop.turn() == 0.0
+        now += CLOSE / 2
+        owe("close")
+        owe("closer")
+        assert senders(under_test) == ["first", "far"]
+        assert loop.turn() == DELAY
+        assert senders(under_test) == ["first", "far", "close", "closer"]
+        under_test.journal.records.clear()
         for number in range(MOST):
-            assert len(under_test.journal.records) == 0
-            books.owe(site, a_transaction(reverse_path=f"{number}@example.test"), Ending(), [], loop)
+            assert senders(under_test) == []
+            owe(number)
         assert senders(under_test) == [str(number) for number in range(MOST)]
-        books.owe(site, a_transaction(reverse_path="later@example.test"), Ending(), [], loop)
-        [(seconds, call)] = timers  # one is enough
-        assert seconds == DELAY
-        call()
-        assert senders(under_test)[MOST:] == ["later"]
 
 
 async def test_what_is_owed_at_the_end_is_written(tmp_path: Path) -> None:
