@@ -96,7 +96,12 @@ def conclude(talk: Conversation) -> None:
     if ending is None:
         return
     transaction = talk.transaction
-    if transaction is not None and ending.size <= SMALL and len(transaction.recipients) <= FEW:
+    if (
+        transaction is not None
+        and ending.size <= SMALL
+        and len(transaction.recipients) <= FEW
+        and "done" not in talk.door.chain.stages  # whose steps are not the record's
+    ):
         end(talk, ending.reply, ending=ending, is_owed=True)
         return
     try:

@@ -19,8 +19,27 @@ MESSAGE = b"MAIL FROM:<%s@example.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n"
 CONTENT = b"Subject: x\r\n\r\n.\r\n"
 
 
-def gateway(hop: ScriptedNextHop, directory: Path) -> InProcessGateway:
-    config = Config.model_validate({"route": [{"domains": ["example.test"], "servers": [hop.address]}]})
+OBSERVER = '''
+"""Is told of what has ended."""
+
+from gateway import Outcome, Plugin, Transaction, hook
+
+
+class Observes(Plugin):
+    @hook
+    async def done(self, transaction: Transaction, outcome: Outcome) -> None:
+        return None
+'''
+
+
+def gateway(hop: ScriptedNextHop, directory: Path, *plugins: str) -> InProcessGateway:
+    config = Config.model_validate(
+        {
+            "route": [{"domains": ["example.test"], "servers": [hop.address]}],
+            "plugin_path": [str(directory)],
+            "plugins": list(plugins),
+        }
+    )
     return InProcessGateway(config, directory=directory)
 
 
@@ -90,6 +109,17 @@ async def test_what_is_recorded_at_once_stands_behind_what_is_owed(tmp_path: Pat
         assert [str(await client.line())[:3] for _ in range(2)] == ["250", "250"]
         assert senders(under_test) == ["a", "b"]
         client.close()
+
+
+async def test_a_record_is_made_before_observers_are_told(tmp_path: Path) -> None:
+    (tmp_path / "observes.py").write_text(OBSERVER)
+    async with ScriptedNextHop() as hop, gateway(hop, tmp_path, "observes") as under_test:
+        client = await hello(under_test)
+        for _ in range(3):  # the second and third would be owed for some milliseconds
+            await message(client, b"a")
+        client.close()
+        await under_test.quiet()
+    assert ["done" in {step["stage"] for step in record["steps"]} for record in under_test.records] == [False] * 3
 
 
 async def test_when_records_are_made(tmp_path: Path) -> None:
