@@ -24,7 +24,7 @@ from typing import Self
 from gateway.content import Content
 from gateway.context import Store
 from gateway.errors import StorageError
-from gateway.left_behind import LeftBehind, is_marked, stamp
+from gateway.left_behind import LeftBehind, stamp
 from gateway.outcome import Fate, History
 from gateway.sqlite import Connection, Database, marks, scalar
 
@@ -129,7 +129,7 @@ class Ledger(LeftBehind):
 
     async def hint(self, reverse_path: bytes, mailbox: str) -> str:
         """The class an earlier transaction left for this recipient, `` when none. Costs a `stat` where no hint lives. StorageError."""
-        if not self._may_have_hints():
+        if not self.may_have_hints():
             return ""
         found = await self._store.get(_hint_key(reverse_path, mailbox))
         return found.decode("utf-8", "replace") if found else ""
@@ -151,13 +151,10 @@ class Ledger(LeftBehind):
 
     async def rounds(self, reverse_path: bytes, mailboxes: Iterable[str]) -> int:
         """How often this reverse-path and recipient set has been split."""
-        if not self._may_have_hints():
+        if not self.may_have_hints():
             return 0
         found = await self._store.get(_rounds_key(reverse_path, mailboxes))
         return int(found) if found and found.isdigit() else 0
-
-    def _may_have_hints(self) -> bool:
-        return is_marked(self._hints_mark, self._clock, 2 * self._hint_lifetime)
 
     def _make_mark(self) -> None:
         """There is a mark from the beginning, of long ago: to look for one that is missing takes an exception each time."""

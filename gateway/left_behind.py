@@ -47,8 +47,18 @@ class LeftBehind:
         """
         if self._hints_looked <= since:
             self._hints_looked = (self._now or self._clock_of_loop())()
-            self._found_hints = is_marked(self._hints_mark, self._clock, 2 * self._hint_lifetime)
+            self._found_hints = self.may_have_hints()
         return self._found_hints
+
+    def may_have_hints(self) -> bool:
+        """A look at the mark: whether it was made anew within twice their lifetime; in doubt it was."""
+        try:
+            marked = os.stat(self._hints_mark).st_mtime  # noqa: PTH116 - with every RCPT; a Path costs as much again
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return abs(self._clock() - marked) < 2 * self._hint_lifetime
 
     def is_empty(self, since: float) -> bool:
         """Nothing was written up to `since`, the loop time of MAIL, after it was last found without an entry (see `has_hints`)."""
@@ -60,17 +70,6 @@ class LeftBehind:
     def _clock_of_loop(self) -> Callable[[], float]:
         self._now = now = asyncio.get_running_loop().time
         return now
-
-
-def is_marked(mark: str, clock: Callable[[], float], lifetime: float) -> bool:
-    """Whether the mark was made anew within its lifetime; in doubt it was."""
-    try:
-        marked = os.stat(mark).st_mtime  # noqa: PTH116 - with every RCPT; a Path costs as much again
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return abs(clock() - marked) < lifetime
 
 
 def stamp(files: Iterable[str]) -> Stamp:

@@ -158,12 +158,8 @@ class Link(SMTPProtocol):
             return
         if last or alone:  # nothing comes that could go out with it
             octets = self._engine.at_once(line, (on_answer, limit), last)
-            if octets and self._writer is not None:  # as `_say`, which with each command costs as much as what it does
-                self._writer.write(octets)
-                if not self._deadline:
-                    self._deadline = deadline = self._loop.time() + self._engine.expected[0][1]
-                    if self._timer_due > deadline + 0.001:
-                        self._set_timer(deadline)
+            if octets:
+                self._say(octets)
             return
         self._engine.command(line, (on_answer, limit))
         if not self._flush_due:
@@ -237,9 +233,7 @@ class Link(SMTPProtocol):
         self._engine.expected.append((on_answer, limit))
         if self._writer is not None:
             self._writer.write(octets)
-        self._deadline = deadline = now + limit  # as `_watch`
-        if self._timer_due > deadline + 0.001:
-            self._set_timer(deadline)
+        self._watch_until(now + limit)
 
     def lost_in_content(self, error: LinkError) -> LinkError:
         """What that is for a message whose content went out."""
@@ -409,10 +403,8 @@ class Link(SMTPProtocol):
         """Commands go out, and the limit of the oldest one begins."""
         if self._writer is not None:
             self._writer.write(octets)
-            if not self._deadline:  # as `_watch` does
-                self._deadline = deadline = self._loop.time() + self._engine.expected[0][1]
-                if self._timer_due > deadline + 0.001:
-                    self._set_timer(deadline)
+            if not self._deadline:
+                self._watch_until(self._loop.time() + self._engine.expected[0][1])
 
     def _write(self, octets: bytes) -> None:
         if self.error is None and self._writer is not None:
@@ -433,10 +425,13 @@ class Link(SMTPProtocol):
             self._drain.set_result(None)
 
     def _watch(self, limit: float) -> None:
-        """Something must happen within `limit` seconds. One timer a link, set again only when it went off or is too late."""
-        if self.error is not None:
-            return
-        self._deadline = deadline = self._loop.time() + limit
+        """Something must happen within `limit` seconds."""
+        if self.error is None:
+            self._watch_until(self._loop.time() + limit)
+
+    def _watch_until(self, deadline: float) -> None:
+        """One timer a link, set again only when it went off or is too late."""
+        self._deadline = deadline
         if self._timer_due > deadline + 0.001:
             self._set_timer(deadline)
 

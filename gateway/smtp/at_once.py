@@ -71,15 +71,7 @@ class AtOnce(Border):
             talk.alone = True
             talk.lf_lines = False  # a usual command ends in CRLF
             talk.owed = 0
-            result = _VERBS[verb](talk, command)
-            goes_on = True
-            if isinstance(result, Pending) and result.theirs.answer is None:  # as in `_take_result`, for most
-                self._owed.append((verb, result))
-                talk.state = after
-                result.theirs.on_answer = self._answered
-            else:
-                goes_on = self._take_result(talk, verb, result, after)
-            if not goes_on or talk.ended:
+            if not self._take_result(talk, verb, _VERBS[verb](talk, command), after) or talk.ended:
                 if self._closing:
                     self._leave_at_once(talk)
                 self._wake()
@@ -254,32 +246,11 @@ class AtOnce(Border):
         """The next hop has answered. Replies that came together, and a link that failed, are gone on with in the next turn."""
         if self._going:
             return
-        if not alone:
+        if alone:
+            self._go_on()
+        else:
             self._going = True
             self.loop.call_soon(self._go_on)
-            return
-        talk = self._talk
-        if (
-            talk is None
-            or not self._parked
-            or self._paused
-            or self._reading_paused
-            or self._receiving is not None
-            or self._engine.has_input
-            or self._door.draining
-        ):
-            self._go_on()
-            return
-        try:  # as `_go_on`, where nothing else is due
-            if not self._settle_at_once(talk):
-                if self._closing:
-                    self._leave_at_once(talk)
-                self._wake()
-            elif self._out:
-                self._flush()
-        except Exception as error:  # noqa: BLE001 - protects the worker: the task tells the client and the log
-            self._fault = error
-            self._wake()
 
     def _settle_at_once(self, talk: Conversation) -> bool:
         """Replies to which the next hop has answered, in the order of the commands. False: the task is needed."""

@@ -58,8 +58,6 @@ class Connections:
         """By range, the octets in it that this process holds; the kernel does not tell our own apart. The first is of all connections."""
         self._next = int.from_bytes(os.urandom(4), "big") % limits.connections
         """Where to look first: the seat given up last, else anywhere, so that workers do not meet."""
-        self._spare: Seat | None = None
-        """Given up last by a connection of no network: as good for the next one."""
 
     @property
     def count(self) -> int:
@@ -95,9 +93,6 @@ class Connections:
         behind = one + 1
         self._next = behind if behind < most else 0
         self._tell(len(seats))
-        spare = self._spare
-        if other is None and spare is not None and spare.of_all == one:
-            return spare
         return Seat(one, other)
 
     def leave(self, seat: Seat) -> None:
@@ -107,9 +102,7 @@ class Connections:
         seats.discard(one)
         if self._file is not None:
             self._unlock(one)
-        if seat.of_network is None:
-            self._spare = seat
-        else:
+        if seat.of_network is not None:
             self._rise(seat.of_network)
         self._tell(len(seats))
 

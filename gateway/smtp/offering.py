@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gateway.relay.keyword_values import limits_of
 from gateway.smtp.extensions import Offer, Terms
 from gateway.smtp.extensions.limits import promised
-from gateway.smtp.replies import Reply, clean
+from gateway.smtp.replies import clean
 from gateway.smtp.sasl import passing
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _offer(door: Door, session: Session, next_hops: Capabilities | None, own: Ca
 
 def _renewed(door: Door, terms: Terms, own: Capabilities | None, before: Offer | None) -> Offer:
     if before is not None and before.terms == terms:
-        return Offer(terms=terms, own=own, extensions=before.extensions, lines=before.lines, octets=before.octets)
+        return Offer(terms=terms, own=own, extensions=before.extensions, lines=before.lines)
     extensions: dict[str, Extension] = {}
     lines = []
     for extension in door.site.extensions.all:
@@ -60,8 +60,7 @@ def _renewed(door: Door, terms: Terms, own: Capabilities | None, before: Offer |
         if line is not None:
             extensions[extension.keyword] = extension
             lines.append(clean(line.encode("ascii", "replace")))
-    octets = Reply(250, (b"", *lines)).render()[4:]
-    return Offer(terms=terms, own=own, extensions=extensions, lines=tuple(lines), octets=octets)
+    return Offer(terms=terms, own=own, extensions=extensions, lines=tuple(lines))
 
 
 def _terms(door: Door, session: Session, next_hops: Capabilities | None, knows: Capabilities | None) -> Terms:

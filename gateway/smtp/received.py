@@ -69,9 +69,7 @@ def received(transaction: Transaction, server_name: str, now: float) -> bytes:
 
 def _front(session: Session, server_name: str, utf8: bool) -> str:
     """The field up to the transaction's identifier."""
-    helo = session.helo[:255]
-    if not (helo.isascii() and helo.replace(".", "").replace("-", "").isalnum()):  # else at a third of the price
-        helo = _UNSAFE.sub("?", session.helo)[:255] or "unknown"
+    helo = _UNSAFE.sub("?", session.helo)[:255] or "unknown"
     address = session.client_address
     literal = f"[IPv6:{address}]" if ":" in address else f"[{address or 'unknown'}]"
     if session.is_local:

@@ -72,7 +72,8 @@ def build(
 ) -> Record:
     """The record. The strongest fate becomes its verdict, with the plugin and reason behind it.
 
-    `by`: what the session had said when the transaction ended, where that is a while ago. Recipients refused at RCPT count only where none was accepted: a message that arrived is no rejected one for a typo.
+    `by`: what the session had said when the transaction ended, where that is a while ago.
+    Recipients refused at RCPT count only where none was accepted: a message that arrived is no rejected one for a typo.
     """
     rows = [_accepted(recipient, index, ending) for index, recipient in enumerate(transaction.recipients)]
     told, answered = ending.reply, ending.next_hop_reply

@@ -78,16 +78,6 @@ def reply(code: int, enhanced: str | None, *texts: str) -> Reply:
     return Reply(code, tuple(clean((front + text).encode("ascii", "replace")) for text in texts))
 
 
-def done_with_more(line: bytes, more: tuple[bytes, ...], octets: bytes) -> Reply:
-    """250 with this line and more, whose octets, from the end of the first line, are not put together again for each reply."""
-    if not more:
-        return Reply(250, (line,))
-    made = Reply(250, (line,))
-    made.lines, made._octets = (line, *more), b"250-" + line + octets  # type: ignore[misc] # noqa: SLF001 - see value
-    made.is_usual = False  # type: ignore[misc]
-    return made
-
-
 def clean(text: bytes, *, utf8: bool = False) -> bytes:
     """Text for one reply line: nothing unprintable, bounded in length (RFC 5321 4.2, 4.5.3.1.5)."""
     if text.isascii() and text.decode().isprintable():  # at a twentieth of the price of a search that finds nothing

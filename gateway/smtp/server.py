@@ -18,7 +18,6 @@ from typing_extensions import override
 from gateway import metrics
 from gateway.errors import LinkError
 from gateway.native import mypyc_attr
-from gateway.session import ClientClass
 from gateway.smtp.at_once import TURN, AtOnce, back_to_ready
 from gateway.smtp.border import PAUSE_AT, prototype
 from gateway.smtp.certificates import facts, handshake_failed
@@ -43,7 +42,6 @@ _drained: Final[Callable[[Any], Coroutine[Any, Any, None]]] = getattr(FlowContro
 
 log: Final = structlog.get_logger("mailgateway.smtp")
 
-_STRANGER: Final = ClientClass.STRANGER
 READ_TURNS: Final = 5
 """Turns of the loop in which it reads what waits in a socket."""
 
@@ -160,7 +158,7 @@ class Server(AtOnce):
     def _begin(self, talk: Conversation) -> None:
         """Greet at once, where nobody has to be asked; the session's task is made when it has something to do."""
         try:
-            is_suspect = talk.session.client_class is _STRANGER and not talk.lenient  # as the property, which is a call
+            is_suspect = talk.is_suspect
             if self._admit(talk, is_suspect):
                 door = self._door
                 # a plugin, or the patience of a client that may talk too early

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -279,14 +279,20 @@ async def test_what_was_not_carried_out_is_deferred(next_hop: NextHop) -> None:
     assert delivery.failed(planned, CODES[450], "why").problems == ("why",)
 
 
+@asynccontextmanager
+async def desk(directory: Path) -> AsyncIterator[Delivery]:
+    """One with a ledger of its own."""
+    async with AsyncExitStack() as stack:
+        store = await SqliteStore.open(directory / "store.sqlite")
+        stack.push_async_callback(store.close)
+        ledger = await Ledger.open(directory / "ledger.sqlite", store)
+        stack.push_async_callback(ledger.close)
+        yield Delivery(quarantine=cast("Quarantine", None), journal=Records(), ledger=ledger)
+
+
 @pytest.mark.parametrize("is_at_once", [True, False])
 async def test_admission_at_once_is_that_of_admission_with_hints(tmp_path: Path, *, is_at_once: bool) -> None:
-    async with AsyncExitStack() as stack:
-        store = await SqliteStore.open(tmp_path / "store.sqlite")
-        stack.push_async_callback(store.close)
-        ledger = await Ledger.open(tmp_path / "ledger.sqlite", store)
-        stack.push_async_callback(ledger.close)
-        delivery = Delivery(quarantine=cast("Quarantine", None), journal=Records(), ledger=ledger)
+    async with desk(tmp_path) as delivery:
         transaction = Transaction(id="T1", session=Session(id="S"))
         bob, carol = (
             Recipient(forward_path=paths.Path(f"<{name}@x.test>".encode(), name, "x.test"), route=route)
@@ -311,12 +317,7 @@ async def test_admission_at_once_is_that_of_admission_with_hints(tmp_path: Path,
 
 
 async def test_who_joined_a_transaction_is_not_in_the_next_one_of_its_session(tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        store = await SqliteStore.open(tmp_path / "store.sqlite")
-        stack.push_async_callback(store.close)
-        ledger = await Ledger.open(tmp_path / "ledger.sqlite", store)
-        stack.push_async_callback(ledger.close)
-        delivery = Delivery(quarantine=cast("Quarantine", None), journal=Records(), ledger=ledger)
+    async with desk(tmp_path) as delivery:
         session = Session(id="S")
         bob, carol = (
             Recipient(forward_path=paths.Path(f"<{name}@x.test>".encode(), name, "x.test"), route=route)

@@ -92,9 +92,7 @@ class Offer:
     extensions: Mapping[str, Extension]
     """By keyword."""
     lines: tuple[bytes, ...]
-    """Of the reply to EHLO, behind the first, which names the client."""
-    octets: bytes
-    """Of the same from the end of its first line."""
+    """Of the reply to EHLO, behind the first."""
 
 
 __all__ = ["EXTENSIONS", "Extension", "Known", "Offer", "Terms"]

@@ -11,7 +11,6 @@ from gateway.chain import StageDeferredError
 from gateway.content import Content
 from gateway.delivery import Parcel
 from gateway.errors import LinkError
-from gateway.fields import scan
 from gateway.message import Message
 from gateway.outcome import NOTHING, SMTP, SUBMISSION, Ability, Fate, Plan, Settlement, Wish, plan
 from gateway.smtp.conversation import Conversation
@@ -103,7 +102,6 @@ async def _finish(  # noqa: PLR0912 - one frame for all of it
             end(talk, answer, ending=Ending(reply=answer, size=intake.size))
             return answer
         message = Message(content)
-        message.header = scan(content, max_fields=message.bounds.fields)  # every message's is asked for: two calls less
         refusal = bounds(talk, message)
         if refusal is not None:
             end(talk, refusal, ending=Ending(reply=refusal, message=message, size=message.size))

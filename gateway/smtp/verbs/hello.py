@@ -10,7 +10,7 @@ from gateway.smtp.conversation import NOT_OFFERED, Conversation
 from gateway.smtp.grammar import SyntaxFault, parse_hello
 from gateway.smtp.offering import known_offer, offer
 from gateway.smtp.protocol import Command
-from gateway.smtp.replies import Reply, clean, done_with_more
+from gateway.smtp.replies import Reply, clean
 from gateway.smtp.transactions import abandon, refuse_session
 
 if TYPE_CHECKING:
@@ -65,4 +65,4 @@ def _offered(talk: Conversation, found: Offer) -> Reply:
         talk.offered = NOT_OFFERED
         return _our_name(name)
     talk.offered = found.extensions
-    return done_with_more(clean(f"{name} greets {talk.session.helo}".encode("ascii", "replace")), found.lines, found.octets)
+    return Reply(250, (clean(f"{name} greets {talk.session.helo}".encode("ascii", "replace")), *found.lines))
